@@ -1,0 +1,27 @@
+# Debian packages, named once in debian-packages.txt. A missing one stops the configuration with
+# the line that installs it.
+find_package(Threads REQUIRED)
+
+set(missing "")
+macro(require_header header package)
+  find_path(FOUND_${package} ${header})
+  if(NOT FOUND_${package})
+    list(APPEND missing ${package})
+  endif()
+endmacro()
+
+require_header(hwy/highway.h libhwy-dev)
+require_header(xxhash.h libxxhash-dev)
+require_header(nlohmann/json.hpp nlohmann-json3-dev)
+if(MXREC_BUILD_TESTS)
+  require_header(gtest/gtest.h libgtest-dev)
+endif()
+if(MXREC_BUILD_BENCHMARKS)
+  require_header(benchmark/benchmark.h libbenchmark-dev)
+endif()
+if(missing)
+  list(JOIN missing " " packages)
+  message(FATAL_ERROR "Missing C++ libraries. Install them with\n  apt-get install ${packages}")
+endif()
+
+find_library(HWY_LIBRARY hwy REQUIRED)

@@ -1,0 +1,51 @@
+// Env: every file operation and clock of the engine goes through one interface, so that tests can
+// make the n-th one fail.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mxrec/status.h"
+
+namespace mxrec {
+
+// A file that is written from front to back. Not thread-safe.
+class MXREC_API WritableFile {
+ public:
+  virtual ~WritableFile() = default;
+  virtual Status Append(const void* data, size_t bytes) = 0;
+  virtual Status Sync() = 0;   // the data is on the disk
+  virtual Status Close() = 0;  // idempotent; the destructor closes without a report
+};
+
+// Thread-safe positional reads.
+class MXREC_API ReadableFile {
+ public:
+  virtual ~ReadableFile() = default;
+  // Reads up to `bytes` at `offset`; fewer only at the end of the file. Returns the bytes read.
+  virtual Result<size_t> Read(uint64_t offset, size_t bytes, void* out) const = 0;
+  virtual Result<uint64_t> Size() const = 0;
+};
+
+// Errors name the path and the operating system's reason. Thread-safe.
+class MXREC_API Env {
+ public:
+  virtual ~Env() = default;
+  static Env* Default();  // POSIX; lives as long as the process
+
+  virtual Result<std::unique_ptr<WritableFile>> NewWritableFile(const std::string& path) = 0;
+  virtual Result<std::unique_ptr<ReadableFile>> NewReadableFile(const std::string& path) = 0;
+  virtual Result<bool> Exists(const std::string& path) = 0;
+  virtual Result<std::vector<std::string>> List(const std::string& dir) = 0;  // names, sorted
+  virtual Status CreateDir(const std::string& dir) = 0;  // ok if it is there
+  virtual Status Rename(const std::string& from, const std::string& to) = 0;  // replaces a file
+  virtual Status DeleteFile(const std::string& path) = 0;
+  virtual Status DeleteTree(const std::string& dir) = 0;  // ok if it is not there
+  virtual Status SyncDir(const std::string& dir) = 0;
+  virtual uint64_t NowMicros() = 0;  // wall clock
+};
+
+}  // namespace mxrec

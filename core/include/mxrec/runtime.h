@@ -1,0 +1,26 @@
+// What a process has once: its named tables and its worker threads.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mxrec/status.h"
+
+namespace mxrec {
+
+class Table;
+
+// --- Registry: how TensorFlow ops find a table by the name that their resource handle carries.
+MXREC_API Status RegisterTable(const std::string& name, std::shared_ptr<Table> table);
+MXREC_API std::shared_ptr<Table> FindTable(const std::string& name);  // null: none
+MXREC_API bool UnregisterTable(const std::string& name);              // false: there was none
+MXREC_API std::vector<std::string> RegisteredTables();                // sorted
+
+// --- Worker pool. The calling thread works too: n = 1 means no extra threads.
+MXREC_API Status SetNumThreads(int n);  // [1, 1024]
+MXREC_API int NumThreads();             // default: the processors this process may use
+
+MXREC_API const char* Version();        // "0.1.0"
+
+}  // namespace mxrec
