@@ -1,0 +1,137 @@
+// KeyIndex: key -> row reference, by extendible hashing over fixed-size segments.
+//
+// A segment is 1,024 buckets of one cache line; a bucket holds five keys with their references, so
+// that a probe costs one cache miss. A full bucket spills into the next one and counts what passed
+// through it: a probe stops at a bucket that nothing passed, and erasing leaves no tombstones. A
+// full segment splits alone.
+//
+// Invariants:
+//  1. A key lies in its home bucket or in the first bucket behind it that had room.
+//  2. bucket.overflow == number of keys of the segment whose path from home runs past the bucket.
+//  3. All directory entries with a segment's prefix point at that segment.
+//
+// Not thread-safe: the shard's lock guards it; const methods may run concurrently.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <vector>
+
+#include "index/key_hash.h"
+#include "util/page_allocator.h"
+#include "util/prefetch.h"
+
+namespace mxrec {
+
+using RowRef = uint32_t;  // a slot of the shard's RowArena
+inline constexpr RowRef kNoRow = 0xFFFFFFFFu;
+
+struct alignas(kCacheLine) IndexBucket {
+  static constexpr int kEntries = 5;
+  int64_t keys[kEntries];
+  RowRef refs[kEntries];
+  uint8_t occupied;   // bit i: entry i is in use
+  uint8_t unused;
+  uint16_t overflow;  // keys that went past this bucket
+};
+static_assert(sizeof(IndexBucket) == kCacheLine);
+
+class KeyIndex {
+ public:
+  static constexpr uint32_t kBuckets = 1024;
+  static constexpr uint32_t kSegmentEntries = kBuckets * IndexBucket::kEntries;
+  static constexpr uint32_t kSplitAt = kSegmentEntries * 9 / 10;
+  static constexpr size_t kSegmentBytes = kBuckets * sizeof(IndexBucket);
+  static constexpr int kMaxDepth = 24;
+
+  KeyIndex(PageAllocator* pages, int shard_bits) : pages_(pages), shard_bits_(shard_bits) {}
+  ~KeyIndex();
+  KeyIndex(const KeyIndex&) = delete;
+  KeyIndex& operator=(const KeyIndex&) = delete;
+
+  // The line that Find reads first.
+  const IndexBucket* HomeBucket(uint64_t hash) const {
+    return directory_.empty() ? nullptr : SegmentOf(hash) + BucketOf(hash);
+  }
+  RowRef Find(uint64_t hash, int64_t key) const {
+    if (directory_.empty()) return kNoRow;
+    return FindFrom(SegmentOf(hash), BucketOf(hash), key);
+  }
+  // Precondition: the key is absent. False: no memory, or too many keys with one hash prefix;
+  // nothing has changed.
+  bool Insert(uint64_t hash, int64_t key, RowRef ref);
+  // The reference that the key had; kNoRow if it was absent.
+  RowRef Erase(uint64_t hash, int64_t key);
+
+  // Calls visit(key, ref) for every key of the segment at `position`; returns the position of the
+  // next segment, 2^32 behind the last. Keys keep their positions when segments split.
+  template <class Visit>
+  uint64_t VisitSegment(uint64_t position, Visit&& visit) const;
+
+  uint64_t size() const { return size_; }
+  int64_t segments() const { return static_cast<int64_t>(segments_.size()); }
+  int64_t splits() const { return splits_; }
+  int64_t bytes() const;
+
+ private:
+  struct Segment {
+    IndexBucket* buckets;
+    uint32_t count;
+    uint32_t prefix;  // the first `depth` bits of its keys' positions
+    int depth;
+  };
+
+  static uint32_t BucketOf(uint64_t hash) { return static_cast<uint32_t>(hash) & (kBuckets - 1); }
+  uint32_t DirectoryIndex(uint64_t hash) const {
+    return depth_ == 0 ? 0 : PositionOf(hash, shard_bits_) >> (32 - depth_);
+  }
+  const IndexBucket* SegmentOf(uint64_t hash) const { return directory_[DirectoryIndex(hash)]; }
+
+  static uint32_t Matches(const IndexBucket& bucket, int64_t key) {
+    uint32_t mask = 0;
+    for (int i = 0; i < IndexBucket::kEntries; ++i) {
+      mask |= static_cast<uint32_t>(bucket.keys[i] == key) << i;
+    }
+    return mask & bucket.occupied;
+  }
+  static RowRef FindFrom(const IndexBucket* segment, uint32_t b, int64_t key) {
+    for (;; b = (b + 1) & (kBuckets - 1)) {
+      const IndexBucket& bucket = segment[b];
+      const uint32_t match = Matches(bucket, key);
+      if (match != 0) [[likely]] return bucket.refs[std::countr_zero(match)];
+      if (bucket.overflow == 0) return kNoRow;
+    }
+  }
+  static void Place(IndexBucket* segment, uint32_t home, int64_t key, RowRef ref);
+
+  IndexBucket* NewSegment();
+  bool Split(uint32_t id);
+  void Point(uint32_t id);  // directory entries of segment `id` at it
+
+  PageAllocator* pages_;
+  int shard_bits_;
+  int depth_ = 0;  // directory_.size() == 2^depth_, or 0 before the first insert
+  std::vector<IndexBucket*> directory_;
+  std::vector<uint32_t> directory_ids_;  // beside directory_: which of segments_
+  std::vector<Segment> segments_;
+  uint64_t size_ = 0;
+  int64_t splits_ = 0;
+};
+
+template <class Visit>
+uint64_t KeyIndex::VisitSegment(uint64_t position, Visit&& visit) const {
+  constexpr uint64_t kEnd = uint64_t{1} << 32;
+  if (directory_.empty() || position >= kEnd) return kEnd;
+  const uint32_t entry = depth_ == 0 ? 0 : static_cast<uint32_t>(position >> (32 - depth_));
+  const Segment& segment = segments_[directory_ids_[entry]];
+  for (uint32_t b = 0; b < kBuckets; ++b) {
+    const IndexBucket& bucket = segment.buckets[b];
+    for (uint32_t bits = bucket.occupied; bits != 0; bits &= bits - 1) {
+      const int i = std::countr_zero(bits);
+      visit(bucket.keys[i], bucket.refs[i]);
+    }
+  }
+  return (static_cast<uint64_t>(segment.prefix) + 1) << (32 - segment.depth);
+}
+
+}  // namespace mxrec

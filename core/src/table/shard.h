@@ -1,0 +1,27 @@
+// Shard: the part of a table that one lock guards: an index and an arena.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <shared_mutex>
+
+#include "arena/row_arena.h"
+#include "index/key_index.h"
+
+namespace mxrec {
+
+struct alignas(kCacheLine) Shard {
+  Shard(PageAllocator* pages, int shard_bits, int row_floats)
+      : index(pages, shard_bits), arena(std::make_unique<RowArena>(pages, row_floats)) {}
+
+  // Shared: find and read. Exclusive: insert, update, erase.
+  mutable std::shared_mutex mu;
+  KeyIndex index;                   // guarded by mu
+  std::unique_ptr<RowArena> arena;  // guarded by mu
+  // Since creation; guarded by mu, exclusively.
+  int64_t hits = 0;
+  int64_t inserts = 0;
+  int64_t erased = 0;
+};
+
+}  // namespace mxrec

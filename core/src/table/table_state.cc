@@ -1,0 +1,99 @@
+#include "table/table_state.h"
+
+#include <bit>
+#include <bitset>
+#include <mutex>
+
+namespace mxrec {
+namespace {
+
+// Tags tell the addresses of living tables apart.
+class TagPool {
+ public:
+  static TagPool& Get() {
+    static TagPool* pool = new TagPool;
+    return *pool;
+  }
+  int Take() {
+    std::lock_guard lock(mu_);
+    // Round robin: a tag rests as long as possible before another table gets it.
+    for (size_t i = 0; i < used_.size(); ++i) {
+      next_ = (next_ + 1) % used_.size();
+      if (!used_[next_]) {
+        used_[next_] = true;
+        return static_cast<int>(next_);
+      }
+    }
+    return -1;
+  }
+  void Return(uint32_t tag) {
+    std::lock_guard lock(mu_);
+    used_[tag] = false;
+  }
+
+ private:
+  std::mutex mu_;
+  std::bitset<1 << kTagBits> used_;  // guarded by mu_
+  size_t next_ = 0;                  // guarded by mu_
+};
+
+}  // namespace
+
+Result<std::unique_ptr<TableState>> TableState::Create(const TableOptions& options) {
+  const int tag = TagPool::Get().Take();
+  if (tag < 0) {
+    return ResourceExhausted("cannot create table '" + options.name + "': " +
+                             std::to_string(1 << kTagBits) +
+                             " tables are open in this process, the most there can be; close() "
+                             "those that are no longer used");
+  }
+  return std::unique_ptr<TableState>(new TableState(options, static_cast<uint32_t>(tag)));
+}
+
+TableState::TableState(const TableOptions& options, uint32_t tag)
+    : name_(options.name),
+      dim_(options.dim),
+      slots_(SlotCount(options.optimizer.kind)),
+      shard_bits_(std::countr_zero(static_cast<unsigned>(options.num_shards))),
+      capacity_(options.memory_rows > 0 ? options.memory_rows : kUnbounded),
+      tag_(tag),
+      padding_(options.padding_keys.begin(), options.padding_keys.end()),
+      initializer_(
+          std::make_unique<RowInitializer>(options.initializer, options.seed, options.dim)),
+      optimizer_(Optimizer::Make(options.optimizer)) {
+  shards_.reserve(static_cast<size_t>(options.num_shards));
+  for (int s = 0; s < options.num_shards; ++s) {
+    shards_.push_back(std::make_unique<Shard>(&pages_, shard_bits_, row_floats()));
+  }
+}
+
+TableState::~TableState() {
+  shards_.clear();  // before the pages they lie in
+  TagPool::Get().Return(tag_);
+}
+
+void TableState::AddStats(TableStats* stats) const {
+  stats->rows = rows();
+  stats->capacity = capacity_;
+  stats->num_shards = static_cast<int>(shards());
+  uint64_t entries = 0;
+  for (const auto& shard : shards_) {
+    std::shared_lock lock(shard->mu);
+    stats->bytes_rows += shard->arena->row_bytes();
+    stats->bytes_metadata += shard->arena->meta_bytes();
+    stats->bytes_index += shard->index.bytes();
+    stats->segments += shard->index.segments();
+    stats->growth_events += shard->index.splits();
+    stats->hits += shard->hits;
+    stats->inserts += shard->inserts;
+    stats->erased += shard->erased;
+    entries += static_cast<uint64_t>(shard->index.segments()) * KeyIndex::kSegmentEntries;
+  }
+  stats->misses = stats->inserts + read_misses_.load(std::memory_order_relaxed);
+  stats->hits += read_hits_.load(std::memory_order_relaxed);
+  stats->refused = refused_.load(std::memory_order_relaxed);
+  stats->skipped_gradients = skipped_.load(std::memory_order_relaxed);
+  if (entries > 0) stats->load = static_cast<double>(stats->rows) / static_cast<double>(entries);
+}
+
+}  // namespace mxrec

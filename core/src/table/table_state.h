@@ -1,0 +1,143 @@
+// TableState: the shards of one incarnation of a table's rows. Table adds what outlives an
+// incarnation (name, options, the lock that lets one replace another).
+//
+// Thread safety: every method may run concurrently with every other.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <shared_mutex>
+#include <span>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "arena/address.h"
+#include "batch/key_batch.h"
+#include "initializers/row_initializer.h"
+#include "mxrec/table.h"
+#include "optimizers/optimizer.h"
+#include "table/shard.h"
+#include "util/worker_pool.h"
+
+namespace mxrec {
+
+// What an inserting call wants done with the rows it resolves.
+struct InsertRequest {
+  const float* values = nullptr;  // [n, dim]; embeddings of new rows; null: the initializer's
+  bool count_use = false;         // frequency and time of the last use
+  uint32_t now = 0;               // seconds
+  float* gather = nullptr;        // [n, dim]; embeddings by batch position
+};
+
+class TableState {
+ public:
+  // options: validated, num_shards resolved.
+  static Result<std::unique_ptr<TableState>> Create(const TableOptions& options);
+  ~TableState();
+
+  int64_t rows() const { return rows_.load(std::memory_order_relaxed); }
+  int64_t capacity() const { return capacity_; }
+  int dim() const { return dim_; }
+  int row_floats() const { return dim_ * (1 + slots_); }
+  uint32_t shards() const { return static_cast<uint32_t>(shards_.size()); }
+  int shard_bits() const { return shard_bits_; }
+
+  // --- By key (table_state_read.cc).
+  void Read(std::span<const int64_t> keys, const float* absent_row, float* out) const;
+  void Contains(std::span<const int64_t> keys, bool* out) const;
+  void Missing(std::span<const int64_t> keys, std::vector<int64_t>* out) const;
+  void Find(KeyBatch* batch) const;  // fills batch->address
+  void ReadAddresses(std::span<const int64_t> addresses, std::span<const int64_t> keys,
+                     const float* absent_row, float* out) const;
+  // Translates addresses into current ones; -1 for padding and for rows that are gone.
+  // kInvalidArgument for one that this table never gave out, and for a stale one under kReject.
+  Status Canonicalize(std::span<const int64_t> addresses, StaleAddress policy,
+                      int64_t* current) const;
+
+  // --- Changes (table_state_write.cc). The batch is partitioned by the caller.
+  // All or nothing. Fills batch->address and batch->fresh.
+  Status Insert(KeyBatch* batch, const InsertRequest& request);
+  // Overwrites the embeddings of keys that have a row and are not fresh in `batch`.
+  void AssignExisting(KeyBatch* batch, const float* values);
+  int64_t Erase(KeyBatch* batch);
+  // batch: keys, or canonical addresses.
+  ApplyResult Update(KeyBatch* batch, KeyBatch::Grouping grouping, const float* grads,
+                     const Optimizer& optimizer, const StepParams& step);
+
+  // --- Export and restore (table_state_export.cc).
+  using Locks = std::vector<std::shared_lock<std::shared_mutex>>;
+  Locks LockAllShared() const;
+  void Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block, bool locked) const;
+  Status Load(const RowBlock& block, int block_row_floats);
+  // Makes room for another optimizer's slots behind every embedding. Addresses stay valid.
+  Status Relayout(const OptimizerOptions& optimizer);
+
+  void AddStats(TableStats* stats) const;
+  // Initial values of the slots of the bound optimizer; null: none.
+  const Optimizer* optimizer() const { return optimizer_.get(); }
+  bool IsPadding(int64_t key) const { return padding_.contains(key); }
+  bool has_padding() const { return !padding_.empty(); }
+
+ private:
+  TableState(const TableOptions& options, uint32_t tag);
+
+  // Runs task(s) for every shard, in parallel where the batch is worth it. False: out of memory in
+  // some task.
+  template <class Task>
+  bool ForEachShard(size_t batch_size, Task&& task) const;
+
+  void FindInShard(const Shard& shard, KeyBatch* batch, uint32_t s) const;
+  bool InsertInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request);
+  void UndoInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request);
+  void UseInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request);
+  void GatherInShard(uint32_t s, const KeyBatch& batch, float* out) const;
+  void InitializeRow(int64_t key, const float* values, float* row) const;
+  RowRef RowAt(const Address& address) const;  // kNoRow: not a live row
+  int64_t AddressOf(uint32_t s, RowRef ref) const {
+    return Address::Pack(tag_, shards_[s]->arena->Meta(ref).generation, s, ref, shard_bits_);
+  }
+  const float* FindRow(int64_t key) const;
+
+  std::string name_;
+  int dim_;
+  int slots_;
+  int shard_bits_;
+  int64_t capacity_;
+  uint32_t tag_;
+  std::unordered_set<int64_t> padding_;
+  std::unique_ptr<RowInitializer> initializer_;
+  std::unique_ptr<Optimizer> optimizer_;
+  PageAllocator pages_;
+  std::vector<std::unique_ptr<Shard>> shards_;
+  std::atomic<int64_t> rows_{0};
+  std::atomic<int64_t> refused_{0};
+  std::atomic<int64_t> skipped_{0};
+  mutable std::atomic<int64_t> read_hits_{0};
+  mutable std::atomic<int64_t> read_misses_{0};
+};
+
+// Below this many keys a batch is handled by the calling thread alone.
+inline constexpr size_t kParallelKeys = 2048;
+
+template <class Task>
+bool TableState::ForEachShard(size_t batch_size, Task&& task) const {
+  std::atomic<bool> ok{true};
+  const auto guarded = [&](size_t s) {
+    try {
+      task(static_cast<uint32_t>(s));
+    } catch (const std::bad_alloc&) {
+      ok = false;
+    }
+  };
+  if (batch_size < kParallelKeys) {
+    for (size_t s = 0; s < shards_.size(); ++s) guarded(s);
+  } else {
+    WorkerPool::Get().Run(shards_.size(), guarded);
+  }
+  return ok;
+}
+
+}  // namespace mxrec

@@ -1,0 +1,103 @@
+// TableState: rows out of and into it as blocks.
+#include <algorithm>
+#include <cstring>
+
+#include "table/table_state.h"
+
+namespace mxrec {
+
+void TableState::Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block, bool locked) const {
+  constexpr uint64_t kEnd = uint64_t{1} << 32;
+  const auto width = static_cast<size_t>(row_floats());
+  block->clear();
+  while (cursor->shard < shards() && static_cast<int64_t>(block->size()) < max_rows) {
+    const Shard& shard = *shards_[cursor->shard];
+    std::shared_lock<std::shared_mutex> lock;
+    if (!locked) lock = std::shared_lock(shard.mu);
+    std::vector<RowRef> refs;
+    cursor->position = shard.index.VisitSegment(cursor->position, [&](int64_t key, RowRef ref) {
+      block->keys.push_back(key);
+      refs.push_back(ref);
+    });
+    const size_t old = block->frequency.size();
+    block->frequency.resize(old + refs.size());
+    block->last_time.resize(old + refs.size());
+    block->values.resize((old + refs.size()) * width);
+    for (size_t i = 0; i < refs.size(); ++i) {
+      const RowMeta& meta = shard.arena->Meta(refs[i]);
+      block->frequency[old + i] = meta.frequency;
+      block->last_time[old + i] = meta.last_time;
+      std::memcpy(block->values.data() + (old + i) * width, shard.arena->Row(refs[i]),
+                  width * sizeof(float));
+    }
+    if (cursor->position >= kEnd) {
+      ++cursor->shard;
+      cursor->position = 0;
+    }
+  }
+}
+
+Status TableState::Load(const RowBlock& block, int block_row_floats) {
+  const size_t n = block.size();
+  const auto width = static_cast<size_t>(block_row_floats);
+  if (block.frequency.size() != n || block.last_time.size() != n ||
+      block.values.size() != n * width) {
+    return Internal("a row block's columns differ in length");
+  }
+  if (n == 0) return {};
+  KeyBatch::Ptr batch = KeyBatch::Acquire();
+  batch->Partition(block.keys, shard_bits_, KeyBatch::Grouping::kKeys);
+  MXREC_RETURN_IF_ERROR(Insert(batch.get(), {}));
+  // Every key is new, or the rows are not what a table saved.
+  for (uint32_t s = 0; s < shards(); ++s) {
+    for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
+      if (batch->fresh[u] == 0 || batch->count[u] != 1) {
+        return DataLoss("key " + std::to_string(batch->key[u]) + " of table '" + name_ +
+                        "' is there twice");
+      }
+    }
+  }
+  const size_t copied = std::min(width, static_cast<size_t>(row_floats())) * sizeof(float);
+  ForEachShard(n, [&](uint32_t s) {
+    Shard& shard = *shards_[s];
+    std::unique_lock lock(shard.mu);
+    for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
+      const size_t from = batch->first[u];
+      std::memcpy(shard.arena->Row(batch->ref[u]), block.values.data() + from * width, copied);
+      RowMeta& meta = shard.arena->Meta(batch->ref[u]);
+      meta.frequency = block.frequency[from];
+      meta.last_time = block.last_time[from];
+    }
+    shard.inserts = 0;  // restored, not inserted
+  });
+  return {};
+}
+
+Status TableState::Relayout(const OptimizerOptions& optimizer) {
+  const int slots = SlotCount(optimizer.kind);
+  const int width = dim_ * (1 + slots);
+  std::unique_ptr<Optimizer> bound = Optimizer::Make(optimizer);
+  std::vector<std::unique_ptr<RowArena>> arenas;
+  for (const auto& shard : shards_) {
+    auto arena = std::make_unique<RowArena>(&pages_, width);
+    if (!shard->arena->CopySlotsTo(arena.get(), dim_)) {
+      return ResourceExhausted("out of memory while giving table '" + name_ + "' the slots of " +
+                               OptimizerName(optimizer.kind) + "; the table is as it was");
+    }
+    for (uint32_t slot = 0; bound != nullptr && slot < arena->slots(); ++slot) {
+      if ((arena->Meta(slot).generation & 1) != 0) {
+        bound->InitSlots(arena->Row(slot) + dim_, dim_);
+      }
+    }
+    arenas.push_back(std::move(arena));
+  }
+  for (uint32_t s = 0; s < shards(); ++s) {
+    std::unique_lock lock(shards_[s]->mu);
+    shards_[s]->arena = std::move(arenas[s]);
+  }
+  slots_ = slots;
+  optimizer_ = std::move(bound);
+  return {};
+}
+
+}  // namespace mxrec

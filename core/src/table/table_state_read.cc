@@ -1,0 +1,227 @@
+// TableState: what changes nothing.
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "table/table_state.h"
+#include "util/prefetch.h"
+
+namespace mxrec {
+namespace {
+
+constexpr size_t kWindow = 32;  // keys in flight: covers the latency of memory
+constexpr size_t kReadGrain = kParallelKeys;
+
+void CopyRow(const float* from, int dim, float* to) {
+  // Whole cache lines as fixed-size copies; most dims are multiples of 16.
+  int c = 0;
+  for (; c + 16 <= dim; c += 16) std::memcpy(to + c, from + c, 64);
+  if (c < dim) std::memcpy(to + c, from + c, static_cast<size_t>(dim - c) * sizeof(float));
+}
+
+void CopyOrAbsent(const float* from, const float* absent_row, int dim, float* to) {
+  if (from != nullptr) [[likely]] {
+    CopyRow(from, dim, to);
+  } else if (absent_row != nullptr) {
+    CopyRow(absent_row, dim, to);
+  } else {
+    std::memset(to, 0, static_cast<size_t>(dim) * sizeof(float));
+  }
+}
+
+}  // namespace
+
+TableState::Locks TableState::LockAllShared() const {
+  Locks locks;
+  locks.reserve(shards_.size());
+  for (const auto& shard : shards_) locks.emplace_back(shard->mu);
+  return locks;
+}
+
+const float* TableState::FindRow(int64_t key) const {
+  const uint64_t hash = HashKey(key);
+  const Shard& shard = *shards_[ShardOf(hash, shard_bits_)];
+  const RowRef ref = shard.index.Find(hash, key);
+  return ref == kNoRow ? nullptr : shard.arena->Row(ref);
+}
+
+void TableState::Read(std::span<const int64_t> keys, const float* absent_row, float* out) const {
+  const Locks locks = LockAllShared();
+  const size_t row_bytes = static_cast<size_t>(dim_) * sizeof(float);
+  WorkerPool::Get().RunRanges(keys.size(), kReadGrain, [&](size_t begin, size_t end) {
+    std::array<uint64_t, kWindow> hashes;
+    std::array<const Shard*, kWindow> owners;
+    std::array<const float*, kWindow> rows;
+    int64_t hits = 0;
+    for (size_t i = begin; i < end; i += kWindow) {
+      const size_t m = std::min(kWindow, end - i);
+      for (size_t j = 0; j < m; ++j) {
+        hashes[j] = HashKey(keys[i + j]);
+        owners[j] = shards_[ShardOf(hashes[j], shard_bits_)].get();
+        Prefetch(owners[j]->index.HomeBucket(hashes[j]));
+      }
+      for (size_t j = 0; j < m; ++j) {
+        const RowRef ref = owners[j]->index.Find(hashes[j], keys[i + j]);
+        rows[j] = nullptr;
+        if (ref == kNoRow) continue;
+        rows[j] = owners[j]->arena->Row(ref);
+        PrefetchRange(rows[j], row_bytes);
+        ++hits;
+      }
+      for (size_t j = 0; j < m; ++j) {
+        CopyOrAbsent(rows[j], absent_row, dim_, out + (i + j) * static_cast<size_t>(dim_));
+      }
+    }
+    read_hits_.fetch_add(hits, std::memory_order_relaxed);
+    read_misses_.fetch_add(static_cast<int64_t>(end - begin) - hits, std::memory_order_relaxed);
+  });
+}
+
+void TableState::Contains(std::span<const int64_t> keys, bool* out) const {
+  const Locks locks = LockAllShared();
+  WorkerPool::Get().RunRanges(keys.size(), kReadGrain, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) {
+      if (i + kWindow < end) {
+        const uint64_t ahead = HashKey(keys[i + kWindow]);
+        Prefetch(shards_[ShardOf(ahead, shard_bits_)]->index.HomeBucket(ahead));
+      }
+      const uint64_t hash = HashKey(keys[i]);
+      out[i] = shards_[ShardOf(hash, shard_bits_)]->index.Find(hash, keys[i]) != kNoRow;
+    }
+  });
+}
+
+void TableState::FindInShard(const Shard& shard, KeyBatch* batch, uint32_t s) const {
+  const size_t e = batch->unique_end(s);
+  for (size_t u = batch->begin(s), ahead = u; u < e; ++u) {
+    for (; ahead < std::min(e, u + kWindow); ++ahead) {
+      Prefetch(shard.index.HomeBucket(batch->hash[ahead]));
+    }
+    const RowRef ref = shard.index.Find(batch->hash[u], batch->key[u]);
+    batch->ref[u] = ref;
+    if (ref != kNoRow) Prefetch(&shard.arena->Meta(ref));
+  }
+}
+
+void TableState::Find(KeyBatch* batch) const {
+  const bool ok = ForEachShard(batch->size(), [&](uint32_t s) {
+    batch->Deduplicate(s);
+    const Shard& shard = *shards_[s];
+    std::shared_lock lock(shard.mu);
+    FindInShard(shard, batch, s);
+    for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
+      batch->address[u] = batch->ref[u] == kNoRow ? kNoAddress : AddressOf(s, batch->ref[u]);
+    }
+  });
+  if (!ok) throw std::bad_alloc();
+}
+
+void TableState::Missing(std::span<const int64_t> keys, std::vector<int64_t>* out) const {
+  KeyBatch::Ptr batch = KeyBatch::Acquire();
+  batch->Partition(keys, shard_bits_, KeyBatch::Grouping::kKeys);
+  Find(batch.get());
+  std::vector<std::pair<uint32_t, int64_t>> found;
+  for (uint32_t s = 0; s < shards(); ++s) {
+    for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
+      if (batch->ref[u] == kNoRow) found.emplace_back(batch->first[u], batch->key[u]);
+    }
+  }
+  std::sort(found.begin(), found.end());
+  out->clear();
+  out->reserve(found.size());
+  for (const auto& [position, key] : found) out->push_back(key);
+}
+
+RowRef TableState::RowAt(const Address& address) const {
+  if (address.tag != tag_) return kNoRow;
+  const RowArena& arena = *shards_[address.shard]->arena;
+  if (address.slot >= arena.slots() || (address.generation & 1) == 0) return kNoRow;
+  return arena.Meta(address.slot).generation == address.generation ? address.slot : kNoRow;
+}
+
+void TableState::ReadAddresses(std::span<const int64_t> addresses, std::span<const int64_t> keys,
+                               const float* absent_row, float* out) const {
+  const Locks locks = LockAllShared();
+  const size_t row_bytes = static_cast<size_t>(dim_) * sizeof(float);
+  WorkerPool::Get().RunRanges(addresses.size(), kReadGrain, [&](size_t begin, size_t end) {
+    std::array<const float*, kWindow> rows;
+    for (size_t i = begin; i < end; i += kWindow) {
+      const size_t m = std::min(kWindow, end - i);
+      for (size_t j = 0; j < m; ++j) {
+        const Address address = Address::Unpack(addresses[i + j], shard_bits_);
+        const RowArena& arena = *shards_[address.shard]->arena;
+        if (addresses[i + j] >= 0 && address.slot < arena.slots()) {
+          Prefetch(&arena.Meta(address.slot));
+          PrefetchRange(arena.Row(address.slot), row_bytes);
+        }
+      }
+      for (size_t j = 0; j < m; ++j) {
+        rows[j] = nullptr;
+        if (addresses[i + j] >= 0) {
+          const Address address = Address::Unpack(addresses[i + j], shard_bits_);
+          const RowRef ref = RowAt(address);
+          if (ref != kNoRow) rows[j] = shards_[address.shard]->arena->Row(ref);
+        }
+        if (rows[j] == nullptr) rows[j] = FindRow(keys[i + j]);
+        CopyOrAbsent(rows[j], absent_row, dim_, out + (i + j) * static_cast<size_t>(dim_));
+      }
+    }
+  });
+}
+
+Status TableState::Canonicalize(std::span<const int64_t> addresses, StaleAddress policy,
+                                int64_t* current) const {
+  const Locks locks = LockAllShared();
+  std::atomic<size_t> bad{addresses.size()};
+  WorkerPool::Get().RunRanges(addresses.size(), kReadGrain, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) {
+      if (i + kWindow < end && addresses[i + kWindow] >= 0) {
+        const Address ahead = Address::Unpack(addresses[i + kWindow], shard_bits_);
+        const RowArena& arena = *shards_[ahead.shard]->arena;
+        if (ahead.slot < arena.slots()) {
+          Prefetch(&arena.Meta(ahead.slot));
+          PrefetchRange(arena.Row(ahead.slot), static_cast<size_t>(row_floats()) * sizeof(float));
+        }
+      }
+      current[i] = addresses[i];
+      if (addresses[i] == kNoAddress) continue;
+      const Address address = Address::Unpack(addresses[i], shard_bits_);
+      if (RowAt(address) != kNoRow) continue;
+      const RowArena& arena = *shards_[address.shard]->arena;
+      const bool given = addresses[i] >= 0 && address.tag == tag_ &&
+                         address.slot < arena.slots() && (address.generation & 1) == 1 &&
+                         address.generation < arena.Meta(address.slot).generation;
+      if (!given || policy == StaleAddress::kReject) {
+        size_t lowest = bad.load();
+        while (i < lowest && !bad.compare_exchange_weak(lowest, i)) {
+        }
+        continue;
+      }
+      current[i] = kNoAddress;
+      if (arena.Meta(address.slot).generation != address.generation + 1) continue;
+      const int64_t key = arena.DepartedKey(address.slot);
+      const uint64_t hash = HashKey(key);
+      const uint32_t s = ShardOf(hash, shard_bits_);
+      const RowRef ref = shards_[s]->index.Find(hash, key);
+      if (ref != kNoRow) current[i] = AddressOf(s, ref);
+    }
+  });
+  if (bad == addresses.size()) return {};
+  const int64_t address = addresses[bad];
+  const Address parts = Address::Unpack(address, shard_bits_);
+  std::string why = "table '" + name_ + "' never gave it out";
+  if (address >= 0 && parts.tag != tag_) {
+    why = "it belongs to another table, or to rows that a restore of table '" + name_ +
+          "' has replaced";
+  } else if (address >= 0 && parts.slot < shards_[parts.shard]->arena->slots() &&
+             (parts.generation & 1) == 1 &&
+             parts.generation < shards_[parts.shard]->arena->Meta(parts.slot).generation) {
+    why = "its row in table '" + name_ + "' is gone";
+  }
+  return InvalidArgument("addresses[" + std::to_string(bad.load()) + "] = " +
+                         std::to_string(address) + " names no row: " + why +
+                         "; pass addresses of a lookup of this table in the same step (-1 is "
+                         "padding)");
+}
+
+}  // namespace mxrec

@@ -1,0 +1,285 @@
+// TableState: what changes rows.
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <limits>
+
+#include "table/table_state.h"
+#include "util/prefetch.h"
+
+namespace mxrec {
+namespace {
+
+constexpr size_t kUpdateBlock = 128;  // rows whose summed gradients stay in the L2 cache
+constexpr size_t kAhead = 16;
+
+// The occurrences of each unique key of a shard, in batch order.
+class Occurrences {
+ public:
+  Occurrences(const KeyBatch& batch, uint32_t s)
+      : batch_(batch),
+        base_(batch.begin(s)),
+        distinct_(batch.unique_end(s) - base_ == batch.end(s) - base_) {
+    if (distinct_) return;
+    const size_t uniques = batch.unique_end(s) - base_;
+    start_.resize(uniques + 1);
+    start_[0] = 0;
+    for (size_t u = 0; u < uniques; ++u) start_[u + 1] = start_[u] + batch.count[base_ + u];
+    positions_.resize(batch.end(s) - base_);
+    std::vector<uint32_t> next(start_.begin(), start_.end() - 1);
+    for (size_t j = base_; j < batch.end(s); ++j) {
+      positions_[next[batch.unique_of[j] - base_]++] = batch.position[j];
+    }
+  }
+  std::span<const uint32_t> of(size_t u) const {
+    if (distinct_) return {&batch_.first[u], 1};
+    return {positions_.data() + start_[u - base_], batch_.count[u]};
+  }
+
+ private:
+  const KeyBatch& batch_;
+  size_t base_;
+  bool distinct_;
+  std::vector<uint32_t> start_;
+  std::vector<uint32_t> positions_;
+};
+
+}  // namespace
+
+void TableState::InitializeRow(int64_t key, const float* values, float* row) const {
+  if (values != nullptr) {
+    std::memcpy(row, values, static_cast<size_t>(dim_) * sizeof(float));
+  } else {
+    initializer_->Fill(key, row);
+  }
+  if (optimizer_ != nullptr) optimizer_->InitSlots(row + dim_, dim_);
+}
+
+// Gives every missing unique key a row. On failure batch->fresh tells what UndoInShard must undo.
+bool TableState::InsertInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request) {
+  Shard& shard = *shards_[s];
+  std::vector<uint32_t> value_of;  // the last occurrence's value wins
+  if (request.values != nullptr) {
+    value_of.resize(batch->unique_end(s) - batch->begin(s));
+    for (size_t j = batch->begin(s); j < batch->end(s); ++j) {
+      value_of[batch->unique_of[j] - batch->begin(s)] = batch->position[j];
+    }
+  }
+  for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
+    if (batch->ref[u] != kNoRow) continue;
+    const int64_t key = batch->key[u];
+    const RowRef slot = shard.arena->Allocate();
+    if (slot == RowArena::kNoSlot) return false;
+    if (!shard.index.Insert(batch->hash[u], key, slot)) {
+      shard.arena->Free(slot, key);
+      return false;
+    }
+    batch->ref[u] = slot;
+    batch->fresh[u] = 1;
+    const float* values = nullptr;
+    if (request.values != nullptr) {
+      values = request.values + static_cast<size_t>(value_of[u - batch->begin(s)]) *
+                                    static_cast<size_t>(dim_);
+    }
+    InitializeRow(key, values, shard.arena->Row(slot));
+    ++shard.inserts;
+  }
+  return true;
+}
+
+void TableState::UseInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request) {
+  Shard& shard = *shards_[s];
+  for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
+    RowMeta& meta = shard.arena->Meta(batch->ref[u]);
+    batch->old_frequency[u] = meta.frequency;
+    batch->old_time[u] = meta.last_time;
+    const uint32_t room = std::numeric_limits<uint32_t>::max() - meta.frequency;
+    meta.frequency += std::min(room, batch->count[u]);
+    meta.last_time = request.now;
+    shard.hits += 1 - batch->fresh[u];
+  }
+}
+
+void TableState::UndoInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request) {
+  Shard& shard = *shards_[s];
+  std::unique_lock lock(shard.mu);
+  for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
+    const RowRef ref = batch->ref[u];
+    if (batch->fresh[u] != 0) {
+      shard.index.Erase(batch->hash[u], batch->key[u]);
+      shard.arena->Free(ref, batch->key[u]);
+      --shard.inserts;
+    } else if (ref != kNoRow && request.count_use && batch->address[u] != kNoAddress) {
+      RowMeta& meta = shard.arena->Meta(ref);
+      meta.frequency = batch->old_frequency[u];
+      meta.last_time = batch->old_time[u];
+      --shard.hits;
+    }
+  }
+}
+
+void TableState::GatherInShard(uint32_t s, const KeyBatch& batch, float* out) const {
+  const RowArena& arena = *shards_[s]->arena;
+  const size_t e = batch.end(s);
+  const size_t row_bytes = static_cast<size_t>(dim_) * sizeof(float);
+  for (size_t j = batch.begin(s); j < e; ++j) {
+    if (j + kAhead < e) {
+      PrefetchRange(arena.Row(batch.ref[batch.unique_of[j + kAhead]]), row_bytes);
+    }
+    std::memcpy(out + batch.position[j] * static_cast<size_t>(dim_),
+                arena.Row(batch.ref[batch.unique_of[j]]), row_bytes);
+  }
+}
+
+Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
+  std::atomic<int64_t> missing{0};
+  std::atomic<bool> full{false};
+  std::atomic<bool> failed{false};
+  std::atomic<int64_t> reserved{0};
+  const bool ok = ForEachShard(batch->size(), [&](uint32_t s) {
+    const size_t b = batch->begin(s);
+    std::memset(&batch->fresh[b], 0, batch->end(s) - b);
+    batch->Deduplicate(s);
+    const size_t e = batch->unique_end(s);
+    if (b == e) return;
+    Shard& shard = *shards_[s];
+    std::unique_lock lock(shard.mu);
+    shard.arena->Tick();
+    FindInShard(shard, batch, s);
+    std::fill(&batch->address[b], &batch->address[b] + (e - b), kNoAddress);
+    const int64_t wanted = std::count(&batch->ref[b], &batch->ref[b] + (e - b), kNoRow);
+    missing += wanted;
+    if (full || failed) return;
+    if (rows_.fetch_add(wanted) + wanted > capacity_) {
+      rows_ -= wanted;
+      full = true;
+      return;
+    }
+    reserved += wanted;
+    if (!InsertInShard(s, batch, request)) {
+      failed = true;
+      return;
+    }
+    if (request.count_use) UseInShard(s, batch, request);
+    for (size_t u = b; u < e; ++u) batch->address[u] = AddressOf(s, batch->ref[u]);
+    if (request.gather != nullptr) GatherInShard(s, *batch, request.gather);
+  });
+  if (ok && !full && !failed) return {};
+
+  for (uint32_t s = 0; s < shards(); ++s) UndoInShard(s, batch, request);
+  rows_ -= reserved;
+  if (full) {
+    refused_ += missing;
+    return ResourceExhausted(
+        "table '" + name_ + "' is full: its capacity is " + std::to_string(capacity_) +
+        " rows, " + std::to_string(rows()) + " are in use and the batch brings " +
+        std::to_string(missing.load()) +
+        " new keys; none was inserted. Raise memory_rows (device_vocabulary_size or "
+        "host_vocabulary_size of create_table), or use dynamic expansion");
+  }
+  return ResourceExhausted("out of memory while inserting " + std::to_string(missing.load()) +
+                           " keys into table '" + name_ + "' of " + std::to_string(rows()) +
+                           " rows; none was inserted");
+}
+
+void TableState::AssignExisting(KeyBatch* batch, const float* values) {
+  ForEachShard(batch->size(), [&](uint32_t s) {
+    Shard& shard = *shards_[s];
+    std::unique_lock lock(shard.mu);
+    for (size_t j = batch->begin(s); j < batch->end(s); ++j) {
+      const size_t u = batch->unique_of[j];
+      if (batch->fresh[u] != 0) continue;
+      const RowRef ref = shard.index.Find(batch->hash[u], batch->key[u]);
+      if (ref == kNoRow) continue;  // erased since by another thread
+      std::memcpy(shard.arena->Row(ref),
+                  values + batch->position[j] * static_cast<size_t>(dim_),
+                  static_cast<size_t>(dim_) * sizeof(float));
+    }
+  });
+}
+
+int64_t TableState::Erase(KeyBatch* batch) {
+  std::atomic<int64_t> erased{0};
+  const bool ok = ForEachShard(batch->size(), [&](uint32_t s) {
+    batch->Deduplicate(s);
+    Shard& shard = *shards_[s];
+    std::unique_lock lock(shard.mu);
+    int64_t here = 0;
+    for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
+      const RowRef ref = shard.index.Erase(batch->hash[u], batch->key[u]);
+      if (ref == kNoRow) continue;
+      shard.arena->Free(ref, batch->key[u]);
+      ++here;
+    }
+    shard.erased += here;
+    erased += here;
+  });
+  rows_ -= erased;
+  if (!ok) throw std::bad_alloc();
+  return erased;
+}
+
+ApplyResult TableState::Update(KeyBatch* batch, KeyBatch::Grouping grouping, const float* grads,
+                               const Optimizer& optimizer, const StepParams& step) {
+  std::atomic<int64_t> updated{0};
+  std::atomic<int64_t> skipped{0};
+  const auto dim = static_cast<size_t>(dim_);
+  // Everything that allocates comes before the first row changes.
+  std::vector<std::unique_ptr<Occurrences>> occurrences(shards());
+  std::vector<std::vector<float>> scratch(shards());
+  const bool ok = ForEachShard(batch->size(), [&](uint32_t s) {
+    batch->Deduplicate(s);
+    occurrences[s] = std::make_unique<Occurrences>(*batch, s);
+    const size_t uniques = batch->unique_end(s) - batch->begin(s);
+    scratch[s].resize(std::min(uniques, kUpdateBlock) * dim);
+  });
+  if (!ok) throw std::bad_alloc();
+
+  ForEachShard(batch->size(), [&](uint32_t s) {
+    const size_t b = batch->begin(s);
+    const size_t e = batch->unique_end(s);
+    if (b == e) return;
+    Shard& shard = *shards_[s];
+    std::unique_lock lock(shard.mu);
+    if (grouping == KeyBatch::Grouping::kKeys) {
+      FindInShard(shard, batch, s);
+      for (size_t u = b; u < e; ++u) {
+        if (IsPadding(batch->key[u])) batch->ref[u] = kNoRow;
+      }
+    } else {
+      for (size_t u = b; u < e; ++u) {
+        const int64_t address = batch->key[u];
+        batch->ref[u] =
+            address == kNoAddress ? kNoRow : RowAt(Address::Unpack(address, shard_bits_));
+      }
+    }
+    std::array<float*, kUpdateBlock> rows;
+    size_t filled = 0;
+    int64_t here = 0;
+    const auto flush = [&] {
+      optimizer.Update(rows.data(), scratch[s].data(), filled, dim_, step);
+      here += static_cast<int64_t>(filled);
+      filled = 0;
+    };
+    for (size_t u = b; u < e; ++u) {
+      if (batch->ref[u] == kNoRow) continue;
+      rows[filled] = shard.arena->Row(batch->ref[u]);
+      PrefetchRange(rows[filled], static_cast<size_t>(row_floats()) * sizeof(float));
+      float* sum = scratch[s].data() + filled * dim;
+      const std::span<const uint32_t> positions = occurrences[s]->of(u);
+      std::memcpy(sum, grads + positions[0] * dim, dim * sizeof(float));
+      for (size_t k = 1; k < positions.size(); ++k) {
+        const float* grad = grads + positions[k] * dim;
+        for (size_t c = 0; c < dim; ++c) sum[c] += grad[c];
+      }
+      if (++filled == kUpdateBlock) flush();
+    }
+    flush();
+    updated += here;
+    skipped += static_cast<int64_t>(e - b) - here;
+  });
+  skipped_ += skipped;
+  return {updated, skipped};
+}
+
+}  // namespace mxrec

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <cstddef>
+
+namespace mxrec {
+
+inline constexpr size_t kCacheLine = 64;
+
+inline void Prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+
+// Every line of [p, p + bytes), up to a limit beyond which the hardware prefetcher takes over.
+inline void PrefetchRange(const void* p, size_t bytes) {
+  const char* c = static_cast<const char*>(p);
+  if (bytes > 8 * kCacheLine) bytes = 8 * kCacheLine;
+  for (size_t i = 0; i < bytes; i += kCacheLine) Prefetch(c + i);
+  Prefetch(c + bytes - 1);
+}
+
+}  // namespace mxrec

@@ -1,0 +1,132 @@
+#include "util/worker_pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace mxrec {
+namespace {
+
+struct Job {
+  const std::function<void(size_t)>* task;
+  size_t tasks;
+  std::atomic<size_t> next{0};
+  size_t finished = 0;  // guarded by Impl::mu
+  std::condition_variable done;
+};
+
+int UsableProcessors() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+}  // namespace
+
+struct WorkerPool::Impl {
+  std::mutex mu;
+  std::condition_variable wake;
+  std::deque<std::shared_ptr<Job>> jobs;  // with tasks that nobody has taken yet
+  int wanted = UsableProcessors() - 1;    // worker threads, the callers not counted
+  int running = 0;
+  std::atomic<int> threads{UsableProcessors()};
+
+  // Takes tasks of `job` until none is left.
+  void Work(Job& job) {
+    size_t done = 0;
+    for (size_t i; (i = job.next.fetch_add(1, std::memory_order_relaxed)) < job.tasks; ++done) {
+      (*job.task)(i);
+    }
+    if (done == 0) return;
+    std::lock_guard lock(mu);
+    job.finished += done;
+    if (job.finished == job.tasks) job.done.notify_all();
+  }
+
+  void Loop() {
+    std::unique_lock lock(mu);
+    for (;;) {
+      wake.wait(lock, [&] { return !jobs.empty() || running > wanted; });
+      if (running > wanted) {
+        --running;
+        return;
+      }
+      std::shared_ptr<Job> job = jobs.front();
+      if (job->next.load(std::memory_order_relaxed) >= job->tasks) {
+        jobs.pop_front();
+        continue;
+      }
+      lock.unlock();
+      Work(*job);
+      lock.lock();
+    }
+  }
+
+  void StartWorkers() {  // mu held
+    for (; running < wanted; ++running) std::thread([this] { Loop(); }).detach();
+  }
+};
+
+WorkerPool::WorkerPool() : impl_(new Impl) {
+  // A forked child has none of the threads and maybe a held mutex: it starts with a fresh pool.
+  pthread_atfork(nullptr, nullptr, [] {
+    WorkerPool& pool = Get();
+    const int threads = pool.num_threads();
+    pool.impl_ = new Impl;
+    pool.impl_->wanted = threads - 1;
+    pool.impl_->threads = threads;
+  });
+}
+
+WorkerPool& WorkerPool::Get() {
+  static WorkerPool* pool = new WorkerPool;
+  return *pool;
+}
+
+void WorkerPool::SetNumThreads(int n) {
+  std::lock_guard lock(impl_->mu);
+  impl_->wanted = n - 1;
+  impl_->threads = n;
+  impl_->wake.notify_all();
+}
+
+int WorkerPool::num_threads() const { return impl_->threads.load(std::memory_order_relaxed); }
+
+void WorkerPool::Run(size_t tasks, const std::function<void(size_t)>& task) {
+  if (tasks <= 1 || num_threads() == 1) {
+    for (size_t i = 0; i < tasks; ++i) task(i);
+    return;
+  }
+  auto job = std::make_shared<Job>();
+  job->task = &task;
+  job->tasks = tasks;
+  {
+    std::lock_guard lock(impl_->mu);
+    impl_->StartWorkers();
+    impl_->jobs.push_back(job);
+  }
+  impl_->wake.notify_all();
+  impl_->Work(*job);
+  std::unique_lock lock(impl_->mu);
+  std::erase(impl_->jobs, job);
+  job->done.wait(lock, [&] { return job->finished == job->tasks; });
+}
+
+void WorkerPool::RunRanges(size_t n, size_t grain,
+                           const std::function<void(size_t, size_t)>& range) {
+  if (n == 0) return;
+  // Four ranges a thread even out threads of different speed.
+  const size_t most = 4 * static_cast<size_t>(num_threads());
+  const size_t ranges = std::clamp<size_t>(n / std::max<size_t>(grain, 1), 1, most);
+  Run(ranges, [&](size_t i) { range(n * i / ranges, n * (i + 1) / ranges); });
+}
+
+}  // namespace mxrec
