@@ -98,7 +98,9 @@ class Sequence {
         }
         if (Draw(2) == 0) ApplyByAddress(unique);
         model_.Train(keys);
-        if (!applied_.empty()) ASSERT_EQ(model_.Apply(unique.keys, applied_, 0.05f), last_updated_);
+        if (!applied_.empty()) {
+          ASSERT_EQ(model_.Apply(unique.keys, applied_, 0.05f), last_updated_);
+        }
         applied_.clear();
         return;
       }

@@ -129,7 +129,7 @@ TEST(TableTest, FullTableRefusesTheBatchAndKeepsItsRows) {
 }
 
 TEST(TableTest, OutOfMemoryUndoesTheBatch) {
-  for (int64_t n = 0; n < 40; ++n) {
+  for (int64_t n = 0; n < 30; ++n) {
     TableOptions options = Options(16);
     options.num_shards = 4;
     auto table = Make(options);
@@ -137,7 +137,7 @@ TEST(TableTest, OutOfMemoryUndoesTheBatch) {
     std::iota(first.begin(), first.end(), 0);
     Resolve(table.get(), first);
     const auto before = Rows(*table);
-    std::vector<int64_t> more(200000);
+    std::vector<int64_t> more(80000);
     std::iota(more.begin(), more.end(), -100);
     PageAllocator::FailAllocation(n);
     UniqueKeys unique;
@@ -313,7 +313,9 @@ TEST(TableTest, ConcurrentReadersSeeWholeRows) {
         for (int64_t& k : keys) k = static_cast<int64_t>(rng() % 20000);
         std::vector<float> values(keys.size() * 32, static_cast<float>(round));
         EXPECT_TRUE(table->Assign(keys, values.data()).ok());
-        if (round % 7 == 0) EXPECT_TRUE(table->Erase(std::span(keys).first(500)).ok());
+        if (round % 7 == 0) {
+          EXPECT_TRUE(table->Erase(std::span(keys).first(500)).ok());
+        }
       }
       stop = true;
     });
