@@ -1,0 +1,117 @@
+#include "kernel_context.h"
+
+#include <limits>
+#include <utility>
+
+#include "mxrec/runtime.h"
+#include "resource_handle.h"
+
+namespace mxrec::tf {
+namespace {
+
+// Releases what TensorFlow put into a TF_Buffer.
+struct Buffer {
+  TF_Buffer raw{nullptr, 0, nullptr};
+  Buffer() = default;
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() {
+    if (raw.data_deallocator != nullptr) {
+      raw.data_deallocator(const_cast<void*>(raw.data), raw.length);
+    }
+  }
+  std::string_view bytes() const { return {static_cast<const char*>(raw.data), raw.length}; }
+};
+
+}  // namespace
+
+Result<int64_t> Attributes::Int(const char* name) const {
+  TfStatus status;
+  int64_t value = 0;
+  TF_OpKernelConstruction_GetAttrInt64(raw_, name, &value, status.get());
+  if (!status.ok()) return status.status();
+  return value;
+}
+
+Result<std::string> Attributes::String(const char* name) const {
+  TfStatus status;
+  int32_t list_size = 0;
+  int32_t length = 0;
+  TF_OpKernelConstruction_GetAttrSize(raw_, name, &list_size, &length, status.get());
+  if (!status.ok()) return status.status();
+  std::string value(static_cast<size_t>(length), '\0');
+  TF_OpKernelConstruction_GetAttrString(raw_, name, value.data(), value.size(), status.get());
+  if (!status.ok()) return status.status();
+  return value;
+}
+
+Result<Tensor> KernelContext::Input(int index) const {
+  TfStatus status;
+  TF_Tensor* raw = nullptr;
+  TF_GetInput(raw_, index, &raw, status.get());
+  if (!status.ok()) return status.status();
+  return Tensor(raw);
+}
+
+Result<std::shared_ptr<Table>> KernelContext::InputTable(int index) const {
+  TfStatus status;
+  Buffer proto;
+  TF_GetSerializedResourceHandleProto(raw_, index, &proto.raw, status.get());
+  if (!status.ok()) return status.status();
+  MXREC_ASSIGN_OR_RETURN(const ResourceHandle handle, ParseResourceHandle(proto.bytes()));
+  MXREC_ASSIGN_OR_RETURN(const std::string name, TableName(handle));
+  auto table = FindTable(name);
+  if (table == nullptr) {
+    return NotFound("table '" + name +
+                    "' does not exist in the process that runs this op: a table lives from "
+                    "create_table to terminate; create it before the op runs");
+  }
+  return table;
+}
+
+Result<Tensor> KernelContext::Allocate(int index, TF_DataType type, const Shape& shape,
+                                       size_t item) const {
+  size_t bytes = item;
+  for (const int64_t dim : shape) bytes *= static_cast<size_t>(dim);
+  TfStatus status;
+  TF_Tensor* raw = TF_AllocateOutput(raw_, index, type, shape.data(),
+                                     static_cast<int>(shape.size()), bytes, status.get());
+  if (!status.ok()) return status.status();
+  return Tensor(raw);
+}
+
+KeyBatch::KeyBatch(Tensor tensor) : tensor_(std::move(tensor)) {
+  if (tensor_.type() == TF_INT32) {
+    const auto narrow = tensor_.span<const int32_t>();
+    widened_.assign(narrow.begin(), narrow.end());
+  }
+}
+
+Result<KeyBatch> KeyBatch::FromInput(const KernelContext& context, int index) {
+  MXREC_ASSIGN_OR_RETURN(Tensor tensor, context.Input(index));
+  constexpr auto kMaxKeys = static_cast<size_t>(std::numeric_limits<int32_t>::max());
+  if (tensor.size() > kMaxKeys) {  // positions in a batch are int32
+    return InvalidArgument("ids holds " + std::to_string(tensor.size()) + " keys, at most " +
+                           std::to_string(kMaxKeys) + " are allowed: split the batch");
+  }
+  return KeyBatch(std::move(tensor));
+}
+
+Shape Append(Shape shape, int64_t last) {
+  shape.push_back(last);
+  return shape;
+}
+
+Status CheckRank(const char* input, const Tensor& tensor, size_t rank) {
+  if (tensor.rank() == rank) return {};
+  return InvalidArgument(std::string(input) + " has shape " + ToString(tensor.shape()) +
+                         ", wanted rank " + std::to_string(rank));
+}
+
+Status CheckShape(const char* input, const Tensor& tensor, const Shape& wanted) {
+  if (tensor.shape() == wanted) return {};
+  return InvalidArgument(std::string(input) + " has shape " + ToString(tensor.shape()) +
+                         ", wanted " + ToString(wanted));
+}
+
+}  // namespace mxrec::tf

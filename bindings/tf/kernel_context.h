@@ -1,0 +1,73 @@
+// What a kernel sees of one call and of its node: inputs, outputs, attributes, its table.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mxrec/status.h"
+#include "mxrec/table.h"
+#include "tensor.h"
+#include "tf_c_abi.h"
+#include "tf_status.h"
+
+namespace mxrec::tf {
+
+// Attributes of a node, read once when its kernel is built.
+class Attributes {
+ public:
+  explicit Attributes(TF_OpKernelConstruction* raw) : raw_(raw) {}
+  Result<int64_t> Int(const char* name) const;
+  Result<std::string> String(const char* name) const;
+
+ private:
+  TF_OpKernelConstruction* raw_;
+};
+
+class KernelContext {
+ public:
+  explicit KernelContext(TF_OpKernelContext* raw) : raw_(raw) {}
+
+  Result<Tensor> Input(int index) const;
+  // The table that a resource input names. kNotFound if this process has none of that name.
+  Result<std::shared_ptr<Table>> InputTable(int index) const;
+
+  template <class T>
+  Result<Tensor> Output(int index, const Shape& shape) const {
+    return Allocate(index, TypeOf<T>::value, shape, sizeof(T));
+  }
+
+ private:
+  Result<Tensor> Allocate(int index, TF_DataType type, const Shape& shape, size_t item) const;
+
+  TF_OpKernelContext* raw_;
+};
+
+// The keys of an input of type int64 or int32. int64 are read in place, int32 are widened.
+class KeyBatch {
+ public:
+  static Result<KeyBatch> FromInput(const KernelContext& context, int index);
+
+  std::span<const int64_t> keys() const {
+    return widened_.empty() ? tensor_.span<const int64_t>() : std::span<const int64_t>(widened_);
+  }
+  size_t size() const { return tensor_.size(); }
+  const Shape& shape() const { return tensor_.shape(); }
+
+ private:
+  explicit KeyBatch(Tensor tensor);
+  Tensor tensor_;
+  std::vector<int64_t> widened_;
+};
+
+// `shape` with one more axis, of length `last`.
+Shape Append(Shape shape, int64_t last);
+
+// Checks of an input's shape; the error names the input, what came and what is wanted.
+Status CheckRank(const char* input, const Tensor& tensor, size_t rank);
+Status CheckShape(const char* input, const Tensor& tensor, const Shape& wanted);
+
+}  // namespace mxrec::tf

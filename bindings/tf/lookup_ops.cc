@@ -1,0 +1,171 @@
+// Lookups: MxrecLookup and MxrecLookupUnique train (they insert and count), MxrecRead does not.
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernel_context.h"
+#include "mxrec/kernels.h"
+#include "mxrec/table.h"
+#include "op_registration.h"
+#include "register_ops.h"
+#include "shape_functions.h"
+
+namespace mxrec::tf {
+namespace {
+
+Status CheckWidth(const Table& table, const Tensor& like) {
+  MXREC_RETURN_IF_ERROR(CheckRank("like", like, 2));
+  if (like.shape()[1] == table.dim()) return {};
+  return InvalidArgument("table '" + table.name() + "' has dim " + std::to_string(table.dim()) +
+                         ", this op was built for dim " + std::to_string(like.shape()[1]) +
+                         ": build the graph after create_table");
+}
+
+// The distinct keys of one batch, with their rows made.
+struct ResolvedBatch {
+  std::shared_ptr<Table> table;
+  size_t size;  // keys in the batch
+  Shape ids_shape;
+  UniqueKeys unique;
+  int64_t rows;    // length of the unique outputs: the distinct keys and their padding
+  Tensor inverse;  // output 3
+};
+
+Status ReadUniqueRows(const ResolvedBatch& batch, float* out) {
+  return batch.table->ReadRows(batch.unique.addresses, batch.unique.keys, nullptr, out);
+}
+
+// Copies `values` into output `index`, padded to `length` with `padding`.
+Status OutputPadded(const KernelContext& context, int index, const std::vector<int64_t>& values,
+                    int64_t length, int64_t padding) {
+  MXREC_ASSIGN_OR_RETURN(const Tensor output, context.Output<int64_t>(index, {length}));
+  auto* rest = std::copy(values.begin(), values.end(), output.data<int64_t>());
+  std::fill(rest, output.data<int64_t>() + length, padding);
+  return {};
+}
+
+// Inputs (table, proxy, ids, like). `proxy` is what gradients are taken with respect to; its value
+// is never read.
+class TrainingLookup {
+ public:
+  Status Init(const Attributes& attributes) {
+    MXREC_ASSIGN_OR_RETURN(unique_size_, attributes.Int("unique_size"));
+    if (unique_size_ >= 0) return {};
+    return InvalidArgument("unique_size is " + std::to_string(unique_size_) +
+                           ", must be 0 (as many as there are) or more");
+  }
+
+ protected:
+  // Resolves the batch and writes outputs 1 to 3.
+  Result<ResolvedBatch> Resolve(const KernelContext& context) const {
+    MXREC_ASSIGN_OR_RETURN(auto table, context.InputTable(0));
+    MXREC_ASSIGN_OR_RETURN(const KeyBatch ids, KeyBatch::FromInput(context, 2));
+    MXREC_ASSIGN_OR_RETURN(const Tensor like, context.Input(3));
+    MXREC_RETURN_IF_ERROR(CheckWidth(*table, like));
+    MXREC_RETURN_IF_ERROR(CheckUniqueSize(table.get(), ids.keys()));
+
+    MXREC_ASSIGN_OR_RETURN(Tensor inverse, context.Output<int32_t>(3, ids.shape()));
+    UniqueKeys unique;
+    MXREC_RETURN_IF_ERROR(
+        table->Resolve(ids.keys(), ResolveMode::kInsert, inverse.data<int32_t>(), &unique));
+    const int64_t rows = std::max(unique_size_, static_cast<int64_t>(unique.size()));
+    MXREC_RETURN_IF_ERROR(OutputPadded(context, 1, unique.keys, rows, 0));
+    MXREC_RETURN_IF_ERROR(OutputPadded(context, 2, unique.addresses, rows, kNoAddress));
+    return ResolvedBatch{std::move(table),  ids.size(), ids.shape(),
+                         std::move(unique), rows,       std::move(inverse)};
+  }
+
+ private:
+  // A batch with too many distinct keys is refused before it inserts any.
+  Status CheckUniqueSize(Table* table, std::span<const int64_t> keys) const {
+    if (unique_size_ == 0 || keys.size() <= static_cast<size_t>(unique_size_)) return {};
+    UniqueKeys unique;
+    MXREC_RETURN_IF_ERROR(table->Resolve(keys, ResolveMode::kFind, nullptr, &unique));
+    if (unique.size() <= static_cast<size_t>(unique_size_)) return {};
+    return InvalidArgument("the batch for table '" + table->name() + "' has " +
+                           std::to_string(unique.size()) + " distinct keys, unique_size is " +
+                           std::to_string(unique_size_) +
+                           ": raise unique_size or use smaller batches");
+  }
+
+  int64_t unique_size_ = 0;
+};
+
+class Lookup : public TrainingLookup {
+ public:
+  Status Compute(const KernelContext& context) const {
+    MXREC_ASSIGN_OR_RETURN(const ResolvedBatch batch, Resolve(context));
+    const int dim = batch.table->dim();
+    MXREC_ASSIGN_OR_RETURN(const Tensor values,
+                           context.Output<float>(0, Append(batch.ids_shape, dim)));
+    // Without repetitions the unique keys are the batch.
+    const size_t unique = batch.unique.size();
+    if (unique == batch.size) return ReadUniqueRows(batch, values.data<float>());
+    const auto rows = std::make_unique_for_overwrite<float[]>(unique * static_cast<size_t>(dim));
+    MXREC_RETURN_IF_ERROR(ReadUniqueRows(batch, rows.get()));
+    kernels::GatherRows(rows.get(), batch.inverse.data<int32_t>(), batch.size, dim,
+                        values.data<float>());
+    return {};
+  }
+};
+
+class LookupUnique : public TrainingLookup {
+ public:
+  Status Compute(const KernelContext& context) const {
+    MXREC_ASSIGN_OR_RETURN(const ResolvedBatch batch, Resolve(context));
+    const int64_t dim = batch.table->dim();
+    MXREC_ASSIGN_OR_RETURN(const Tensor rows, context.Output<float>(0, {batch.rows, dim}));
+    MXREC_RETURN_IF_ERROR(ReadUniqueRows(batch, rows.data<float>()));
+    const auto all = rows.span<float>();
+    std::fill(all.begin() + static_cast<int64_t>(batch.unique.size()) * dim, all.end(), 0.0f);
+    return {};
+  }
+};
+
+// Inputs (table, ids, like, absent).
+class Read : public NoAttributes {
+ public:
+  Status Compute(const KernelContext& context) const {
+    MXREC_ASSIGN_OR_RETURN(const auto table, context.InputTable(0));
+    MXREC_ASSIGN_OR_RETURN(const KeyBatch ids, KeyBatch::FromInput(context, 1));
+    MXREC_ASSIGN_OR_RETURN(const Tensor like, context.Input(2));
+    MXREC_RETURN_IF_ERROR(CheckWidth(*table, like));
+    MXREC_ASSIGN_OR_RETURN(const Tensor absent, context.Input(3));
+    if (absent.shape() != Shape{0}) {
+      MXREC_RETURN_IF_ERROR(CheckShape("absent", absent, {table->dim()}));
+    }
+    MXREC_ASSIGN_OR_RETURN(const Tensor values,
+                           context.Output<float>(0, Append(ids.shape(), table->dim())));
+    return table->Lookup(ids.keys(), absent.size() == 0 ? nullptr : absent.data<float>(),
+                         values.data<float>());
+  }
+};
+
+}  // namespace
+
+void RegisterLookupOps() {
+  Register<Lookup>({
+      .name = "MxrecLookup",
+      .inputs = {"table: resource", "proxy: resource", "ids: T", "like: float"},
+      .outputs = {"values: float", "unique_keys: int64", "addresses: int64", "inverse: int32"},
+      .attributes = {"unique_size: int = 0", "T: {int64, int32}"},
+      .shape = LookupShapes,
+  });
+  Register<LookupUnique>({
+      .name = "MxrecLookupUnique",
+      .inputs = {"table: resource", "proxy: resource", "ids: T", "like: float"},
+      .outputs = {"rows: float", "unique_keys: int64", "addresses: int64", "inverse: int32"},
+      .attributes = {"unique_size: int = 0", "T: {int64, int32}"},
+      .shape = LookupUniqueShapes,
+  });
+  Register<Read>({
+      .name = "MxrecRead",
+      .inputs = {"table: resource", "ids: T", "like: float", "absent: float"},
+      .outputs = {"values: float"},
+      .attributes = {"T: {int64, int32}"},
+      .shape = ReadShapes,
+  });
+}
+
+}  // namespace mxrec::tf

@@ -1,0 +1,11 @@
+// One function per file of ops; register_ops.cc calls them when the library is loaded.
+#pragma once
+
+namespace mxrec::tf {
+
+void RegisterLookupOps();
+void RegisterRowOps();
+void RegisterApplyOps();
+void RegisterTableOps();
+
+}  // namespace mxrec::tf

@@ -1,0 +1,149 @@
+#include "shape_functions.h"
+
+#include <cstdint>
+#include <limits>
+#include <utility>
+
+namespace mxrec::tf {
+namespace {
+
+// Owns a TF_ShapeHandle.
+class ShapeRef {
+ public:
+  ShapeRef() : raw_(TF_NewShapeHandle()) {}
+  explicit ShapeRef(TF_ShapeHandle* raw) : raw_(raw) {}
+  ShapeRef(ShapeRef&& other) noexcept : raw_(std::exchange(other.raw_, nullptr)) {}
+  ShapeRef& operator=(ShapeRef&&) = delete;
+  ~ShapeRef() {
+    if (raw_ != nullptr) TF_DeleteShapeHandle(raw_);
+  }
+  TF_ShapeHandle* get() const { return raw_; }
+
+ private:
+  TF_ShapeHandle* raw_;
+};
+
+// Shape arithmetic that stops at the first error: later calls do nothing and the status stays.
+class Inference {
+ public:
+  Inference(TF_ShapeInferenceContext* context, TF_Status* status)
+      : context_(context), status_(status) {}
+
+  ShapeRef Input(int index) {
+    ShapeRef shape;
+    if (ok()) TF_ShapeInferenceContextGetInput(context_, index, shape.get(), status_);
+    return shape;
+  }
+  ShapeRef Input(int index, int64_t rank) {
+    const ShapeRef any = Input(index);
+    ShapeRef shape;
+    if (ok()) TF_ShapeInferenceContextWithRank(context_, any.get(), rank, shape.get(), status_);
+    return shape;
+  }
+  // The last axis of an input of rank 1 or more, as a shape of rank 1.
+  ShapeRef LastAxis(int index) {
+    const ShapeRef any = Input(index);
+    if (!ok() || !TF_ShapeInferenceContextRankKnown(context_, any.get())) return UnknownVector();
+    ShapeRef shape;
+    TF_ShapeInferenceContextWithRankAtLeast(context_, any.get(), 1, shape.get(), status_);
+    ShapeRef last;
+    if (ok()) {
+      TF_ShapeInferenceContextSubshape(context_, shape.get(), -1,
+                                       std::numeric_limits<int64_t>::max(), last.get(), status_);
+    }
+    return last;
+  }
+  // The second axis of an input of rank 2, as a shape of rank 1.
+  ShapeRef Width(int index) {
+    const ShapeRef matrix = Input(index, 2);
+    ShapeRef width;
+    if (ok()) TF_ShapeInferenceContextSubshape(context_, matrix.get(), 1, 2, width.get(), status_);
+    return width;
+  }
+  // A size of -1 is how TensorFlow writes an unknown one.
+  ShapeRef UnknownVector() {
+    return ShapeRef(TF_ShapeInferenceContextVectorFromSize(context_, static_cast<size_t>(-1)));
+  }
+  ShapeRef Scalar() { return ShapeRef(TF_ShapeInferenceContextScalar(context_)); }
+  ShapeRef Join(const ShapeRef& first, const ShapeRef& second) {
+    ShapeRef joined;
+    if (ok()) {
+      TF_ShapeInferenceContextConcatenateShapes(context_, first.get(), second.get(), joined.get(),
+                                                status_);
+    }
+    return joined;
+  }
+  void Output(int index, const ShapeRef& shape) {
+    if (ok()) TF_ShapeInferenceContextSetOutput(context_, index, shape.get(), status_);
+  }
+
+ private:
+  bool ok() const { return TF_GetCode(status_) == TF_OK; }
+
+  TF_ShapeInferenceContext* context_;
+  TF_Status* status_;
+};
+
+// Outputs 1 to 3 of both training lookups: unique_keys, addresses, inverse.
+void UniqueOutputs(Inference* shapes, const ShapeRef& ids) {
+  shapes->Output(1, shapes->UnknownVector());
+  shapes->Output(2, shapes->UnknownVector());
+  shapes->Output(3, ids);
+}
+
+}  // namespace
+
+void LookupShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
+  Inference shapes(context, status);
+  const ShapeRef ids = shapes.Input(2);
+  shapes.Output(0, shapes.Join(ids, shapes.Width(3)));
+  UniqueOutputs(&shapes, ids);
+}
+
+void LookupUniqueShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
+  Inference shapes(context, status);
+  const ShapeRef ids = shapes.Input(2);
+  shapes.Output(0, shapes.Join(shapes.UnknownVector(), shapes.Width(3)));
+  UniqueOutputs(&shapes, ids);
+}
+
+void ReadShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
+  Inference shapes(context, status);
+  shapes.Input(3, 1);
+  shapes.Output(0, shapes.Join(shapes.Input(1), shapes.Width(2)));
+}
+
+void RestoreShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
+  Inference shapes(context, status);
+  shapes.Output(0, shapes.Join(shapes.Input(1), shapes.Width(0)));
+}
+
+void SegmentSumShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
+  Inference shapes(context, status);
+  shapes.Output(0, shapes.Join(shapes.Input(2, 1), shapes.LastAxis(0)));
+}
+
+void ApplyShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
+  Inference shapes(context, status);
+  shapes.Input(1, 1);
+  shapes.Input(2, 2);
+  shapes.Input(3, 0);
+}
+
+void InsertShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
+  Inference shapes(context, status);
+  shapes.Input(1, 1);
+  shapes.Input(2, 2);
+}
+
+void MissingShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
+  Inference shapes(context, status);
+  shapes.Output(0, shapes.UnknownVector());
+}
+
+void ScalarShape(TF_ShapeInferenceContext* context, TF_Status* status) {
+  Inference shapes(context, status);
+  shapes.Output(0, shapes.Scalar());
+}
+
+}  // namespace mxrec::tf

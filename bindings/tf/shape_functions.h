@@ -1,0 +1,31 @@
+// Shapes of the ops' outputs, as far as they are known when the graph is built. Input order is that
+// of the op definitions. TensorFlow's C API hides int attributes from shape functions; that is why
+// `like`, an empty [0, dim] tensor, carries the width.
+#pragma once
+
+#include "tf_c_abi.h"
+
+namespace mxrec::tf {
+
+using ShapeFunction = void (*)(TF_ShapeInferenceContext*, TF_Status*);
+
+// (table, proxy, ids, like) -> values [ids + dim], [u], [u], [ids]
+void LookupShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+// (table, proxy, ids, like) -> rows [u, dim], [u], [u], [ids]
+void LookupUniqueShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+// (table, ids, like, absent) -> values [ids + dim]
+void ReadShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+// (rows [u, dim], inverse) -> values [inverse + dim]
+void RestoreShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+// (values [..., dim], inverse, unique [u]) -> sums [u, dim]
+void SegmentSumShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+// (table, addresses or keys [m], grads [m, dim], learning_rate) -> ()
+void ApplyShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+// (table, keys [m], values [m, dim]) -> ()
+void InsertShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+// (table, ids) -> [m]
+void MissingShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+// (table) -> scalar
+void ScalarShape(TF_ShapeInferenceContext* context, TF_Status* status);
+
+}  // namespace mxrec::tf

@@ -1,0 +1,92 @@
+// What a table holds: its size and capacity, the keys it lacks, and putting them in.
+#include <algorithm>
+#include <vector>
+
+#include "kernel_context.h"
+#include "mxrec/table.h"
+#include "op_registration.h"
+#include "register_ops.h"
+#include "shape_functions.h"
+
+namespace mxrec::tf {
+namespace {
+
+// Inputs (table, ids).
+class Missing : public NoAttributes {
+ public:
+  Status Compute(const KernelContext& context) const {
+    MXREC_ASSIGN_OR_RETURN(const auto table, context.InputTable(0));
+    MXREC_ASSIGN_OR_RETURN(const KeyBatch ids, KeyBatch::FromInput(context, 1));
+    std::vector<int64_t> missing;
+    MXREC_RETURN_IF_ERROR(table->Missing(ids.keys(), &missing));
+    MXREC_ASSIGN_OR_RETURN(const Tensor keys,
+                           context.Output<int64_t>(0, {static_cast<int64_t>(missing.size())}));
+    std::copy(missing.begin(), missing.end(), keys.data<int64_t>());
+    return {};
+  }
+};
+
+// Inputs (table, keys, values).
+class Insert : public NoAttributes {
+ public:
+  Status Compute(const KernelContext& context) const {
+    MXREC_ASSIGN_OR_RETURN(const auto table, context.InputTable(0));
+    MXREC_ASSIGN_OR_RETURN(const Tensor keys, context.Input(1));
+    MXREC_ASSIGN_OR_RETURN(const Tensor values, context.Input(2));
+    MXREC_RETURN_IF_ERROR(CheckRank("keys", keys, 1));
+    MXREC_RETURN_IF_ERROR(CheckShape("values", values, {keys.shape()[0], table->dim()}));
+    return table->InsertMissing(keys.span<const int64_t>(), values.data<float>());
+  }
+};
+
+template <int64_t (*kValue)(const Table&)>
+class Scalar : public NoAttributes {
+ public:
+  Status Compute(const KernelContext& context) const {
+    MXREC_ASSIGN_OR_RETURN(const auto table, context.InputTable(0));
+    MXREC_ASSIGN_OR_RETURN(const Tensor output, context.Output<int64_t>(0, {}));
+    *output.data<int64_t>() = kValue(*table);
+    return {};
+  }
+};
+
+int64_t Size(const Table& table) { return table.size(); }
+
+int64_t Capacity(const Table& table) {
+  return table.capacity() == kUnbounded ? -1 : table.capacity();
+}
+
+}  // namespace
+
+void RegisterTableOps() {
+  Register<Missing>({
+      .name = "MxrecMissing",
+      .inputs = {"table: resource", "ids: T"},
+      .outputs = {"keys: int64"},
+      .attributes = {"T: {int64, int32}"},
+      .shape = MissingShapes,
+  });
+  Register<Insert>({
+      .name = "MxrecInsert",
+      .inputs = {"table: resource", "keys: int64", "values: float"},
+      .outputs = {},
+      .attributes = {},
+      .shape = InsertShapes,
+  });
+  Register<Scalar<Size>>({
+      .name = "MxrecSize",
+      .inputs = {"table: resource"},
+      .outputs = {"size: int64"},
+      .attributes = {},
+      .shape = ScalarShape,
+  });
+  Register<Scalar<Capacity>>({
+      .name = "MxrecCapacity",
+      .inputs = {"table: resource"},
+      .outputs = {"capacity: int64"},
+      .attributes = {},
+      .shape = ScalarShape,
+  });
+}
+
+}  // namespace mxrec::tf
