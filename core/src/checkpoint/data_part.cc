@@ -1,0 +1,227 @@
+#include "checkpoint/data_part.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "checkpoint/checksum.h"
+
+namespace mxrec::checkpoint {
+namespace {
+
+// Headers keep their checksum in a field; the rest is what it covers.
+uint64_t ChecksumOf(const PartHeader& h) { return Checksum(&h, offsetof(PartHeader, checksum)); }
+uint64_t ChecksumOf(const PartTrailer& t) { return Checksum(&t, offsetof(PartTrailer, checksum)); }
+
+template <class T>
+char* PutColumn(char* to, const std::vector<T>& column, size_t begin, size_t end) {
+  const size_t bytes = (end - begin) * sizeof(T);
+  if (bytes > 0) std::memcpy(to, column.data() + begin, bytes);
+  return to + bytes;
+}
+
+template <class T>
+const char* GetColumn(const char* from, size_t n, std::vector<T>* column) {
+  column->resize(n);
+  if (n > 0) std::memcpy(column->data(), from, n * sizeof(T));
+  return from + n * sizeof(T);
+}
+
+std::string Differs(const char* what, uint64_t found, uint64_t wanted, const char* by) {
+  return std::string(what) + " is " + std::to_string(found) + ", " + by + " " +
+         std::to_string(wanted);
+}
+
+}  // namespace
+
+// --- PartWriter ---------------------------------------------------------------------------------
+
+Result<std::unique_ptr<PartWriter>> PartWriter::Create(Env* env, const std::string& path,
+                                                       const Uid& uid, uint32_t part,
+                                                       uint32_t row_floats) {
+  auto file = env->NewWritableFile(path);
+  if (!file.ok()) return file.status();
+  std::unique_ptr<PartWriter> writer(new PartWriter(std::move(file).value(), row_floats));
+  PartHeader header;
+  header.part = part;
+  header.uid = uid;
+  header.row_floats = row_floats;
+  header.checksum = ChecksumOf(header);
+  MXREC_RETURN_IF_ERROR(writer->Append(&header, sizeof(header)));
+  return writer;
+}
+
+Status PartWriter::Append(const void* data, size_t bytes) {
+  MXREC_RETURN_IF_ERROR(file_->Append(data, bytes));
+  bytes_ += bytes;
+  return {};
+}
+
+Status PartWriter::AddBlock(const RowBlock& rows, size_t begin, size_t end) {
+  const size_t n = end - begin;
+  BlockHeader header;
+  header.rows = static_cast<uint32_t>(n);
+  header.payload_bytes = n * RowBytes(row_floats_);
+  header.offset = bytes_;
+
+  buffer_.resize(sizeof(header) + header.payload_bytes);
+  char* to = buffer_.data() + sizeof(header);
+  to = PutColumn(to, rows.keys, begin, end);
+  to = PutColumn(to, rows.frequency, begin, end);
+  to = PutColumn(to, rows.last_time, begin, end);
+  PutColumn(to, rows.values, begin * row_floats_, end * row_floats_);
+
+  std::memcpy(buffer_.data(), &header, sizeof(header));
+  constexpr size_t kCovered = offsetof(BlockHeader, magic);
+  header.checksum = Checksum(buffer_.data() + kCovered, buffer_.size() - kCovered);
+  std::memcpy(buffer_.data(), &header, sizeof(header));
+
+  MXREC_RETURN_IF_ERROR(Append(buffer_.data(), buffer_.size()));
+  ++blocks_;
+  rows_ += n;
+  return {};
+}
+
+Result<PartInfo> PartWriter::Finish() {
+  PartTrailer trailer;
+  trailer.blocks = blocks_;
+  trailer.rows = rows_;
+  trailer.bytes = bytes_ + sizeof(trailer);
+  trailer.checksum = ChecksumOf(trailer);
+  MXREC_RETURN_IF_ERROR(Append(&trailer, sizeof(trailer)));
+  MXREC_RETURN_IF_ERROR(file_->Sync());
+  MXREC_RETURN_IF_ERROR(file_->Close());
+  return PartInfo{bytes_, rows_};
+}
+
+// --- PartReader ---------------------------------------------------------------------------------
+
+Result<std::unique_ptr<PartReader>> PartReader::Open(Env* env, const std::string& path,
+                                                     const Uid& uid, uint32_t part,
+                                                     uint32_t row_floats,
+                                                     const PartInfo& expected) {
+  auto file = env->NewReadableFile(path);
+  if (!file.ok()) {
+    if (file.status().code() != StatusCode::kNotFound) return file.status();
+    return Damaged(path, 0, "the manifest lists this file, but it is missing");
+  }
+  std::unique_ptr<PartReader> reader(new PartReader(std::move(file).value(), path, row_floats));
+  MXREC_RETURN_IF_ERROR(reader->CheckFrame(uid, part, expected));
+  return reader;
+}
+
+Status PartReader::ReadExactly(uint64_t offset, size_t bytes, void* out) const {
+  auto read = file_->Read(offset, bytes, out);
+  if (!read.ok()) return read.status();
+  if (read.value() != bytes) return Damaged(path_, offset + read.value(), "the file ends here");
+  return {};
+}
+
+Status PartReader::CheckFrame(const Uid& uid, uint32_t part, const PartInfo& expected) {
+  auto size = file_->Size();
+  if (!size.ok()) return size.status();
+  if (size.value() != expected.bytes) {
+    return Damaged(path_, std::min(size.value(), expected.bytes),
+                   Differs("the file's size", size.value(), expected.bytes, "the manifest says"));
+  }
+  if (expected.bytes < sizeof(PartHeader) + sizeof(PartTrailer)) {
+    return Damaged(path_, expected.bytes, "the file is too short for its header and trailer");
+  }
+
+  PartHeader header;
+  MXREC_RETURN_IF_ERROR(ReadExactly(0, sizeof(header), &header));
+  if (header.magic != PartHeader::kMagic) return Damaged(path_, 0, "this is no data part");
+  if (header.checksum != ChecksumOf(header)) {
+    return Damaged(path_, 0, "the checksum of the header does not match");
+  }
+  if (header.version != kFormatVersion) {
+    return Damaged(path_, offsetof(PartHeader, version),
+                   Differs("the version", header.version, kFormatVersion, "the manifest's is"));
+  }
+  if (header.part != part) {
+    return Damaged(path_, offsetof(PartHeader, part),
+                   Differs("the part number", header.part, part, "the file's name says"));
+  }
+  if (header.uid != uid) {
+    return Damaged(
+        path_, offsetof(PartHeader, uid),
+        "the file is of checkpoint " + ToHex(header.uid) + ", the manifest of " + ToHex(uid));
+  }
+  if (header.row_floats != row_floats_) {
+    return Damaged(path_, offsetof(PartHeader, row_floats),
+                   Differs("floats per row", header.row_floats, row_floats_, "the manifest says"));
+  }
+
+  end_ = expected.bytes - sizeof(PartTrailer);
+  offset_ = sizeof(PartHeader);
+  MXREC_RETURN_IF_ERROR(ReadExactly(end_, sizeof(trailer_), &trailer_));
+  if (trailer_.magic != PartTrailer::kMagic || trailer_.checksum != ChecksumOf(trailer_)) {
+    return Damaged(path_, end_, "the checksum of the trailer does not match");
+  }
+  if (trailer_.bytes != expected.bytes) {
+    return Damaged(path_, end_,
+                   Differs("bytes", trailer_.bytes, expected.bytes, "the manifest says"));
+  }
+  if (trailer_.rows != expected.rows) {
+    return Damaged(path_, end_, Differs("rows", trailer_.rows, expected.rows, "the manifest says"));
+  }
+  return {};
+}
+
+Status PartReader::CheckEnd() const {
+  if (blocks_ != trailer_.blocks) {
+    return Damaged(path_, end_,
+                   Differs("the number of blocks", blocks_, trailer_.blocks, "the trailer says"));
+  }
+  if (rows_ != trailer_.rows) {
+    return Damaged(path_, end_,
+                   Differs("the number of rows", rows_, trailer_.rows, "the trailer says"));
+  }
+  return {};
+}
+
+Status PartReader::Next(RowBlock* rows) {
+  rows->clear();
+  if (offset_ == end_) return CheckEnd();
+
+  BlockHeader header;
+  if (end_ - offset_ < sizeof(header)) {
+    return Damaged(path_, offset_, "the block header does not fit before the trailer");
+  }
+  MXREC_RETURN_IF_ERROR(ReadExactly(offset_, sizeof(header), &header));
+  if (header.magic != BlockHeader::kMagic || header.offset != offset_) {
+    return Damaged(path_, offset_, "no block begins here");
+  }
+  // rows is 32 bits and row_floats below 2^15, so the product fits.
+  if (header.rows == 0 || header.payload_bytes != header.rows * RowBytes(row_floats_) ||
+      header.payload_bytes > kMaxBlockPayload ||
+      header.payload_bytes > end_ - offset_ - sizeof(header)) {
+    return Damaged(path_, offset_,
+                   "a block of " + std::to_string(header.rows) + " rows and " +
+                       std::to_string(header.payload_bytes) + " bytes cannot be here");
+  }
+
+  constexpr size_t kCovered = offsetof(BlockHeader, magic);
+  buffer_.resize(sizeof(header) + header.payload_bytes);
+  std::memcpy(buffer_.data(), &header, sizeof(header));
+  MXREC_RETURN_IF_ERROR(
+      ReadExactly(offset_ + sizeof(header), header.payload_bytes, buffer_.data() + sizeof(header)));
+  if (Checksum(buffer_.data() + kCovered, buffer_.size() - kCovered) != header.checksum) {
+    return Damaged(path_, offset_,
+                   "the checksum of the block does not match (it ends at byte " +
+                       std::to_string(offset_ + buffer_.size()) + ")");
+  }
+
+  const size_t n = header.rows;
+  const char* from = buffer_.data() + sizeof(header);
+  from = GetColumn(from, n, &rows->keys);
+  from = GetColumn(from, n, &rows->frequency);
+  from = GetColumn(from, n, &rows->last_time);
+  GetColumn(from, n * row_floats_, &rows->values);
+  block_offset_ = offset_;
+  offset_ += buffer_.size();
+  ++blocks_;
+  rows_ += n;
+  return {};
+}
+
+}  // namespace mxrec::checkpoint

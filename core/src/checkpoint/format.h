@@ -1,0 +1,74 @@
+// The bytes of a data part. docs/format-checkpoint.md describes them for readers in any language;
+// the two must change together.
+#pragma once
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "mxrec/status.h"
+
+namespace mxrec::checkpoint {
+
+static_assert(std::endian::native == std::endian::little,
+              "the structs below are written as they lie in memory");
+
+inline constexpr uint32_t kFormatVersion = 1;
+inline constexpr uint64_t kMaxBlockPayload = uint64_t{16} << 20;  // bounds a reader's memory
+inline constexpr uint64_t kMaxManifestBytes = uint64_t{256} << 20;
+inline constexpr uint64_t kMaxParts = 100000;  // five digits
+inline constexpr char kManifestFile[] = "manifest";
+
+using Uid = std::array<unsigned char, 16>;
+
+// At the start of a part.
+struct PartHeader {
+  static constexpr std::array<char, 8> kMagic = {'M', 'X', 'R', 'E', 'C', 'D', 'A', 'T'};
+  std::array<char, 8> magic = kMagic;
+  uint32_t version = kFormatVersion;
+  uint32_t part = 0;
+  Uid uid = {};
+  uint32_t row_floats = 0;
+  uint32_t reserved = 0;
+  uint64_t checksum = 0;  // of all bytes before it
+};
+static_assert(sizeof(PartHeader) == 48 && offsetof(PartHeader, checksum) == 40);
+
+// Before the columns of a block: keys, frequency, last_time, values.
+struct BlockHeader {
+  static constexpr std::array<char, 4> kMagic = {'B', 'L', 'C', 'K'};
+  uint64_t checksum = 0;  // of all bytes of the block behind it, payload included
+  std::array<char, 4> magic = kMagic;
+  uint32_t rows = 0;
+  uint64_t payload_bytes = 0;
+  uint64_t offset = 0;  // of this header in the file: a block out of place does not pass
+};
+static_assert(sizeof(BlockHeader) == 32 && offsetof(BlockHeader, magic) == 8);
+
+// At the end of a part.
+struct PartTrailer {
+  static constexpr std::array<char, 8> kMagic = {'M', 'X', 'R', 'E', 'C', 'E', 'N', 'D'};
+  std::array<char, 8> magic = kMagic;
+  uint64_t blocks = 0;
+  uint64_t rows = 0;
+  uint64_t bytes = 0;     // of the whole file
+  uint64_t checksum = 0;  // of all bytes before it in the trailer
+};
+static_assert(sizeof(PartTrailer) == 40 && offsetof(PartTrailer, checksum) == 32);
+
+// Key, frequency, last_time and values of one row.
+inline constexpr uint64_t RowBytes(uint64_t row_floats) {
+  return sizeof(int64_t) + 2 * sizeof(uint32_t) + row_floats * sizeof(float);
+}
+
+std::string PartFile(uint64_t part);  // "data-00007"
+std::string ToHex(const Uid& uid);
+// False when `text` is not 32 lower-case hexadecimal digits.
+bool FromHex(const std::string& text, Uid* uid);
+
+// "<path>: damaged at byte <offset>: <what>".
+Status Damaged(const std::string& path, uint64_t offset, const std::string& what);
+
+}  // namespace mxrec::checkpoint

@@ -1,0 +1,160 @@
+#include "checkpoint/manifest.h"
+
+#include <cstdio>
+#include <cstring>
+
+#include "checkpoint/checksum.h"
+#include "checkpoint/options_json.h"
+#include "checkpoint/paths.h"
+
+namespace mxrec::checkpoint {
+namespace {
+
+constexpr char kFormatName[] = "mxrec-checkpoint";
+constexpr size_t kLineBytes = 10 + 16 + 1;  // "#xxh3-64: ", 16 digits, newline
+
+std::string ChecksumLine(const char* text, size_t bytes) {
+  char line[kLineBytes + 1];
+  std::snprintf(line, sizeof(line), "#xxh3-64: %016llx\n",
+                static_cast<unsigned long long>(Checksum(text, bytes)));
+  return line;
+}
+
+Status ReadParts(const FieldReader& root, uint64_t rows, std::vector<PartInfo>* parts) {
+  const std::vector<FieldReader> items = root.Array("parts", kMaxParts);
+  uint64_t total = 0;
+  for (size_t i = 0; i < items.size(); ++i) {
+    // Names are derived, not taken: a manifest cannot point outside its directory.
+    if (items[i].String("file") != PartFile(i)) items[i].Fail("file", "is not " + PartFile(i));
+    PartInfo part;
+    part.bytes = static_cast<uint64_t>(items[i].Int("bytes", 0));
+    part.rows = static_cast<uint64_t>(items[i].Int("rows", 1));
+    parts->push_back(part);
+    if (part.rows > rows - total) items[i].Fail("rows", "exceeds the rows of the checkpoint");
+    MXREC_RETURN_IF_ERROR(root.status());
+    total += part.rows;
+  }
+  if (total != rows) root.Fail("rows", "is not the sum over its parts, " + std::to_string(total));
+  return root.status();
+}
+
+}  // namespace
+
+uint32_t Manifest::row_floats() const {
+  return static_cast<uint32_t>(info.options.dim * (1 + SlotCount(info.options.optimizer.kind)));
+}
+
+Result<std::string> EncodeManifest(const Manifest& manifest) {
+  const CheckpointInfo& info = manifest.info;
+  Json root;
+  root["format"] = kFormatName;
+  root["version"] = kFormatVersion;
+  root["uid"] = info.uid;
+  root["step"] = info.step;
+  root["rows"] = info.rows;
+  root["optimizer_step"] = info.optimizer_step;
+  root["row_floats"] = manifest.row_floats();
+  root["slots"] = SlotNames(info.options.optimizer.kind);
+  PutTableOptions(info.options, &root);
+  Json& parts = root["parts"] = Json::array();
+  for (size_t i = 0; i < manifest.parts.size(); ++i) {
+    Json part;
+    part["file"] = PartFile(i);
+    part["bytes"] = manifest.parts[i].bytes;
+    part["rows"] = manifest.parts[i].rows;
+    parts.push_back(std::move(part));
+  }
+
+  std::string text;
+  try {
+    text = root.dump(1) + "\n";
+  } catch (const Json::type_error&) {
+    return InvalidArgument(
+        "the table's name is not valid UTF-8, which a checkpoint cannot hold; create the table "
+        "with a UTF-8 name");
+  }
+  text += ChecksumLine(text.data(), text.size());
+  if (text.size() > kMaxManifestBytes) {
+    return InvalidArgument("the manifest would have " + std::to_string(text.size()) +
+                           " bytes, more than " + std::to_string(kMaxManifestBytes) +
+                           "; the table has " + std::to_string(info.options.padding_keys.size()) +
+                           " padding_keys, give it fewer");
+  }
+  return text;
+}
+
+Result<Manifest> DecodeManifest(const std::string& text, const std::string& path) {
+  if (text.size() < kLineBytes) {
+    return Damaged(path, text.size(), "the file ends before its checksum line is complete");
+  }
+  const size_t body = text.size() - kLineBytes;
+  const char* line = text.data() + body;
+  if (std::memcmp(line, "#xxh3-64: ", 10) != 0) {
+    return Damaged(path, body, "there is no checksum line at the end of the file");
+  }
+  if (ChecksumLine(text.data(), body).compare(0, kLineBytes, line, kLineBytes) != 0) {
+    return Damaged(
+        path, 0,
+        "the checksum of bytes 0 to " + std::to_string(body) + " does not match the last line");
+  }
+
+  // Text with a right checksum may still come from another program, so every field is checked.
+  const Json json = Json::parse(text.data(), text.data() + body, nullptr, false);
+  Status status;
+  const FieldReader root(&json, path, "", &status);
+  if (json.is_discarded() || !json.is_object())
+    return Damaged(path, 0, "this is not a JSON object");
+  if (root.String("format") != kFormatName) {
+    root.Fail("format", std::string("is not \"") + kFormatName + "\"");
+  }
+  const int64_t version = root.Int("version", 1);
+  MXREC_RETURN_IF_ERROR(status);
+  if (version != kFormatVersion) {
+    return FailedPrecondition(path + ": format version " + std::to_string(version) +
+                              ", this program reads version " + std::to_string(kFormatVersion) +
+                              "; use the mxrec that wrote it or a newer one");
+  }
+
+  Manifest manifest;
+  CheckpointInfo& info = manifest.info;
+  info.uid = root.String("uid");
+  Uid uid;
+  if (!FromHex(info.uid, &uid)) root.Fail("uid", "is not 32 lower-case hexadecimal digits");
+  info.step = root.Int("step");
+  info.rows = root.Int("rows", 0);
+  info.optimizer_step = root.Int("optimizer_step", 0);
+  const int64_t row_floats = root.Int("row_floats", 1);
+  GetTableOptions(root, &info.options);
+  MXREC_RETURN_IF_ERROR(status);
+  if (Status valid = Validate(info.options); !valid.ok()) return Damaged(path, 0, valid.message());
+  if (row_floats != manifest.row_floats()) {
+    root.Fail("row_floats", "is not " + std::to_string(manifest.row_floats()));
+  }
+  if (root.Strings("slots") != SlotNames(info.options.optimizer.kind)) {
+    root.Fail("slots", "are not those of the optimizer");
+  }
+  MXREC_RETURN_IF_ERROR(ReadParts(root, static_cast<uint64_t>(info.rows), &manifest.parts));
+  return manifest;
+}
+
+Result<Manifest> ReadManifest(Env* env, const std::string& dir) {
+  const std::string path = JoinPath(dir, kManifestFile);
+  auto file = env->NewReadableFile(path);
+  if (!file.ok()) {
+    if (file.status().code() != StatusCode::kNotFound) return file.status();
+    return NotFound("there is no checkpoint in " + dir + ": it has no file 'manifest'" +
+                    InterruptedSaveHint(env, dir));
+  }
+  auto size = file.value()->Size();
+  if (!size.ok()) return size.status();
+  if (size.value() > kMaxManifestBytes) {
+    return Damaged(path, kMaxManifestBytes, "a manifest does not go on here");
+  }
+  std::string text(size.value(), '\0');
+  auto read = file.value()->Read(0, text.size(), text.data());
+  if (!read.ok()) return read.status();
+  if (read.value() != text.size()) return Damaged(path, read.value(), "the file ends here");
+  return DecodeManifest(text, path);
+}
+
+}  // namespace mxrec::checkpoint

@@ -1,0 +1,28 @@
+// Manifest: the small file that makes a directory of data parts a checkpoint.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "checkpoint/data_part.h"
+#include "checkpoint/format.h"
+#include "mxrec/checkpoint.h"
+
+namespace mxrec::checkpoint {
+
+struct Manifest {
+  CheckpointInfo info;
+  std::vector<PartInfo> parts;  // i is in PartFile(i)
+
+  // Floats per saved row: the embedding and the slots of the saved optimizer.
+  uint32_t row_floats() const;
+};
+
+// The file's text, checksum line included. kInvalidArgument: a name that is not UTF-8.
+Result<std::string> EncodeManifest(const Manifest& manifest);
+// `path` is for messages. Whatever is wrong is kDataLoss; a newer version kFailedPrecondition.
+Result<Manifest> DecodeManifest(const std::string& text, const std::string& path);
+// kNotFound when the directory has none.
+Result<Manifest> ReadManifest(Env* env, const std::string& dir);
+
+}  // namespace mxrec::checkpoint

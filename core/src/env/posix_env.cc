@@ -1,0 +1,201 @@
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <limits>
+#include <system_error>
+
+#include "mxrec/env.h"
+
+namespace mxrec {
+namespace {
+
+Status FromErrno(const char* action, const std::string& path, int error) {
+  std::string message =
+      std::string("cannot ") + action + " " + path + ": " + std::generic_category().message(error);
+  switch (error) {
+    case ENOENT:
+      return NotFound(std::move(message));
+    case ENOSPC:
+    case EDQUOT:
+      return ResourceExhausted(message + "; free space on that file system");
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+      return ResourceExhausted(std::move(message));
+    default:
+      return IoError(std::move(message));
+  }
+}
+
+class PosixWritableFile : public WritableFile {
+ public:
+  PosixWritableFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+  ~PosixWritableFile() override {
+    if (fd_ >= 0) ::close(fd_);
+  }
+
+  Status Append(const void* data, size_t bytes) override {
+    if (fd_ < 0) return FromErrno("write to", path_, EBADF);
+    const char* from = static_cast<const char*>(data);
+    while (bytes > 0) {
+      const ssize_t n = ::write(fd_, from, bytes);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return FromErrno("write to", path_, errno);
+      from += n;
+      bytes -= static_cast<size_t>(n);
+    }
+    return {};
+  }
+
+  Status Sync() override {
+    if (fd_ < 0) return FromErrno("sync", path_, EBADF);
+    if (::fsync(fd_) != 0) return FromErrno("sync", path_, errno);
+    return {};
+  }
+
+  Status Close() override {
+    if (fd_ < 0) return {};
+    // Even a failed close has released the descriptor on Linux: it must not be tried again.
+    const int result = ::close(fd_);
+    const int error = errno;
+    fd_ = -1;
+    if (result != 0 && error != EINTR) return FromErrno("close", path_, error);
+    return {};
+  }
+
+ private:
+  const std::string path_;
+  int fd_;
+};
+
+class PosixReadableFile : public ReadableFile {
+ public:
+  PosixReadableFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+  ~PosixReadableFile() override { ::close(fd_); }
+
+  Result<size_t> Read(uint64_t offset, size_t bytes, void* out) const override {
+    char* to = static_cast<char*>(out);
+    size_t done = 0;
+    while (done < bytes) {
+      const ssize_t n = ::pread(fd_, to + done, bytes - done, static_cast<off_t>(offset + done));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return FromErrno("read", path_, errno);
+      if (n == 0) break;
+      done += static_cast<size_t>(n);
+    }
+    return done;
+  }
+
+  Result<uint64_t> Size() const override {
+    struct stat info;
+    if (::fstat(fd_, &info) != 0) return FromErrno("measure", path_, errno);
+    return static_cast<uint64_t>(info.st_size);
+  }
+
+ private:
+  const std::string path_;
+  const int fd_;
+};
+
+class PosixEnv : public Env {
+ public:
+  Result<std::unique_ptr<WritableFile>> NewWritableFile(const std::string& path) override {
+    const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) return FromErrno("create", path, errno);
+    return std::unique_ptr<WritableFile>(std::make_unique<PosixWritableFile>(path, fd));
+  }
+
+  Result<std::unique_ptr<ReadableFile>> NewReadableFile(const std::string& path) override {
+    // O_NONBLOCK: opening a pipe must fail below instead of waiting for its writer.
+    const int fd = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) return FromErrno("open", path, errno);
+    auto file = std::make_unique<PosixReadableFile>(path, fd);
+    struct stat info;
+    if (::fstat(fd, &info) != 0) return FromErrno("open", path, errno);
+    if (!S_ISREG(info.st_mode)) return IoError("cannot open " + path + ": not a regular file");
+    return std::unique_ptr<ReadableFile>(std::move(file));
+  }
+
+  Result<bool> Exists(const std::string& path) override {
+    struct stat info;
+    if (::stat(path.c_str(), &info) == 0) return true;
+    if (errno == ENOENT || errno == ENOTDIR) return false;
+    return FromErrno("look up", path, errno);
+  }
+
+  Result<std::vector<std::string>> List(const std::string& dir) override {
+    DIR* stream = ::opendir(dir.c_str());
+    if (stream == nullptr) return FromErrno("list", dir, errno);
+    std::vector<std::string> names;
+    errno = 0;
+    while (const dirent* entry = ::readdir(stream)) {
+      const std::string name = entry->d_name;
+      if (name != "." && name != "..") names.push_back(name);
+      errno = 0;
+    }
+    const int error = errno;
+    ::closedir(stream);
+    if (error != 0) return FromErrno("list", dir, error);
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  Status CreateDir(const std::string& dir) override {
+    if (::mkdir(dir.c_str(), 0777) == 0) return {};
+    const int error = errno;
+    struct stat info;
+    if (error == EEXIST && ::stat(dir.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) return {};
+    return FromErrno("create directory", dir, error);
+  }
+
+  Status Rename(const std::string& from, const std::string& to) override {
+    if (::rename(from.c_str(), to.c_str()) == 0) return {};
+    return FromErrno("rename", from + " to " + to, errno);
+  }
+
+  Status DeleteFile(const std::string& path) override {
+    if (::unlink(path.c_str()) == 0) return {};
+    return FromErrno("delete", path, errno);
+  }
+
+  Status DeleteTree(const std::string& dir) override {
+    std::error_code error;
+    std::filesystem::remove_all(dir, error);  // removes links, never what they point to
+    if (error) return FromErrno("delete", dir, error.value());
+    return {};
+  }
+
+  Status SyncDir(const std::string& dir) override {
+    const int fd = ::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return FromErrno("open directory", dir, errno);
+    const int result = ::fsync(fd);
+    const int error = errno;
+    ::close(fd);
+    // EINVAL: this file system orders directory changes itself and offers no sync.
+    if (result != 0 && error != EINVAL) return FromErrno("sync directory", dir, error);
+    return {};
+  }
+
+  uint64_t NowMicros() override {
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    return static_cast<uint64_t>(
+        std::chrono::duration_cast<std::chrono::microseconds>(now).count());
+  }
+};
+
+}  // namespace
+
+Env* Env::Default() {
+  static PosixEnv* const env = new PosixEnv;  // never destroyed: threads may outlive statics
+  return env;
+}
+
+}  // namespace mxrec
