@@ -48,13 +48,18 @@ struct Table::Impl {
   mutable std::shared_mutex structure;
   TableOptions options;               // guarded by structure
   std::unique_ptr<TableState> state;  // guarded by structure; null: closed
+  // Shared: a batch that changes rows is under way. Exclusive: none is, so the rows and the step
+  // are those between two batches. Who wants it exclusively holds the turnstile meanwhile, lest
+  // batches that overlap keep it waiting for ever.
+  mutable std::mutex turnstile;
+  mutable std::shared_mutex changes;
   std::atomic<int64_t> step{0};
   std::atomic<uint64_t> version{0};
 };
 
 struct Table::ReadLock::Impl {
   std::shared_lock<std::shared_mutex> structure;
-  TableState::Locks shards;
+  std::unique_lock<std::shared_mutex> changes;
 };
 
 namespace {
@@ -79,6 +84,16 @@ Status WithState(const std::string& name, Impl& impl, size_t batch, Call&& call)
     return ResourceExhausted("out of memory in a call on table '" + name + "' with " +
                              std::to_string(batch) + " keys; the table is as it was");
   }
+}
+
+// The same for a call that changes rows.
+template <class Impl, class Call>
+Status WithChange(const std::string& name, Impl& impl, size_t batch, Call&& call) {
+  return WithState(name, impl, batch, [&](TableState& state) {
+    { std::lock_guard wait(impl.turnstile); }
+    std::shared_lock lock(impl.changes);
+    return call(state);
+  });
 }
 
 KeyBatch::Ptr Partitioned(const TableState& state, std::span<const int64_t> keys,
@@ -209,7 +224,7 @@ Status Table::ReadRows(std::span<const int64_t> addresses, std::span<const int64
 // --- Training lookups ---------------------------------------------------------------------------
 
 Status Table::LookupOrInsert(std::span<const int64_t> keys, float* out) {
-  return WithState(name_, *impl_, keys.size(), [&](TableState& state) {
+  return WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
     KeyBatch::Ptr batch = Partitioned(state, keys);
     MXREC_RETURN_IF_ERROR(state.Insert(
         batch.get(), {.count_use = true, .now = NowSeconds(), .gather = out}));
@@ -220,7 +235,7 @@ Status Table::LookupOrInsert(std::span<const int64_t> keys, float* out) {
 
 Status Table::Resolve(std::span<const int64_t> keys, ResolveMode mode, int32_t* inverse,
                       UniqueKeys* unique) {
-  return WithState(name_, *impl_, keys.size(), [&](TableState& state) {
+  return WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
     KeyBatch::Ptr batch = Partitioned(state, keys);
     if (mode == ResolveMode::kFind) {
       state.Find(batch.get());
@@ -254,7 +269,7 @@ Status CheckLearningRate(float learning_rate) {
 
 Status Table::ApplyGradients(std::span<const int64_t> keys, const float* grads,
                              std::optional<float> learning_rate, ApplyResult* result) {
-  return WithState(name_, *impl_, keys.size(), [&](TableState& state) {
+  return WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
     if (state.optimizer() == nullptr) return NoOptimizer(name_);
     const float rate = learning_rate.value_or(impl_->options.optimizer.learning_rate);
     MXREC_RETURN_IF_ERROR(CheckLearningRate(rate));
@@ -271,7 +286,7 @@ Status Table::ApplyGradients(std::span<const int64_t> keys, const float* grads,
 Status Table::ApplyToAddresses(std::span<const int64_t> addresses, const float* grads,
                                std::optional<float> learning_rate, StaleAddress policy,
                                ApplyResult* result) {
-  return WithState(name_, *impl_, addresses.size(), [&](TableState& state) {
+  return WithChange(name_, *impl_, addresses.size(), [&](TableState& state) {
     if (state.optimizer() == nullptr) return NoOptimizer(name_);
     const float rate = learning_rate.value_or(impl_->options.optimizer.learning_rate);
     MXREC_RETURN_IF_ERROR(CheckLearningRate(rate));
@@ -288,7 +303,7 @@ Status Table::ApplyToAddresses(std::span<const int64_t> addresses, const float* 
 }
 
 Status Table::Assign(std::span<const int64_t> keys, const float* values) {
-  return WithState(name_, *impl_, keys.size(), [&](TableState& state) {
+  return WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
     KeyBatch::Ptr batch = Partitioned(state, keys);
     MXREC_RETURN_IF_ERROR(state.Insert(batch.get(), {.values = values}));
     state.AssignExisting(batch.get(), values);
@@ -298,7 +313,7 @@ Status Table::Assign(std::span<const int64_t> keys, const float* values) {
 }
 
 Status Table::InsertMissing(std::span<const int64_t> keys, const float* values) {
-  return WithState(name_, *impl_, keys.size(), [&](TableState& state) {
+  return WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
     KeyBatch::Ptr batch = Partitioned(state, keys);
     MXREC_RETURN_IF_ERROR(state.Insert(batch.get(), {.values = values}));
     ++impl_->version;
@@ -308,7 +323,7 @@ Status Table::InsertMissing(std::span<const int64_t> keys, const float* values) 
 
 Result<int64_t> Table::Erase(std::span<const int64_t> keys) {
   int64_t erased = 0;
-  MXREC_RETURN_IF_ERROR(WithState(name_, *impl_, keys.size(), [&](TableState& state) {
+  MXREC_RETURN_IF_ERROR(WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
     KeyBatch::Ptr batch = Partitioned(state, keys);
     erased = state.Erase(batch.get());
     ++impl_->version;
@@ -338,7 +353,8 @@ Status Table::BindOptimizer(const OptimizerOptions& optimizer) {
 
 Table::ReadLock::ReadLock(const Table* table) : impl_(std::make_unique<Impl>()) {
   impl_->structure = std::shared_lock(table->impl_->structure);
-  if (table->impl_->state != nullptr) impl_->shards = table->impl_->state->LockAllShared();
+  std::lock_guard turnstile(table->impl_->turnstile);
+  impl_->changes = std::unique_lock(table->impl_->changes);
 }
 Table::ReadLock::ReadLock(ReadLock&&) noexcept = default;
 Table::ReadLock::~ReadLock() = default;

@@ -337,5 +337,40 @@ TEST(TableTest, ConcurrentReadersSeeWholeRows) {
   for (std::thread& t : threads) t.join();
 }
 
+// A locked scan is the table between two batches: every row has been through the same number.
+TEST(TableTest, LockedScanIsOneInstant) {
+  TableOptions options = Options(4);
+  options.initializer.kind = InitializerKind::kZeros;
+  options.num_shards = 16;
+  auto table = Make(options);
+  std::vector<int64_t> keys(20000);
+  std::iota(keys.begin(), keys.end(), 0);
+  Resolve(table.get(), keys);
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> trainers;
+  for (int t = 0; t < 2; ++t) {
+    trainers.emplace_back([&] {
+      const std::vector<float> grads(keys.size() * 4, -1.0f);
+      ApplyResult result;
+      while (!stop) ASSERT_TRUE(table->ApplyGradients(keys, grads.data(), 1.0f, &result).ok());
+    });
+  }
+  for (int round = 0; round < 20; ++round) {
+    const auto lock = table->LockForRead();
+    ASSERT_TRUE(lock.ok());
+    const auto steps = static_cast<float>(table->optimizer_step());
+    ScanCursor cursor;
+    RowBlock block;
+    int64_t rows = 0;
+    while (table->Scan(&cursor, 5000, &block, &lock.value()).ok() && block.size() > 0) {
+      for (float v : block.values) ASSERT_EQ(v, steps);
+      rows += static_cast<int64_t>(block.size());
+    }
+    ASSERT_EQ(rows, 20000);
+  }
+  stop = true;
+  for (std::thread& t : trainers) t.join();
+}
+
 }  // namespace
 }  // namespace mxrec
