@@ -1,0 +1,13 @@
+#include <nanobind/nanobind.h>
+
+#include "init.h"
+
+NB_MODULE(_mxrec, m) {
+  m.doc() = "The engine of mxrec, as it is. The documented interface is the package mxrec.";
+  mxrec::python::InitErrors(m);
+  mxrec::python::InitOptions(m);
+  mxrec::python::InitTable(m);
+  mxrec::python::InitRuntime(m);
+  mxrec::python::InitCheckpoint(m);
+  mxrec::python::InitKernels(m);
+}

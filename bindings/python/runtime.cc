@@ -1,0 +1,46 @@
+#include "mxrec/runtime.h"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <string>
+
+#include "init.h"
+#include "py_table.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace mxrec::python {
+
+void InitRuntime(nb::module_& m) {
+  m.def(
+      "register_table",
+      [](const std::string& name, const PyTable& table) {
+        Check(Unlocked([&] { return RegisterTable(name, table.table); }));
+      },
+      "name"_a, "table"_a, "Makes a table known by name to the TensorFlow ops of this process.");
+  m.def(
+      "find_table",
+      [](const std::string& name) -> std::optional<PyTable> {
+        auto table = Unlocked([&] { return FindTable(name); });
+        if (table == nullptr) return std::nullopt;
+        return PyTable{std::move(table)};
+      },
+      "name"_a, "The table that is registered by this name; None where there is none.");
+  m.def(
+      "unregister_table",
+      [](const std::string& name) { return Unlocked([&] { return UnregisterTable(name); }); },
+      "name"_a, "False: no table had this name.");
+  m.def("registered_tables", &RegisteredTables, "Names, sorted.");
+  m.def(
+      "set_num_threads", [](int n) { Check(Unlocked([&] { return SetNumThreads(n); })); }, "n"_a,
+      "Threads that work on a batch, the calling one included; [1, 1024].");
+  m.def("num_threads", &NumThreads);
+  m.def("version", &Version);
+}
+
+}  // namespace mxrec::python

@@ -1,0 +1,286 @@
+#include "mxrec/table.h"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "arrays.h"
+#include "checkpoint_info.h"
+#include "init.h"
+#include "mxrec/checkpoint.h"
+#include "py_table.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace mxrec::python {
+namespace {
+
+using Keys = ArrayView<const int64_t>;
+using Cursor = std::pair<uint32_t, uint64_t>;
+
+// The core spells "choose" as 0, so that a 0 from Python must not pass for it.
+int ShardCount(std::optional<int> num_shards) {
+  if (num_shards.has_value() && *num_shards < 1) {
+    Check(InvalidArgument("num_shards must be a power of two in [1, " + std::to_string(kMaxShards) +
+                          "], got " + std::to_string(*num_shards) +
+                          "; None chooses it from this machine"));
+  }
+  return num_shards.value_or(0);
+}
+
+PyTable Create(std::string name, int dim, std::optional<int64_t> memory_rows, uint64_t seed,
+               std::optional<int> num_shards, const std::optional<OptimizerOptions>& optimizer,
+               const std::optional<InitializerOptions>& initializer,
+               std::vector<int64_t> padding_keys) {
+  // The core spells "no limit" as 0.
+  if (memory_rows.has_value() && *memory_rows < 1) {
+    Check(InvalidArgument("memory_rows must be at least 1, got " + std::to_string(*memory_rows) +
+                          "; None lets the table grow without limit"));
+  }
+  TableOptions options;
+  options.name = std::move(name);
+  options.dim = dim;
+  options.memory_rows = memory_rows.value_or(0);
+  options.seed = seed;
+  options.num_shards = ShardCount(num_shards);
+  options.optimizer = optimizer.value_or(OptimizerOptions{});
+  options.initializer = initializer.value_or(InitializerOptions{.kind = InitializerKind::kUniform});
+  options.padding_keys = std::move(padding_keys);
+  return {Unwrap(Unlocked([&] { return Table::Create(options); }))};
+}
+
+void LookupTo(const PyTable& self, const Keys& keys, bool train, float* out) {
+  Check(Unlocked([&] {
+    return train ? self->LookupOrInsert(keys.span(), out) : self->Lookup(keys.span(), nullptr, out);
+  }));
+}
+
+nb::object Lookup(const PyTable& self, nb::handle keys_array, bool train) {
+  const Keys keys(keys_array, "keys", {-1});
+  NewArray<float> out({keys.size(), static_cast<size_t>(self->dim())});
+  LookupTo(self, keys, train, out.data);
+  return out.array;
+}
+
+void LookupInto(const PyTable& self, nb::handle keys_array, nb::handle out_array, bool train) {
+  const Keys keys(keys_array, "keys", {-1});
+  const ArrayView<float> out(out_array, "out", {static_cast<int64_t>(keys.size()), self->dim()});
+  LookupTo(self, keys, train, out.data());
+}
+
+std::pair<int64_t, int64_t> ApplyGradients(const PyTable& self, nb::handle keys_array,
+                                           nb::handle grads_array,
+                                           std::optional<float> learning_rate) {
+  const Keys keys(keys_array, "keys", {-1});
+  const ArrayView<const float> grads(grads_array, "grads",
+                                     {static_cast<int64_t>(keys.size()), self->dim()});
+  ApplyResult result;
+  Check(Unlocked(
+      [&] { return self->ApplyGradients(keys.span(), grads.data(), learning_rate, &result); }));
+  return {result.updated, result.skipped};
+}
+
+void Assign(const PyTable& self, nb::handle keys_array, nb::handle values_array) {
+  const Keys keys(keys_array, "keys", {-1});
+  const ArrayView<const float> values(values_array, "values",
+                                      {static_cast<int64_t>(keys.size()), self->dim()});
+  Check(Unlocked([&] { return self->Assign(keys.span(), values.data()); }));
+}
+
+nb::object Contains(const PyTable& self, nb::handle keys_array) {
+  const Keys keys(keys_array, "keys", {-1});
+  NewArray<bool> out({keys.size()});
+  Check(Unlocked([&] { return self->Contains(keys.span(), out.data); }));
+  return out.array;
+}
+
+int64_t Erase(const PyTable& self, nb::handle keys_array) {
+  const Keys keys(keys_array, "keys", {-1});
+  return Unwrap(Unlocked([&] { return self->Erase(keys.span()); }));
+}
+
+nb::object Missing(const PyTable& self, nb::handle keys_array) {
+  const Keys keys(keys_array, "keys", {-1});
+  std::vector<int64_t> missing;
+  Check(Unlocked([&] { return self->Missing(keys.span(), &missing); }));
+  return NewArray<int64_t>(missing).array;
+}
+
+nb::tuple Scan(const PyTable& self, Cursor start, int64_t max_rows) {
+  ScanCursor cursor{start.first, start.second};
+  RowBlock block;
+  Check(Unlocked([&] { return self->Scan(&cursor, max_rows, &block); }));
+  const size_t n = block.size();
+  const auto dim = static_cast<size_t>(self->dim());
+  // Of this block: another thread may bind an optimizer in between.
+  const size_t width = n > 0 ? block.values.size() / n : static_cast<size_t>(self->row_floats());
+  NewArray<float> values({n, dim});
+  NewArray<float> slots({n, width - dim});
+  for (size_t i = 0; i < n; ++i) {
+    const float* row = block.values.data() + i * width;
+    std::copy(row, row + dim, values.data + i * dim);
+    std::copy(row + dim, row + width, slots.data + i * (width - dim));
+  }
+  return nb::make_tuple(nb::make_tuple(cursor.shard, cursor.position),
+                        NewArray<int64_t>(block.keys).array, values.array, slots.array,
+                        NewArray<uint32_t>(block.frequency).array,
+                        NewArray<uint32_t>(block.last_time).array);
+}
+
+nb::object OptionalCount(int64_t count) {
+  if (count == kUnbounded) return nb::none();
+  return nb::int_(count);
+}
+
+nb::dict Stats(const PyTable& self) {
+  const TableStats stats = Unlocked([&] { return self->Stats(); });
+  nb::dict d;
+  d["rows"] = stats.rows;
+  d["capacity"] = OptionalCount(stats.capacity);
+  d["bytes_rows"] = stats.bytes_rows;
+  d["bytes_metadata"] = stats.bytes_metadata;
+  d["bytes_index"] = stats.bytes_index;
+  d["load"] = stats.load;
+  d["segments"] = stats.segments;
+  d["hits"] = stats.hits;
+  d["misses"] = stats.misses;
+  d["inserts"] = stats.inserts;
+  d["erased"] = stats.erased;
+  d["refused"] = stats.refused;
+  d["skipped_gradients"] = stats.skipped_gradients;
+  d["growth_events"] = stats.growth_events;
+  d["optimizer_step"] = stats.optimizer_step;
+  d["num_shards"] = stats.num_shards;
+  return d;
+}
+
+#define MXREC_KEYS "keys: numpy.typing.NDArray[numpy.int64]"
+#define MXREC_FLOATS "numpy.typing.NDArray[numpy.float32]"
+
+// none(): a None reaches the checks of arrays.h, whose message names the parameter.
+void DefineBatchCalls(nb::class_<PyTable>& type) {
+  type.def("lookup", &Lookup, "keys"_a.none(), "train"_a = true,
+           nb::sig("def lookup(self, " MXREC_KEYS ", train: bool = True) -> " MXREC_FLOATS),
+           "Rows of keys, [n, dim].")
+      .def("lookup_into", &LookupInto, "keys"_a.none(), "out"_a.none(), "train"_a = true,
+           nb::sig("def lookup_into(self, " MXREC_KEYS ", out: " MXREC_FLOATS
+                   ", train: bool = True) -> None"))
+      .def("apply_gradients", &ApplyGradients, "keys"_a.none(), "grads"_a.none(), nb::kw_only(),
+           "learning_rate"_a = nb::none(),
+           nb::sig("def apply_gradients(self, " MXREC_KEYS ", grads: " MXREC_FLOATS
+                   ", *, learning_rate: float | None = None) -> tuple[int, int]"),
+           "Returns the rows updated and the distinct keys skipped.")
+      .def("assign", &Assign, "keys"_a.none(), "values"_a.none(),
+           nb::sig("def assign(self, " MXREC_KEYS ", values: " MXREC_FLOATS ") -> None"))
+      .def("contains", &Contains, "keys"_a.none(),
+           nb::sig("def contains(self, " MXREC_KEYS ") -> numpy.typing.NDArray[numpy.bool_]"))
+      .def("erase", &Erase, "keys"_a.none(), nb::sig("def erase(self, " MXREC_KEYS ") -> int"))
+      .def("missing", &Missing, "keys"_a.none(),
+           nb::sig("def missing(self, " MXREC_KEYS ") -> numpy.typing.NDArray[numpy.int64]"),
+           "Distinct keys that have no row, in the order of first occurrence.")
+      .def("scan", &Scan, "cursor"_a, "max_rows"_a,
+           nb::sig("def scan(self, cursor: tuple[int, int], max_rows: int) -> tuple[tuple[int, int]"
+                   ", numpy.typing.NDArray[numpy.int64], " MXREC_FLOATS ", " MXREC_FLOATS
+                   ", numpy.typing.NDArray[numpy.uint32], numpy.typing.NDArray[numpy.uint32]]"),
+           "The next rows: cursor, keys [n], values [n, dim], slots [n, slots * dim], frequency\n"
+           "[n], last_time [n]. Start at (0, 0); n is 0 at the end.");
+}
+
+void DefineStorage(nb::class_<PyTable>& type) {
+  type.def(
+          "save",
+          [](const PyTable& self, const std::string& dir, int64_t step) {
+            return ToDict(Unwrap(Unlocked([&] { return SaveTable(*self.table, dir, step); })));
+          },
+          "dir"_a, "step"_a = 0,
+          nb::sig("def save(self, dir: str, step: int = 0) -> dict[str, typing.Any]"))
+      .def(
+          "restore",
+          [](const PyTable& self, const std::string& dir) {
+            return ToDict(Unwrap(Unlocked([&] { return RestoreTable(self.table.get(), dir); })));
+          },
+          "dir"_a, nb::sig("def restore(self, dir: str) -> dict[str, typing.Any]"),
+          "Replaces the rows. On an error the table is as it was.")
+      .def_static(
+          "load",
+          [](const std::string& dir, std::optional<int> num_shards) {
+            const int shards = ShardCount(num_shards);
+            return PyTable{Unwrap(Unlocked([&] { return LoadTable(dir, shards); }))};
+          },
+          "dir"_a, "num_shards"_a = nb::none());
+}
+
+void DefineState(nb::class_<PyTable>& type) {
+  type.def_prop_ro("name", [](const PyTable& self) { return self->name(); })
+      .def_prop_ro("dim", [](const PyTable& self) { return self->dim(); })
+      .def_prop_ro(
+          "capacity", [](const PyTable& self) { return OptionalCount(self->capacity()); },
+          nb::sig("def capacity(self) -> int | None"), "Rows; None: grows without limit.")
+      .def_prop_ro(
+          "optimizer", [](const PyTable& self) { return self->options().optimizer; },
+          "The optimizer that is bound now.")
+      .def_prop_ro("initializer", [](const PyTable& self) { return self->options().initializer; })
+      .def_prop_ro("seed", [](const PyTable& self) { return self->options().seed; })
+      .def_prop_ro("num_shards", [](const PyTable& self) { return self->options().num_shards; })
+      .def_prop_ro("padding_keys", [](const PyTable& self) { return self->options().padding_keys; })
+      .def_prop_ro("optimizer_step", [](const PyTable& self) { return self->optimizer_step(); })
+      .def_prop_ro(
+          "version", [](const PyTable& self) { return self->version(); },
+          "Changes with every change of the rows.")
+      .def_prop_ro("closed", [](const PyTable& self) { return self->closed(); })
+      .def(
+          "bind_optimizer",
+          [](const PyTable& self, const OptimizerOptions& optimizer) {
+            Check(Unlocked([&] { return self->BindOptimizer(optimizer); }));
+          },
+          "optimizer"_a, "A bound optimizer is replaced only by one of the same kind.")
+      .def("stats", &Stats, nb::sig("def stats(self) -> dict[str, typing.Any]"))
+      .def(
+          "close", [](const PyTable& self) { Unlocked([&] { self->Close(); }); },
+          "Waits for the calls in progress and releases all rows.")
+      .def("__len__", [](const PyTable& self) { return self->size(); })
+      .def(
+          "__eq__",
+          [](const PyTable& self, nb::handle other) {
+            return nb::isinstance<PyTable>(other) &&
+                   nb::cast<const PyTable&>(other).table == self.table;
+          },
+          nb::sig("def __eq__(self, arg: object, /) -> bool"), "The same table, not equal rows.")
+      .def("__hash__",
+           [](const PyTable& self) { return std::hash<std::shared_ptr<Table>>{}(self.table); })
+      .def("__repr__", [](const PyTable& self) {
+        return "Table('" + self->name() + "', dim=" + std::to_string(self->dim()) +
+               (self->closed() ? ", closed)" : ", rows=" + std::to_string(self->size()) + ")");
+      });
+}
+
+}  // namespace
+
+void InitTable(nb::module_& m) {
+  nb::class_<PyTable> type(m, "Table", "An embedding table; see mxrec.Table.");
+  type.def(
+      "__init__",
+      [](PyTable* self, std::string name, int dim, std::optional<int64_t> memory_rows,
+         uint64_t seed, std::optional<int> num_shards, std::optional<OptimizerOptions> optimizer,
+         std::optional<InitializerOptions> initializer, std::vector<int64_t> padding_keys) {
+        new (self) PyTable(Create(std::move(name), dim, memory_rows, seed, num_shards, optimizer,
+                                  initializer, std::move(padding_keys)));
+      },
+      "name"_a, "dim"_a, nb::kw_only(), "memory_rows"_a = nb::none(), "seed"_a = 0,
+      "num_shards"_a = nb::none(), "optimizer"_a = nb::none(), "initializer"_a = nb::none(),
+      "padding_keys"_a = std::vector<int64_t>{});
+  DefineBatchCalls(type);
+  DefineStorage(type);
+  DefineState(type);
+}
+
+}  // namespace mxrec::python

@@ -1,0 +1,48 @@
+"""Checks and conversions of parameters."""
+
+import math
+import operator
+
+import numpy as np
+
+
+def finite(owner: object, **values: float) -> None:
+    """Checks that hyperparameters are finite numbers.
+
+    Args:
+        owner: The object they belong to; its class is named in the message.
+        **values: Hyperparameters by name.
+
+    Raises:
+        TypeError: A value is no number.
+        ValueError: A value is NaN or infinite, also as a float32.
+    """
+    name = type(owner).__name__
+    for parameter, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise TypeError(f"{name}: {parameter} must be a number, got {value!r}")
+        if not math.isfinite(value) or abs(float(value)) > float(np.finfo(np.float32).max):
+            raise ValueError(f"{name}: {parameter} must be a finite float32, got {value!r}")
+
+
+def shortest(value: float) -> float:
+    """Gives the shortest decimal that is the same float32: 0.1 instead of 0.10000000149."""
+    return float(str(np.float32(value)))
+
+
+def integer(parameter: str, value: int, low: int, high: int) -> int:
+    """Checks that a parameter is an integer in [low, high].
+
+    Raises:
+        TypeError: It is no integer.
+        ValueError: It is out of the range.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"{parameter} must be an int, got {value!r}")
+    if not low <= number <= high:
+        raise ValueError(f"{parameter} must be in [{low}, {high}], got {number}")
+    return number

@@ -1,0 +1,232 @@
+"""
+The engine of mxrec, as it is. The documented interface is the package mxrec.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+import numpy.typing
+
+
+class CapacityError(MemoryError):
+    """A table is full, or memory or disk space ran out."""
+
+class DataLossError(OSError):
+    """A stored file is damaged or truncated."""
+
+class OptimizerOptions:
+    """Hyperparameters of one optimizer; fields of other kinds are ignored."""
+
+    def __init__(self, kind: str, *, learning_rate: float = 0.01, weight_decay: float = 0.0, momentum: float = 0.0, nesterov: bool = False, initial_accumulator_value: float = 0.1, learning_rate_power: float = -0.5, l1_regularization: float = 0.0, l2_regularization: float = 0.0, l2_shrinkage_regularization: float = 0.0, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-08) -> None:
+        """Raises ValueError for a value outside its range."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def nesterov(self) -> bool: ...
+
+    @property
+    def slot_names(self) -> list[str]:
+        """Names of the slots that a row carries behind its embedding, in order."""
+
+    def __eq__(self, arg: object, /) -> bool: ...
+
+    def __repr__(self) -> str: ...
+
+    @property
+    def learning_rate(self) -> float: ...
+
+    @property
+    def weight_decay(self) -> float: ...
+
+    @property
+    def momentum(self) -> float: ...
+
+    @property
+    def initial_accumulator_value(self) -> float: ...
+
+    @property
+    def learning_rate_power(self) -> float: ...
+
+    @property
+    def l1_regularization(self) -> float: ...
+
+    @property
+    def l2_regularization(self) -> float: ...
+
+    @property
+    def l2_shrinkage_regularization(self) -> float: ...
+
+    @property
+    def beta1(self) -> float: ...
+
+    @property
+    def beta2(self) -> float: ...
+
+    @property
+    def epsilon(self) -> float: ...
+
+class InitializerOptions:
+    """How the rows of new keys are drawn; fields of other kinds are ignored."""
+
+    def __init__(self, kind: str, *, value: float = 0.0, low: float = -0.05, high: float = 0.05, mean: float = 0.0, stddev: float = 1.0, scale: float = 1.0, mode: str = 'fan_in', distribution: str = 'truncated_normal', fan_in: int = 0, gain: float = 1.0) -> None:
+        """Raises ValueError for a value outside its range."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def mode(self) -> str: ...
+
+    @property
+    def distribution(self) -> str: ...
+
+    @property
+    def fan_in(self) -> int: ...
+
+    def __eq__(self, arg: object, /) -> bool: ...
+
+    def __repr__(self) -> str: ...
+
+    @property
+    def value(self) -> float: ...
+
+    @property
+    def low(self) -> float: ...
+
+    @property
+    def high(self) -> float: ...
+
+    @property
+    def mean(self) -> float: ...
+
+    @property
+    def stddev(self) -> float: ...
+
+    @property
+    def scale(self) -> float: ...
+
+    @property
+    def gain(self) -> float: ...
+
+MAX_DIM: int = 8192
+
+MAX_SHARDS: int = 256
+
+class Table:
+    """An embedding table; see mxrec.Table."""
+
+    def __init__(self, name: str, dim: int, *, memory_rows: int | None = None, seed: int = 0, num_shards: int | None = None, optimizer: OptimizerOptions | None = None, initializer: InitializerOptions | None = None, padding_keys: Sequence[int] = []) -> None: ...
+
+    def lookup(self, keys: numpy.typing.NDArray[numpy.int64], train: bool = True) -> numpy.typing.NDArray[numpy.float32]:
+        """Rows of keys, [n, dim]."""
+
+    def lookup_into(self, keys: numpy.typing.NDArray[numpy.int64], out: numpy.typing.NDArray[numpy.float32], train: bool = True) -> None: ...
+
+    def apply_gradients(self, keys: numpy.typing.NDArray[numpy.int64], grads: numpy.typing.NDArray[numpy.float32], *, learning_rate: float | None = None) -> tuple[int, int]:
+        """Returns the rows updated and the distinct keys skipped."""
+
+    def assign(self, keys: numpy.typing.NDArray[numpy.int64], values: numpy.typing.NDArray[numpy.float32]) -> None: ...
+
+    def contains(self, keys: numpy.typing.NDArray[numpy.int64]) -> numpy.typing.NDArray[numpy.bool_]: ...
+
+    def erase(self, keys: numpy.typing.NDArray[numpy.int64]) -> int: ...
+
+    def missing(self, keys: numpy.typing.NDArray[numpy.int64]) -> numpy.typing.NDArray[numpy.int64]:
+        """Distinct keys that have no row, in the order of first occurrence."""
+
+    def scan(self, cursor: tuple[int, int], max_rows: int) -> tuple[tuple[int, int], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.uint32], numpy.typing.NDArray[numpy.uint32]]:
+        """
+        The next rows: cursor, keys [n], values [n, dim], slots [n, slots * dim], frequency
+        [n], last_time [n]. Start at (0, 0); n is 0 at the end.
+        """
+
+    def save(self, dir: str, step: int = 0) -> dict[str, Any]: ...
+
+    def restore(self, dir: str) -> dict[str, Any]:
+        """Replaces the rows. On an error the table is as it was."""
+
+    @staticmethod
+    def load(dir: str, num_shards: int | None = None) -> Table: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def capacity(self) -> int | None:
+        """Rows; None: grows without limit."""
+
+    @property
+    def optimizer(self) -> OptimizerOptions:
+        """The optimizer that is bound now."""
+
+    @property
+    def initializer(self) -> InitializerOptions: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def num_shards(self) -> int: ...
+
+    @property
+    def padding_keys(self) -> list[int]: ...
+
+    @property
+    def optimizer_step(self) -> int: ...
+
+    @property
+    def version(self) -> int:
+        """Changes with every change of the rows."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    def bind_optimizer(self, optimizer: OptimizerOptions) -> None:
+        """A bound optimizer is replaced only by one of the same kind."""
+
+    def stats(self) -> dict[str, Any]: ...
+
+    def close(self) -> None:
+        """Waits for the calls in progress and releases all rows."""
+
+    def __len__(self) -> int: ...
+
+    def __eq__(self, arg: object, /) -> bool:
+        """The same table, not equal rows."""
+
+    def __hash__(self) -> int: ...
+
+    def __repr__(self) -> str: ...
+
+def register_table(name: str, table: Table) -> None:
+    """Makes a table known by name to the TensorFlow ops of this process."""
+
+def find_table(name: str) -> Table | None:
+    """The table that is registered by this name; None where there is none."""
+
+def unregister_table(name: str) -> bool:
+    """False: no table had this name."""
+
+def registered_tables() -> list[str]:
+    """Names, sorted."""
+
+def set_num_threads(n: int) -> None:
+    """Threads that work on a batch, the calling one included; [1, 1024]."""
+
+def num_threads() -> int: ...
+
+def version() -> str: ...
+
+def read_checkpoint_info(dir: str) -> dict[str, Any]:
+    """
+    What a saved table is: uid, step, rows, optimizer_step and the table's options.
+    """
+
+def kernel_target() -> str:
+    """The instruction set in use: 'AVX2', 'NEON', ..."""

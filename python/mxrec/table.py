@@ -1,0 +1,380 @@
+"""An embedding table for numpy arrays."""
+
+import math
+import os
+from collections.abc import Iterator
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mxrec import _mxrec, initializers, optimizers
+from mxrec._fields import integer
+from mxrec.initializers import Initializer
+from mxrec.optimizers import Optimizer
+
+__all__ = ["ApplyResult", "Table"]
+
+Keys = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+_CHUNK_ROWS = 65_536
+
+
+class ApplyResult(NamedTuple):
+    """What became of the gradients of one call.
+
+    Attributes:
+        updated: Rows that were updated.
+        skipped: Distinct keys that have no row; their gradients had no effect.
+    """
+
+    updated: int
+    skipped: int
+
+
+class Table:
+    """A table of embeddings that grows with its keys.
+
+    A key is any int64; its row is ``dim`` float32 values, followed by what the optimizer remembers
+    about it. The rows after a sequence of calls do not depend on the number of threads or shards.
+
+    Every method may be called from any thread. A call works on its whole batch or, when it raises,
+    has changed nothing. Arrays are taken as they are or refused: keys must be C-contiguous int64
+    arrays of shape [n], values C-contiguous float32 arrays of shape [n, dim]; nothing is converted
+    or copied silently. Keys may repeat within a batch.
+
+    All methods raise ``TypeError`` for an argument that is no array or has another dtype,
+    ``ValueError`` for a wrong shape or layout, and ``RuntimeError`` when the table is closed.
+
+    Args:
+        name: A label, 1-100 characters. Names may repeat.
+        dim: Floats per embedding, in [1, 8192].
+        optimizer: Used by ``apply_gradients``; None: the table cannot apply gradients.
+        initializer: First values of new rows; None: ``Uniform(-0.05, 0.05)``.
+        memory_rows: Fixed capacity in rows, at least 1; None: the table grows without limit.
+        seed: Of the initial values, in [0, 2**64).
+        num_shards: Parts that work in parallel, a power of two in [1, 256]; None: chosen from the
+            machine.
+
+    Raises:
+        TypeError: A parameter has the wrong type.
+        ValueError: A parameter is out of its range.
+        CapacityError: Memory ran out.
+
+    Example:
+        >>> table = Table("user", dim=16, optimizer=Adagrad(0.05))
+        >>> keys = np.array([7, 8, 7])
+        >>> rows = table.lookup(keys)                       # float32 [3, 16]
+        >>> table.apply_gradients(keys, np.ones_like(rows))
+        ApplyResult(updated=2, skipped=0)
+    """
+
+    _engine: _mxrec.Table
+
+    def __init__(
+        self,
+        name: str,
+        dim: int,
+        *,
+        optimizer: Optimizer | None = None,
+        initializer: Initializer | None = None,
+        memory_rows: int | None = None,
+        seed: int = 0,
+        num_shards: int | None = None,
+    ) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a str, got {type(name).__name__}")
+        if optimizer is not None and not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"optimizer must be one of mxrec's, such as mxrec.SGD(0.01), got {optimizer!r}"
+            )
+        if initializer is not None and not isinstance(initializer, Initializer):
+            raise TypeError(
+                f"initializer must be one of mxrec's, such as mxrec.Zeros(), got {initializer!r}"
+            )
+        self._engine = _mxrec.Table(
+            name,
+            integer("dim", dim, 1, _mxrec.MAX_DIM),
+            optimizer=None if optimizer is None else optimizer.to_options(),
+            initializer=None if initializer is None else initializer.to_options(),
+            memory_rows=(
+                None if memory_rows is None else integer("memory_rows", memory_rows, 1, 2**62)
+            ),
+            seed=integer("seed", seed, 0, 2**64 - 1),
+            num_shards=_shards(num_shards),
+        )
+
+    @classmethod
+    def load(cls, dir: str | os.PathLike[str], *, num_shards: int | None = None) -> Self:
+        """Makes a table of what ``save`` has stored.
+
+        Name, optimizer with its hyperparameters and state, initializer, seed and capacity are those
+        of the saved table.
+
+        Args:
+            dir: The directory given to ``save``.
+            num_shards: As in the constructor. The rows do not depend on it.
+
+        Raises:
+            FileNotFoundError: There is no saved table.
+            DataLossError: A file is damaged or truncated; the message names file and offset.
+            OSError: The operating system refused to read.
+            CapacityError: Memory ran out.
+        """
+        table = cls.__new__(cls)
+        table._engine = _mxrec.Table.load(os.fsdecode(dir), num_shards=_shards(num_shards))
+        return table
+
+    # --- What the table is
+
+    @property
+    def name(self) -> str:
+        """The table's label."""
+        return self._engine.name
+
+    @property
+    def dim(self) -> int:
+        """Floats per embedding."""
+        return self._engine.dim
+
+    @property
+    def memory_rows(self) -> int | None:
+        """Capacity in rows; None: without limit."""
+        return self._engine.capacity
+
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """The optimizer; None: there is none."""
+        return optimizers.from_options(self._engine.optimizer)
+
+    @property
+    def initializer(self) -> Initializer:
+        """The initializer of new rows."""
+        return initializers.from_options(self._engine.initializer)
+
+    @property
+    def seed(self) -> int:
+        """Seed of the initial values."""
+        return self._engine.seed
+
+    @property
+    def num_shards(self) -> int:
+        """Number of parts that work in parallel."""
+        return self._engine.num_shards
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._engine.closed
+
+    # --- Reading and training
+
+    def lookup(self, keys: Keys, train: bool = True) -> Floats:
+        """Reads the rows of a batch of keys.
+
+        Args:
+            keys: int64 [n].
+            train: True inserts absent keys with their initial values; False reads them as zeros
+                and changes nothing.
+
+        Returns:
+            float32 [n, dim].
+
+        Raises:
+            CapacityError: Absent keys do not fit into the capacity or into memory.
+        """
+        return self._engine.lookup(keys, bool(train))
+
+    def lookup_into(self, keys: Keys, out: Floats, train: bool = True) -> None:
+        """Reads the rows of a batch of keys into an array of the caller.
+
+        Args:
+            keys: int64 [n].
+            out: float32 [n, dim], C-contiguous and writable. Its contents are undefined when the
+                call raises.
+            train: As in ``lookup``.
+
+        Raises:
+            CapacityError: Absent keys do not fit into the capacity or into memory.
+        """
+        self._engine.lookup_into(keys, out, bool(train))
+
+    def apply_gradients(
+        self, keys: Keys, grads: Floats, *, learning_rate: float | None = None
+    ) -> ApplyResult:
+        """Does one step of the optimizer.
+
+        Gradients of the same key are summed in batch order, each row is updated once. One call is
+        one step for the powers of LazyAdam. Keys without a row are skipped and counted.
+
+        Args:
+            keys: int64 [n].
+            grads: float32 [n, dim]. A NaN or infinite value refuses the whole call.
+            learning_rate: Of this step, at least 0; None: the optimizer's own.
+
+        Raises:
+            ValueError: A gradient is NaN or infinite, or ``learning_rate`` is out of its range.
+            RuntimeError: The table has no optimizer.
+        """
+        if learning_rate is not None and not (
+            isinstance(learning_rate, int | float | np.number)
+            and math.isfinite(learning_rate)
+            and learning_rate >= 0
+        ):
+            raise ValueError(
+                f"learning_rate must be a finite number of at least 0, got {learning_rate!r}"
+            )
+        engine = self._open()
+        if engine.optimizer.kind == "None":
+            raise RuntimeError(
+                f"table {self.name!r} has no optimizer and cannot apply gradients; create it with "
+                "one, such as mxrec.Table(name, dim, optimizer=mxrec.SGD(0.01))"
+            )
+        rate = None if learning_rate is None else float(learning_rate)
+        return ApplyResult(*engine.apply_gradients(keys, grads, learning_rate=rate))
+
+    def assign(self, keys: Keys, values: Floats) -> None:
+        """Sets the embeddings of keys; absent keys are inserted.
+
+        What the optimizer remembers about a row stays. The last of repeated keys wins.
+
+        Args:
+            keys: int64 [n].
+            values: float32 [n, dim].
+
+        Raises:
+            CapacityError: Absent keys do not fit into the capacity or into memory.
+        """
+        self._engine.assign(keys, values)
+
+    def contains(self, keys: Keys) -> NDArray[np.bool_]:
+        """Tells which keys have a row.
+
+        Args:
+            keys: int64 [n].
+
+        Returns:
+            bool [n].
+        """
+        return self._engine.contains(keys)
+
+    def erase(self, keys: Keys) -> int:
+        """Removes rows; absent keys are passed over.
+
+        Args:
+            keys: int64 [n].
+
+        Returns:
+            The number of rows removed.
+        """
+        return self._engine.erase(keys)
+
+    # --- Contents
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self._open())
+
+    def keys(self) -> Keys:
+        """Gives all keys.
+
+        Returns:
+            int64 [len(self)], in no particular order.
+        """
+        chunks = [keys for keys, _ in self.items()]
+        return np.concatenate(chunks) if chunks else np.empty(0, np.int64)
+
+    def items(self, chunk_rows: int = _CHUNK_ROWS) -> Iterator[tuple[Keys, Floats]]:
+        """Iterates over all rows, chunk by chunk.
+
+        The table may be used and changed meanwhile: a row that is there throughout is given exactly
+        once, with its values at the time of its chunk.
+
+        Args:
+            chunk_rows: About how many rows a chunk has; at least 1.
+
+        Yields:
+            Keys, int64 [m], and their embeddings, float32 [m, dim], in no particular order.
+
+        Raises:
+            ValueError: ``chunk_rows`` is below 1.
+        """
+        chunk_rows = integer("chunk_rows", chunk_rows, 1, 2**31 - 1)
+        return self._chunks(self._open(), chunk_rows)
+
+    def _chunks(self, engine: _mxrec.Table, chunk_rows: int) -> Iterator[tuple[Keys, Floats]]:
+        cursor = (0, 0)
+        while True:
+            cursor, keys, values, *_ = engine.scan(cursor, chunk_rows)
+            if len(keys) == 0:
+                return
+            yield keys, values
+
+    def stats(self) -> dict[str, int | float | None]:
+        """Gives counts and sizes.
+
+        Returns:
+            ``rows``, ``capacity`` (None: without limit), ``bytes_rows``, ``bytes_metadata`` and
+            ``bytes_index`` (held from the operating system), ``load`` (occupied fraction of the
+            index), ``segments``, and since the creation of the table: ``hits``, ``misses``,
+            ``inserts``, ``erased``, ``refused`` (keys turned away by a full table),
+            ``skipped_gradients``, ``growth_events``, ``optimizer_step``; also ``num_shards``.
+        """
+        return self._open().stats()
+
+    # --- Storage and end
+
+    def save(self, dir: str | os.PathLike[str]) -> None:
+        """Stores the table as it is at one instant.
+
+        It is written beside ``dir``, synced and renamed: ``dir`` is complete or as it was before.
+
+        Args:
+            dir: Directory to make; its parent must exist. One that is there is replaced.
+
+        Raises:
+            OSError: The operating system refused to write.
+            CapacityError: Disk space ran out.
+        """
+        self._open().save(os.fsdecode(dir))
+
+    def close(self) -> None:
+        """Releases all rows, after waiting for the calls in progress, saves included.
+
+        Later calls raise ``RuntimeError``. Closing twice does nothing.
+        """
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"rows={len(self)}"
+        return f"Table({self.name!r}, dim={self.dim}, {state})"
+
+    def _open(self) -> _mxrec.Table:
+        if self._engine.closed:
+            raise RuntimeError(f"table {self.name!r} is closed; create it anew or load it")
+        return self._engine
+
+
+def _shards(num_shards: int | None) -> int | None:
+    if num_shards is None:
+        return None
+    number = integer("num_shards", num_shards, 1, _mxrec.MAX_SHARDS)
+    if number & (number - 1):
+        raise ValueError(
+            f"num_shards must be a power of two in [1, {_mxrec.MAX_SHARDS}], got {number}"
+        )
+    return number
