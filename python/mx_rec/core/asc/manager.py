@@ -1,0 +1,5 @@
+"""Import paths only; the contents come from ``mxrec.tf``."""
+
+from mxrec.tf.unsupported import start_asc_pipeline
+
+__all__ = ["start_asc_pipeline"]

@@ -1,0 +1,1 @@
+"""Import paths only; the contents come from ``mxrec.tf``."""

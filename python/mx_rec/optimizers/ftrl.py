@@ -1,0 +1,5 @@
+"""Import paths only; the contents come from ``mxrec.tf``."""
+
+from mxrec.tf.optimizers.ftrl import create_hash_optimizer
+
+__all__ = ["create_hash_optimizer"]
