@@ -65,7 +65,18 @@ bool TableState::InsertInShard(uint32_t s, KeyBatch* batch, const InsertRequest&
       value_of[batch->unique_of[j] - batch->begin(s)] = batch->position[j];
     }
   }
-  for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
+  const auto value_at = [&](size_t u) {
+    return request.values +
+           static_cast<size_t>(value_of[u - batch->begin(s)]) * static_cast<size_t>(dim_);
+  };
+  const size_t e = batch->unique_end(s);
+  for (size_t u = batch->begin(s); u < e; ++u) {
+    if (u + kAhead < e && batch->ref[u + kAhead] == kNoRow) {
+      Prefetch(shard.index.HomeBucket(batch->hash[u + kAhead]));
+      if (request.values != nullptr) {
+        PrefetchRange(value_at(u + kAhead), static_cast<size_t>(dim_) * sizeof(float));
+      }
+    }
     if (batch->ref[u] != kNoRow) continue;
     const int64_t key = batch->key[u];
     const RowRef slot = shard.arena->Allocate();
@@ -76,12 +87,7 @@ bool TableState::InsertInShard(uint32_t s, KeyBatch* batch, const InsertRequest&
     }
     batch->ref[u] = slot;
     batch->fresh[u] = 1;
-    const float* values = nullptr;
-    if (request.values != nullptr) {
-      values = request.values + static_cast<size_t>(value_of[u - batch->begin(s)]) *
-                                    static_cast<size_t>(dim_);
-    }
-    InitializeRow(key, values, shard.arena->Row(slot));
+    InitializeRow(key, request.values == nullptr ? nullptr : value_at(u), shard.arena->Row(slot));
     ++shard.inserts;
   }
   return true;
