@@ -1,0 +1,74 @@
+"""Rules about the source tree and about what is installed from it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import mxrec
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ("core", "bindings", "python", "benchmarks", "tests", "docs", "cmake")
+TEXT = {".h", ".cc", ".c", ".py", ".pyi", ".md", ".txt", ".toml", ".json", ".cmake", ".yaml", ""}
+MAX_LINES = {"header": 300, "source": 600, "test": 800}
+
+
+def files(*folders: str) -> Iterator[Path]:
+    """Text files below `folders`, and those of the top folder when none is given."""
+    found = [p for f in folders or SOURCES for p in sorted((ROOT / f).rglob("*"))]
+    if not folders:
+        found += sorted(ROOT.iterdir())
+    for path in found:
+        if path.is_file() and path.suffix in TEXT and "__pycache__" not in path.parts:
+            yield path
+
+
+def matches(pattern: str, *folders: str) -> list[str]:
+    """Places, as path:line: text, where a line of the tree matches `pattern`."""
+    regex = re.compile(pattern)
+    return [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in files(*folders)
+        if path != Path(__file__).resolve()
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if regex.search(line)
+    ]
+
+
+def test_the_search_itself_finds_things() -> None:
+    assert matches(r'#include\s*"mxrec/', "core")
+    assert ROOT / "CMakeLists.txt" in set(files())
+
+
+def test_core_knows_neither_tensorflow_nor_python() -> None:
+    assert not matches(r'#\s*include\s*[<"](tensorflow/|nanobind/|pybind11/|Python\.h)', "core")
+
+
+def test_no_absolute_paths_of_a_machine() -> None:
+    assert not matches(r"(?<![\w.$}])/(home|root|work|Users)/\w|/tmp/(?:env|build|stage)\b")
+
+
+def test_no_bare_except() -> None:
+    assert not matches(r"^\s*except\s*:", "python", "tests", "benchmarks")
+
+
+def test_files_stay_small() -> None:
+    def limit(path: Path) -> int:
+        if path.relative_to(ROOT).parts[0] == "tests":
+            return MAX_LINES["test"]
+        return MAX_LINES["header" if path.suffix == ".h" else "source"]
+
+    code = (p for p in files() if p.suffix in {".h", ".cc", ".py"})
+    lengths = {p: len(p.read_text("utf-8").splitlines()) for p in code}
+    assert not {str(p.relative_to(ROOT)): n for p, n in lengths.items() if n > limit(p)}
+
+
+def test_the_package_is_not_imported_from_the_source_tree() -> None:
+    location = Path(mxrec.__file__).resolve()
+    assert not location.is_relative_to(ROOT / "python")
+    if os.environ.get("MXREC_TEST_INSTALLED"):
+        site = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
+        assert location.parent.parent in site
