@@ -1,0 +1,156 @@
+"""The command line's grammar."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+_DEMO_BATCH = 4096
+
+
+def _integer(name: str, low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text.replace("_", ""))
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"{name} is {text!r}; it must be an integer in [{low}, {high}]"
+            ) from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{name} is {value}; it must be in [{low}, {high}]")
+        return value
+
+    return parse
+
+
+def _real(name: str, low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{name} is {text!r}; it must be a number") from None
+        if not low < value < high:
+            raise argparse.ArgumentTypeError(
+                f"{name} is {value}; it must be between {low} and {high}, both excluded"
+            )
+        return value
+
+    return parse
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Builds the parser of ``mxrec``."""
+    parser = argparse.ArgumentParser(
+        prog="mxrec",
+        description="Train click models on embedding tables that grow with their keys.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    demo = commands.add_parser(
+        "demo",
+        help="train on generated impressions, evaluate, save, restore, compare",
+        description="Trains a DLRM-like model on generated impressions in Criteo's format, "
+        "evaluates it on later ones, saves it, restores it in a new process and shows that the "
+        "evaluation is identical.",
+    )
+    demo.add_argument(
+        "--impressions",
+        type=_integer("--impressions", 100, 2**40),
+        default=2_000_000,
+        help="impressions to generate (default: 2000000)",
+    )
+    demo.add_argument(
+        "--write-tsv", type=Path, metavar="FILE", help="only write the impressions to FILE and stop"
+    )
+    _add_training(demo, out="demo-output", batch=_DEMO_BATCH)
+
+    train = commands.add_parser(
+        "train",
+        help="the same on a file of yours",
+        description="Trains the same model on a Criteo TSV, or on a CSV with a header line and a "
+        "binary label column. Plain and gzip files are read alike. The end of the file is held out "
+        "for evaluation.",
+    )
+    train.add_argument(
+        "--data", type=Path, required=True, metavar="FILE", help="Criteo TSV, or CSV with --label"
+    )
+    train.add_argument(
+        "--label",
+        metavar="NAME",
+        help="label column of a CSV: 0 and 1, or two distinct values of which the "
+        "lexicographically greater one is 1",
+    )
+    train.add_argument(
+        "--epochs",
+        type=_integer("--epochs", 1, 10_000),
+        help="passes over the training rows "
+        "(default: 1; more for fewer than 200,000 rows, at most 4)",
+    )
+    _add_training(train, out="train-output", batch=None)
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="evaluate a finished run again on its held-out data",
+        description="Restores the model of a finished run and evaluates it on the held-out data "
+        "of that run.",
+    )
+    evaluate.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="directory of the run"
+    )
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _add_training(parser: argparse.ArgumentParser, *, out: str, batch: int | None) -> None:
+    shown = batch if batch is not None else "4096; less for fewer than 800,000 rows, at least 128"
+    parser.add_argument(
+        "--out", type=Path, default=Path(out), metavar="DIR", help=f"results (default: ./{out})"
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=_integer("--batch-size", 1, 2**20),
+        default=batch,
+        help=f"rows per step (default: {shown})",
+    )
+    parser.add_argument(
+        "--holdout",
+        type=_real("--holdout", 0.0, 1.0),
+        default=0.1,
+        help="share of the rows, at the end, to evaluate on (default: 0.1)",
+    )
+    parser.add_argument(
+        "--dim",
+        type=_integer("--dim", 1, 1024),
+        default=16,
+        help="width of the embeddings (default: 16)",
+    )
+    parser.add_argument(
+        "--optimizer",
+        choices=("lazy_adam", "adagrad"),
+        default="lazy_adam",
+        help="of the embedding tables (default: lazy_adam)",
+    )
+    parser.add_argument(
+        "--sparse-learning-rate",
+        type=_real("--sparse-learning-rate", 0.0, 10.0),
+        default=0.002,
+        help="of the embedding tables (default: 0.002)",
+    )
+    parser.add_argument(
+        "--dense-learning-rate",
+        type=_real("--dense-learning-rate", 0.0, 10.0),
+        default=0.001,
+        help="of Adam for the dense layers (default: 0.001)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=_integer("--seed", 0, 2**31 - 1),
+        default=0,
+        help="of data, initial values and shuffling (default: 0)",
+    )
+    parser.add_argument("--no-plot", action="store_true", help="write no PNG")
+    parser.add_argument(
+        "--plain", action="store_true", help="plain text even where rich is installed"
+    )

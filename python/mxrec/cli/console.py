@@ -1,0 +1,204 @@
+"""Terminal output: rich where it is installed, plain text elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from importlib.util import find_spec
+from types import TracebackType
+from typing import Any, Protocol
+
+_PLAIN_INTERVAL = 5.0
+
+
+class Progress(Protocol):
+    """A bar that advances by rows and shows a few figures."""
+
+    def update(self, done: int, figures: str) -> None:
+        """Sets the rows done and the figures beside the bar."""
+
+    def __enter__(self) -> Progress:
+        """Starts the display."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Ends the display."""
+
+
+class Console(Protocol):
+    """Headings, lines, tables and progress."""
+
+    def heading(self, text: str) -> None:
+        """Starts a section."""
+
+    def line(self, text: str) -> None:
+        """Writes one line."""
+
+    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Writes a table; the first column is aligned left, the others right."""
+
+    def progress(self, label: str, total: int) -> Progress:
+        """Makes a progress display for ``total`` rows."""
+
+
+def make_console(plain: bool = False) -> Console:
+    """The best console available.
+
+    Args:
+        plain: ask for plain text even where rich is installed.
+
+    Returns:
+        A rich console when the package is installed and not refused, else a plain one.
+    """
+    if plain or find_spec("rich") is None:
+        return PlainConsole()
+    return RichConsole()
+
+
+class PlainConsole:
+    """Lines on stdout; progress is one line every few seconds."""
+
+    def heading(self, text: str) -> None:
+        """Starts a section."""
+        print(f"\n== {text}", flush=True)
+
+    def line(self, text: str) -> None:
+        """Writes one line."""
+        print(text, flush=True)
+
+    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Writes an aligned table."""
+        widths = [
+            max(len(line[column]) for line in (header, *rows)) for column in range(len(header))
+        ]
+        print(title)
+        for line in (header, ["-" * width for width in widths], *rows):
+            cells = [
+                cell.ljust(width) if not index else cell.rjust(width)
+                for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ]
+            print("  ".join(cells).rstrip())
+        sys.stdout.flush()
+
+    def progress(self, label: str, total: int) -> Progress:
+        """Makes a progress display for ``total`` rows."""
+        return _PlainProgress(label, total)
+
+
+class _PlainProgress:
+    def __init__(self, label: str, total: int) -> None:
+        self._label = label
+        self._total = total
+        self._last: tuple[int, str] = (0, "")
+        self._shown_at = 0.0
+
+    def update(self, done: int, figures: str) -> None:
+        self._last = (done, figures)
+        if time.monotonic() - self._shown_at >= _PLAIN_INTERVAL:
+            self._show()
+
+    def _show(self) -> None:
+        done, figures = self._last
+        self._shown_at = time.monotonic()
+        print(
+            f"{self._label} {done / max(self._total, 1):4.0%}  {done:,}/{self._total:,}  {figures}",
+            flush=True,
+        )
+
+    def __enter__(self) -> Progress:
+        self._shown_at = time.monotonic()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._show()
+
+
+class RichConsole:
+    """Colours, boxes and a live bar."""
+
+    def __init__(self) -> None:
+        from rich.console import Console as _Console
+
+        self._console = _Console(highlight=False)
+
+    def heading(self, text: str) -> None:
+        """Starts a section."""
+        self._console.print()
+        self._console.rule(f"[bold]{_escape(text)}", align="left")
+
+    def line(self, text: str) -> None:
+        """Writes one line."""
+        self._console.print(_escape(text), soft_wrap=True)
+
+    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Writes a boxed table."""
+        from rich import box
+        from rich.table import Table
+
+        table = Table(title=_escape(title), box=box.SIMPLE_HEAD, title_justify="left")
+        for index, name in enumerate(header):
+            table.add_column(name, justify="right" if index else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(*map(_escape, row))
+        self._console.print(table)
+
+    def progress(self, label: str, total: int) -> Progress:
+        """Makes a progress display for ``total`` rows; plain lines without a terminal."""
+        if not self._console.is_terminal:
+            return _PlainProgress(label, total)
+        return _RichProgress(self._console, label, total)
+
+
+class _RichProgress:
+    def __init__(self, console: Any, label: str, total: int) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import Progress as _Progress
+
+        self._bar = _Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("[cyan]{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._bar.add_task(label, total=total, figures="")
+
+    def update(self, done: int, figures: str) -> None:
+        self._bar.update(self._task, completed=done, figures=figures)
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    escaped: str = escape(text)
+    return escaped

@@ -1,0 +1,190 @@
+"""A DLRM-like click model.
+
+Embeddings and a bottom network meet in dot products; a top network turns them into log odds.
+
+Naumov et al., "Deep Learning Recommendation Model for Personalization and Recommendation Systems",
+2019. The model is a ``model_fn`` for Estimator. Its tables are mxrec tables or, for comparison,
+static ``tf.Variable``s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from mxrec.cli.config import ModelConfig
+
+_v1 = tf.compat.v1
+LOGITS_COLLECTION = "mxrec.cli/logits"
+LABELS_COLLECTION = "mxrec.cli/labels"
+LOSS_COLLECTION = "mxrec.cli/loss"
+NUMERIC_FEATURE = "numeric"
+_EMBEDDING_STDDEV = 0.02
+_ADAGRAD_ACCUMULATOR = 0.001
+
+
+def model_fn(
+    features: Mapping[str, tf.Tensor], labels: tf.Tensor, mode: str, params: Mapping[str, Any]
+) -> Any:
+    """Builds the graph of one mode.
+
+    Args:
+        features: ``numeric`` float32 [batch, columns] and, by table name, int64 keys [batch].
+        labels: float32 [batch], 0 or 1.
+        mode: of ``tf.estimator.ModeKeys``.
+        params: ``config``, a `ModelConfig`.
+
+    Returns:
+        The ``EstimatorSpec``.
+    """
+    config: ModelConfig = params["config"]
+    training = mode == tf.estimator.ModeKeys.TRAIN
+    _v1.set_random_seed(config.seed)
+    lookup = _mxrec_embeddings if config.static_rows is None else _static_embeddings
+    embeddings = lookup(features, config, training)
+    logits = _interact(features[NUMERIC_FEATURE], embeddings, config)
+    if mode == tf.estimator.ModeKeys.PREDICT:
+        return tf.estimator.EstimatorSpec(
+            mode, predictions={"logits": logits, "probabilities": tf.sigmoid(logits)}
+        )
+    loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits))
+    for collection, tensor in (
+        (LOGITS_COLLECTION, logits),
+        (LABELS_COLLECTION, labels),
+        (LOSS_COLLECTION, loss),
+    ):
+        _v1.add_to_collection(collection, tensor)
+    train_op = _train_op(loss, config) if training else None
+    return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+
+def _mxrec_embeddings(
+    features: Mapping[str, tf.Tensor], config: ModelConfig, training: bool
+) -> list[tf.Tensor]:
+    """One mxrec table per categorical column; evaluation reads unseen keys as zeros."""
+    from mx_rec.core.embedding import create_table, sparse_lookup
+
+    embeddings = []
+    for number, name in enumerate(config.table_names):
+        table = create_table(
+            key_dtype=tf.int64,
+            dim=config.dim,
+            name=name,
+            emb_initializer=_embedding_initializer(config, number),
+        )
+        embeddings.append(
+            sparse_lookup(table, features[name], is_train=training, name=f"{name}_lookup")
+        )
+    return embeddings
+
+
+def _static_embeddings(
+    features: Mapping[str, tf.Tensor], config: ModelConfig, training: bool
+) -> list[tf.Tensor]:
+    """The same with static variables; ids equal to the row count less one stand for unseen keys."""
+    del training
+    embeddings = []
+    for number, (name, rows) in enumerate(
+        zip(config.table_names, config.static_rows or (), strict=True)
+    ):
+        initial = _embedding_initializer(config, number)
+        variable = _v1.get_variable(f"static/{name}", [rows, config.dim], initializer=initial)
+        known = tf.cast(features[name] < rows - 1, tf.float32)
+        embeddings.append(tf.gather(variable, features[name]) * known[:, None])
+    return embeddings
+
+
+def _embedding_initializer(config: ModelConfig, number: int) -> Any:
+    return _v1.truncated_normal_initializer(
+        stddev=_EMBEDDING_STDDEV, seed=config.seed * 1000 + number
+    )
+
+
+def _interact(
+    numeric: tf.Tensor, embeddings: Sequence[tf.Tensor], config: ModelConfig
+) -> tf.Tensor:
+    """The dense part of the model; returns the log odds, float32 [batch]."""
+    fields = list(embeddings)
+    parts: list[tf.Tensor] = []
+    if config.numeric_columns:
+        bottom = _mlp(numeric, config.numeric_columns, (*config.bottom_units, config.dim), "bottom")
+        fields.append(bottom)
+        parts.append(bottom)
+    stacked = tf.stack(fields, axis=1)
+    # The top network gets the whole symmetric matrix: picking a triangle costs more than it saves.
+    products = tf.matmul(stacked, stacked, transpose_b=True)
+    width = len(fields) ** 2
+    parts.append(tf.reshape(products, [-1, width]))
+    parts.append(tf.reshape(tf.concat(embeddings, axis=1), [-1, len(embeddings) * config.dim]))
+    joined = tf.concat(parts, axis=1)
+    inputs = width + len(embeddings) * config.dim + (config.dim if config.numeric_columns else 0)
+    hidden = _mlp(joined, inputs, config.top_units, "top")
+    return _dense(hidden, config.top_units[-1], 1, "logit")[:, 0]
+
+
+def _mlp(inputs: tf.Tensor, width: int, units: Sequence[int], name: str) -> tf.Tensor:
+    for number, size in enumerate(units):
+        inputs = tf.nn.relu(_dense(inputs, width, size, f"{name}_{number}"))
+        width = size
+    return inputs
+
+
+def _dense(inputs: tf.Tensor, width: int, units: int, name: str) -> tf.Tensor:
+    with _v1.variable_scope(name):
+        kernel = _v1.get_variable(
+            "kernel", [width, units], initializer=_v1.glorot_uniform_initializer()
+        )
+        bias = _v1.get_variable("bias", [units], initializer=_v1.zeros_initializer())
+        return tf.matmul(inputs, kernel) + bias
+
+
+def _train_op(loss: tf.Tensor, config: ModelConfig) -> tf.Operation:
+    step = _v1.train.get_or_create_global_step()
+    if config.static_rows is None:
+        from mx_rec.util.variable import get_dense_and_sparse_variable
+
+        dense, sparse = get_dense_and_sparse_variable()
+        sparse_optimizer = _mxrec_optimizer(config)
+    else:
+        sparse = [
+            variable
+            for variable in _v1.trainable_variables()
+            if variable.op.name.startswith("static/")
+        ]
+        names = {variable.op.name for variable in sparse}
+        dense = [
+            variable for variable in _v1.trainable_variables() if variable.op.name not in names
+        ]
+        sparse_optimizer = _static_optimizer(config)
+    gradients = tf.gradients(loss, [*dense, *sparse])
+    dense_optimizer = _v1.train.AdamOptimizer(config.dense_learning_rate)
+    update_dense = dense_optimizer.apply_gradients(
+        zip(gradients[: len(dense)], dense, strict=True), global_step=step
+    )
+    update_sparse = sparse_optimizer.apply_gradients(
+        list(zip(gradients[len(dense) :], sparse, strict=True))
+    )
+    return tf.group(update_dense, update_sparse)
+
+
+def _mxrec_optimizer(config: ModelConfig) -> Any:
+    if config.sparse_optimizer == "adagrad":
+        from mx_rec.optimizers import adagrad
+
+        return adagrad.create_hash_optimizer(
+            learning_rate=config.sparse_learning_rate,
+            initial_accumulator_value=_ADAGRAD_ACCUMULATOR,
+        )
+    from mx_rec.optimizers import lazy_adam
+
+    return lazy_adam.create_hash_optimizer(learning_rate=config.sparse_learning_rate)
+
+
+def _static_optimizer(config: ModelConfig) -> Any:
+    if config.sparse_optimizer == "adagrad":
+        return _v1.train.AdagradOptimizer(
+            config.sparse_learning_rate, initial_accumulator_value=_ADAGRAD_ACCUMULATOR
+        )
+    return _v1.train.AdamOptimizer(config.sparse_learning_rate)

@@ -1,0 +1,216 @@
+"""Where examples come from: the generator or a file.
+
+Each source has earlier data to train on and later data to evaluate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mxrec.cli import criteo
+from mxrec.cli.criteo_reader import CriteoReader, chunk_to_examples
+from mxrec.cli.criteo_synthetic import CHUNK_ROWS, CriteoSynthetic
+from mxrec.cli.csv_reader import CsvReader
+from mxrec.cli.examples import Examples
+from mxrec.cli.lines import DataError, MalformedLines
+
+
+class Source(Protocol):
+    """Examples in time order, split in two."""
+
+    @property
+    def numeric_names(self) -> tuple[str, ...]:
+        """Names of the numeric columns."""
+
+    @property
+    def category_names(self) -> tuple[str, ...]:
+        """Names of the categorical columns."""
+
+    @property
+    def train_rows(self) -> int:
+        """Rows to train on, malformed lines included."""
+
+    @property
+    def holdout_rows(self) -> int:
+        """Later rows to evaluate on, malformed lines included."""
+
+    def train(self) -> Iterator[Examples]:
+        """Streams the earlier examples."""
+
+    def holdout(self) -> Iterator[Examples]:
+        """Streams the later examples."""
+
+    def malformed(self) -> list[MalformedLines]:
+        """The malformed lines met so far, by part."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What `source_from_json` needs to open the same data in another process."""
+
+    def describe(self) -> str:
+        """One line for the reader of the terminal."""
+
+
+def _split(rows: int, holdout: float, what: str) -> int:
+    """The number of training rows; both parts have at least one row."""
+    if not 0.0 < holdout < 1.0:
+        raise ValueError(f"holdout is {holdout}; it must be between 0 and 1, both excluded")
+    train = rows - round(rows * holdout)
+    if not 0 < train < rows:
+        raise DataError(
+            f"{what} has {rows} rows; too few to hold out {holdout:g} of them for evaluation"
+        )
+    return train
+
+
+class SyntheticSource:
+    """Generated impressions in Criteo's format."""
+
+    def __init__(self, impressions: int, seed: int, holdout: float) -> None:
+        """Plans the stream; nothing is generated yet.
+
+        Args:
+            impressions: rows in all.
+            seed: of the generator.
+            holdout: share of the rows, at the end, to evaluate on.
+        """
+        self.impressions = impressions
+        self.seed = seed
+        self._holdout = holdout
+        self._generator = CriteoSynthetic(seed)
+        self.numeric_names: tuple[str, ...] = criteo.INTEGER_NAMES
+        self.category_names: tuple[str, ...] = criteo.CATEGORY_NAMES
+        self.train_rows = _split(impressions, holdout, "the generated stream")
+        self.holdout_rows = impressions - self.train_rows
+
+    def train(self) -> Iterator[Examples]:
+        """Streams the earlier examples."""
+        return self._range(0, self.train_rows)
+
+    def holdout(self) -> Iterator[Examples]:
+        """Streams the later examples."""
+        return self._range(self.train_rows, self.impressions)
+
+    def _range(self, start: int, stop: int) -> Iterator[Examples]:
+        for index in range(start // CHUNK_ROWS, -(-stop // CHUNK_ROWS)):
+            chunk = self._generator.chunk(index)
+            base = index * CHUNK_ROWS
+            rows = slice(max(start - base, 0), min(stop - base, CHUNK_ROWS))
+            yield chunk_to_examples(chunk.rows, chunk.probabilities).take(rows)
+
+    def write_tsv(self, path: Path) -> None:
+        """Writes the whole stream to a file in Criteo's format."""
+        with path.open("wb") as stream:
+            for base in range(0, self.impressions, CHUNK_ROWS):
+                chunk = self._generator.chunk(base // CHUNK_ROWS).rows
+                rows = slice(0, self.impressions - base)
+                criteo.write_tsv(
+                    criteo.CriteoChunk(
+                        chunk.labels[rows], chunk.integers[rows], chunk.categories[rows]
+                    ),
+                    stream,
+                )
+
+    def malformed(self) -> list[MalformedLines]:
+        """None: generated lines are well-formed."""
+        return []
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan of the stream."""
+        return {
+            "kind": "synthetic",
+            "impressions": self.impressions,
+            "seed": self.seed,
+            "holdout": self._holdout,
+        }
+
+    def describe(self) -> str:
+        """One line for the reader of the terminal."""
+        return f"{self.impressions:,} generated impressions in Criteo's format, seed {self.seed}"
+
+
+@dataclass
+class FileSource:
+    """A Criteo TSV, or a CSV with a label column.
+
+    Attributes:
+        path: the file.
+        label: the label column of a CSV; None for a Criteo TSV.
+        share: of the rows, at the end of the file, to evaluate on.
+    """
+
+    path: Path
+    label: str | None
+    share: float
+
+    def __post_init__(self) -> None:
+        if not self.path.is_file():
+            raise DataError(
+                f"{self.path}: no such file; --data names a Criteo TSV or, with --label, a CSV"
+            )
+        self._reader: CriteoReader | CsvReader = self._open()
+        rows = self._reader.count()
+        self.numeric_names = self._reader.numeric_names
+        self.category_names = self._reader.category_names
+        if not self.category_names:
+            raise DataError(f"{self.path}: no column is categorical; there is nothing to embed")
+        self.train_rows = _split(rows, self.share, str(self.path))
+        self.holdout_rows = rows - self.train_rows
+        self._malformed: dict[str, MalformedLines] = {}
+
+    def _open(self) -> CriteoReader | CsvReader:
+        return CriteoReader(self.path) if self.label is None else CsvReader(self.path, self.label)
+
+    def train(self) -> Iterator[Examples]:
+        """Streams the earlier examples."""
+        return self._stream("train", 0, self.train_rows)
+
+    def holdout(self) -> Iterator[Examples]:
+        """Streams the later examples."""
+        return self._stream("holdout", self.train_rows, None)
+
+    def _stream(self, part: str, start: int, stop: int | None) -> Iterator[Examples]:
+        # An input pipeline may still hold the iterator of the other part: use another reader.
+        reader = self._open()
+        for chunk in reader.read(start, stop):
+            self._malformed[part] = reader.malformed
+            yield chunk
+
+    def malformed(self) -> list[MalformedLines]:
+        """The malformed lines of the latest pass over each part."""
+        return [part for part in self._malformed.values() if part.count]
+
+    def to_json(self) -> dict[str, Any]:
+        """The file and its split."""
+        return {
+            "kind": "file",
+            "path": str(self.path.resolve()),
+            "label": self.label,
+            "holdout": self.share,
+        }
+
+    def describe(self) -> str:
+        """One line for the reader of the terminal."""
+        rows = f"{self.train_rows + self.holdout_rows:,} rows"
+        if isinstance(self._reader, CsvReader):
+            low, high = self._reader.label_values
+            return f"{self.path}, {rows}, label {self.label}: {low!r} is 0, {high!r} is 1"
+        return f"{self.path}, {rows} in Criteo's format"
+
+
+def source_from_json(description: dict[str, Any]) -> Source:
+    """Opens the data that ``Source.to_json`` described.
+
+    Raises:
+        DataError: when the kind is unknown or the data has gone.
+    """
+    kind = description.get("kind")
+    if kind == "synthetic":
+        return SyntheticSource(
+            description["impressions"], description["seed"], description["holdout"]
+        )
+    if kind == "file":
+        return FileSource(Path(description["path"]), description["label"], description["holdout"])
+    raise DataError(f"data kind is {kind!r}; it must be 'synthetic' or 'file'")

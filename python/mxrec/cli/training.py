@@ -1,0 +1,266 @@
+"""Trains and evaluates the model with Estimator."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from mxrec.cli.config import ModelConfig
+from mxrec.cli.console import Progress
+from mxrec.cli.examples import Examples, NumericScaler, batches
+from mxrec.cli.history import History, RecentAuc
+from mxrec.cli.metrics import log_loss, roc_auc
+from mxrec.cli.model import (
+    LABELS_COLLECTION,
+    LOGITS_COLLECTION,
+    LOSS_COLLECTION,
+    NUMERIC_FEATURE,
+    model_fn,
+)
+
+_v1 = tf.compat.v1
+_POINTS = 200
+_AUC_WINDOW = 65_536
+_PREFETCH = 4
+# Checkpoints at the start and at the end only: nothing in between is asked for.
+_NEVER = 2**30
+
+Chunks = Callable[[], Iterable[Examples]]
+Features = tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of an evaluation; equal results compare equal to the last digit.
+
+    Attributes:
+        rows: examples evaluated.
+        auc: exact.
+        log_loss: mean cross entropy.
+        digest: SHA-256 of all log odds as little-endian float32, in order.
+    """
+
+    rows: int
+    auc: float
+    log_loss: float
+    digest: str
+
+
+def make_estimator(config: ModelConfig, directory: Path) -> Any:
+    """Makes the Estimator whose checkpoints are in ``directory``."""
+    from tf_adapter import NPUEstimator, NPURunConfig
+
+    run_config = NPURunConfig(
+        model_dir=str(directory),
+        tf_random_seed=config.seed,
+        save_summary_steps=None,
+        save_checkpoints_secs=None,
+        save_checkpoints_steps=_NEVER,
+        log_step_count_steps=None,
+        keep_checkpoint_max=1,
+    )
+    return NPUEstimator(model_fn=model_fn, config=run_config, params={"config": config})
+
+
+class Input:
+    """An Estimator input function over a stream of chunks.
+
+    TensorFlow turns an exception of its input into an error of its own, with a traceback for a
+    message; this class keeps the original, which `train` and `evaluate` raise again.
+    """
+
+    def __init__(
+        self,
+        chunks: Chunks,
+        config: ModelConfig,
+        scaler: NumericScaler,
+        batch_size: int,
+        *,
+        shuffle_seed: int | None = None,
+    ) -> None:
+        """Prepares the input; nothing is read yet.
+
+        Args:
+            chunks: starts the stream.
+            config: of the model.
+            scaler: of the numeric columns.
+            batch_size: rows per batch.
+            shuffle_seed: shuffles inside chunks when given.
+        """
+        self._chunks = chunks
+        self._config = config
+        self._scaler = scaler
+        self._batch_size = batch_size
+        self._shuffle_seed = shuffle_seed
+        self._failure: Exception | None = None
+
+    def __call__(self) -> tf.data.Dataset:
+        """Builds the dataset in the current graph."""
+        signature: dict[str, tf.TensorSpec] = {
+            name: tf.TensorSpec([None], tf.int64) for name in self._config.table_names
+        }
+        signature[NUMERIC_FEATURE] = tf.TensorSpec([None, self._config.numeric_columns], tf.float32)
+        labels = tf.TensorSpec([None], tf.float32)
+        dataset = tf.data.Dataset.from_generator(
+            self._generate, output_signature=(signature, labels)
+        )
+        return dataset.prefetch(_PREFETCH)
+
+    @contextmanager
+    def original_errors(self) -> Iterator[None]:
+        """Raises the stream's own exception instead of TensorFlow's."""
+        try:
+            yield
+        except tf.errors.OpError:
+            if self._failure is not None:
+                raise self._failure from None
+            raise
+
+    def _generate(self) -> Iterator[Features]:
+        seed = self._shuffle_seed
+        shuffle = None if seed is None else np.random.default_rng(seed)
+        try:
+            for batch in batches(self._chunks(), self._batch_size, shuffle):
+                keys = np.ascontiguousarray(batch.keys.T)
+                features: dict[str, npt.NDArray[Any]] = dict(
+                    zip(self._config.table_names, keys, strict=True)
+                )
+                features[NUMERIC_FEATURE] = self._scaler(batch.numeric)
+                yield features, batch.labels
+        except Exception as error:
+            self._failure = error
+            raise
+
+
+class _ProgressHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
+    """Follows the training: loss, AUC of predictions before the update, table growth."""
+
+    def __init__(
+        self, total: int, batch_size: int, progress: Progress, table_rows: Callable[[], int]
+    ) -> None:
+        self.history = History()
+        self._every = max(1, total // batch_size // _POINTS)
+        self._progress = progress
+        self._table_rows = table_rows
+        self._auc = RecentAuc(_AUC_WINDOW)
+        self._losses: list[float] = []
+        self._previous: list[float] = []
+        self._rows = 0
+
+    def begin(self) -> None:
+        self._fetches = _fetches()
+
+    def before_run(self, run_context: Any) -> Any:
+        del run_context
+        return _v1.train.SessionRunArgs(self._fetches)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        del run_context
+        results = run_values.results
+        self._rows += len(results["labels"])
+        self._losses.append(float(results["loss"]))
+        self._auc.add(results["labels"], results["logits"])
+        if len(self._losses) >= self._every:
+            self._point()
+
+    def end(self, session: Any) -> None:
+        del session
+        history = self.history
+        if history.rows and len(self._losses) * 2 < self._every:
+            # A last point of a few batches would only add noise: it joins the one before.
+            self._losses = self._previous + self._losses
+            history.drop_last()
+        self._point()
+
+    def _point(self) -> None:
+        history = self.history
+        history.add(self._rows, float(np.mean(self._losses)), self._auc.value(), self._table_rows())
+        self._previous, self._losses = self._losses, []
+        self._progress.update(
+            self._rows,
+            f"loss {history.loss[-1]:.4f}  AUC {history.auc[-1]:.4f}  "
+            f"table rows {history.table_rows[-1]:,}",
+        )
+
+
+class _CollectHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
+    """Keeps every label and log odds of an evaluation."""
+
+    def __init__(self) -> None:
+        self.labels: list[npt.NDArray[np.float32]] = []
+        self.logits: list[npt.NDArray[np.float32]] = []
+
+    def begin(self) -> None:
+        self._fetches = _fetches()
+
+    def before_run(self, run_context: Any) -> Any:
+        del run_context
+        return _v1.train.SessionRunArgs(self._fetches)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        del run_context
+        self.labels.append(run_values.results["labels"])
+        self.logits.append(run_values.results["logits"])
+
+
+def _fetches() -> dict[str, tf.Tensor]:
+    return {
+        "labels": _v1.get_collection(LABELS_COLLECTION)[-1],
+        "logits": _v1.get_collection(LOGITS_COLLECTION)[-1],
+        "loss": _v1.get_collection(LOSS_COLLECTION)[-1],
+    }
+
+
+def train(
+    estimator: Any,
+    examples: Input,
+    *,
+    total: int,
+    batch_size: int,
+    progress: Progress,
+    table_rows: Callable[[], int],
+) -> History:
+    """Trains until the input ends.
+
+    Args:
+        estimator: from `make_estimator`.
+        examples: to train on.
+        total: rows expected, for the progress.
+        batch_size: of the input.
+        progress: follows the training.
+        table_rows: counts the rows of all tables.
+
+    Returns:
+        The curves.
+    """
+    hook = _ProgressHook(total, batch_size, progress, table_rows)
+    with examples.original_errors():
+        estimator.train(examples, hooks=[hook])
+    return hook.history
+
+
+def evaluate(estimator: Any, examples: Input) -> Evaluation:
+    """Evaluates the newest checkpoint.
+
+    Args:
+        estimator: from `make_estimator`.
+        examples: to evaluate on, not shuffled.
+
+    Returns:
+        The result over all rows of the input.
+    """
+    hook = _CollectHook()
+    with examples.original_errors():
+        estimator.evaluate(examples, hooks=[hook])
+    labels = np.concatenate(hook.labels)
+    logits = np.concatenate(hook.logits)
+    digest = hashlib.sha256(logits.astype("<f4").tobytes()).hexdigest()
+    return Evaluation(len(labels), roc_auc(labels, logits), log_loss(labels, logits), digest)

@@ -1,0 +1,302 @@
+"""The commands.
+
+Train on a source, evaluate on later data, save, restore in a new process, compare, report, plot.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import chain, repeat
+from pathlib import Path
+
+import numpy as np
+
+from mxrec.cli.config import ModelConfig, RunConfig, table_names
+from mxrec.cli.console import Console
+from mxrec.cli.examples import Examples, NumericScaler
+from mxrec.cli.lines import DataError
+from mxrec.cli.metrics import expected_auc, roc_auc
+from mxrec.cli.sources import Source, source_from_json
+
+_MODEL = "model"
+_PLOT = "training.png"
+
+
+class RestoreMismatch(RuntimeError):
+    """The restored model does not give the same evaluation as the trained one."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Choices of ``mxrec train`` and ``mxrec demo`` that do not concern the data.
+
+    Attributes:
+        out: directory of the results.
+        batch_size: rows per step.
+        epochs: passes over the training rows.
+        dim: width of the embeddings.
+        optimizer: ``lazy_adam`` or ``adagrad``.
+        sparse_learning_rate: of the tables.
+        dense_learning_rate: of the dense layers.
+        seed: of initial values and shuffling.
+        plot: whether to write the PNG.
+    """
+
+    out: Path
+    batch_size: int
+    epochs: int
+    dim: int
+    optimizer: str
+    sparse_learning_rate: float
+    dense_learning_rate: float
+    seed: int
+    plot: bool
+
+
+def quiet_tensorflow() -> None:
+    """Silences TensorFlow's notes and warnings; errors stay. Call before importing it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+def run_training(source: Source, options: TrainOptions, console: Console) -> None:
+    """Runs the whole job and writes its results to ``options.out``.
+
+    Args:
+        source: the data.
+        options: the choices.
+        console: for the output.
+
+    Raises:
+        RestoreMismatch: when the restored evaluation differs.
+        DataError: when the data cannot be used.
+    """
+    _prepare_directory(options.out)
+    started = time.monotonic()
+    console.line(f"Data: {source.describe()}")
+    console.line(
+        f"Training on the first {source.train_rows:,} rows, {options.epochs} "
+        f"{'pass' if options.epochs == 1 else 'passes'}; "
+        f"evaluating on the later {source.holdout_rows:,}."
+    )
+    run = _plan(source, options)
+    _train_and_check(source, options, run, console)
+    console.line(
+        f"\nFinished in {time.monotonic() - started:.0f} s. Results are in {options.out}/."
+    )
+
+
+def _plan(source: Source, options: TrainOptions) -> RunConfig:
+    """Fits the scaler on the first chunk, all that a stream shows before training."""
+    stream = source.train()
+    first = next(iter(stream), None)
+    if first is None:
+        raise DataError("the training part has no usable row")
+    model = ModelConfig(
+        numeric_columns=len(source.numeric_names),
+        table_names=table_names(source.category_names),
+        dim=options.dim,
+        sparse_optimizer=options.optimizer,
+        sparse_learning_rate=options.sparse_learning_rate,
+        dense_learning_rate=options.dense_learning_rate,
+        seed=options.seed,
+    )
+    return RunConfig(source.to_json(), NumericScaler.fit(first.numeric), model, options.batch_size)
+
+
+def _train_and_check(
+    source: Source, options: TrainOptions, run: RunConfig, console: Console
+) -> None:
+    from mx_rec.util.initialize import init, terminate_config_initializer
+    from mxrec.cli import training
+    from mxrec.cli.report import HEADER, count_rows, report_rows, table_reports
+
+    names = run.model.table_names
+    init(use_dynamic=True, use_dynamic_expansion=True)
+    try:
+        estimator = training.make_estimator(run.model, options.out / _MODEL)
+        console.heading("Training")
+        total = source.train_rows * options.epochs
+        clock = time.monotonic()
+        with console.progress("train", total) as progress:
+            history = training.train(
+                estimator,
+                training.Input(
+                    lambda: chain.from_iterable(
+                        source.train() for _ in repeat(None, options.epochs)
+                    ),
+                    run.model,
+                    run.scaler,
+                    options.batch_size,
+                    shuffle_seed=options.seed,
+                ),
+                total=total,
+                batch_size=options.batch_size,
+                progress=progress,
+                table_rows=lambda: count_rows(names),
+            )
+        run.save(options.out)
+        spent = time.monotonic() - clock
+        console.line(
+            f"{history.rows[-1]:,} rows in {spent:.0f} s "
+            f"({history.rows[-1] / spent:,.0f} rows/s); saved."
+        )
+        reports = table_reports(names)
+
+        console.heading("Evaluation on later data")
+        truth = _Truth(source)
+        result = training.evaluate(
+            estimator, training.Input(truth.stream, run.model, run.scaler, options.batch_size)
+        )
+    finally:
+        terminate_config_initializer()
+
+    bayes = truth.bayes_auc()
+    console.line(f"AUC {result.auc:.6f}   log loss {result.log_loss:.6f}   {result.rows:,} rows")
+    if bayes is not None:
+        console.line(
+            f"Best AUC possible (Bayes): {bayes:.6f} expected, "
+            f"{truth.oracle_auc():.6f} on these labels"
+        )
+    _report_malformed(source, console)
+
+    console.heading("Restored in a new process")
+    restored = _evaluate_in_new_process(options.out)
+    same = restored == asdict(result)
+    console.line(f"AUC {_show(result.auc)} before, {_show(restored['auc'])} after")
+    console.line(f"log loss {_show(result.log_loss)} before, {_show(restored['log_loss'])} after")
+    console.line(
+        f"SHA-256 of all predictions {result.digest[:16]}… before, "
+        f"{str(restored['digest'])[:16]}… after"
+    )
+    if same:
+        console.line("Identical to the last digit.")
+
+    console.heading("Tables")
+    console.table("Embedding tables after training", HEADER, report_rows(reports))
+    (options.out / "result.json").write_text(
+        json.dumps(
+            {
+                "evaluation": asdict(result),
+                "restored": restored,
+                "bayes_auc": bayes,
+                "tables": [asdict(report) for report in reports],
+                "history": asdict(history),
+            },
+            indent=2,
+        )
+        + "\n",
+        encoding="utf-8",
+    )
+    if options.plot:
+        from mxrec.cli.plots import plot_history
+
+        path = options.out / _PLOT
+        plot_history(
+            history, path, title=source.describe(), holdout_auc=result.auc, bayes_auc=bayes
+        )
+        console.line(f"Curves: {path}")
+    if not same:
+        raise RestoreMismatch(
+            f"the evaluation after the restore differs: {restored} instead of {asdict(result)}; "
+            f"the checkpoint in {options.out / _MODEL} does not hold what was trained"
+        )
+
+
+class _Truth:
+    """Passes the held-out examples on and keeps the true probabilities, where there are any."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._parts: list[Examples] = []
+
+    def stream(self) -> Iterator[Examples]:
+        self._parts = []
+        for chunk in self._source.holdout():
+            if chunk.probabilities is not None:
+                self._parts.append(chunk)
+            yield chunk
+
+    def bayes_auc(self) -> float | None:
+        probabilities = [
+            part.probabilities for part in self._parts if part.probabilities is not None
+        ]
+        return expected_auc(np.concatenate(probabilities)) if probabilities else None
+
+    def oracle_auc(self) -> float:
+        rows = Examples.concatenate(self._parts)
+        return roc_auc(rows.labels, np.asarray(rows.probabilities))
+
+
+def evaluate_run(directory: Path, console: Console, *, as_json: bool = False) -> None:
+    """Evaluates the model of a finished run on its held-out data.
+
+    Args:
+        directory: ``--out`` of the run.
+        console: for the output.
+        as_json: print one JSON object instead of text.
+
+    Raises:
+        DataError: when the directory holds no run or its data has gone.
+    """
+    run = RunConfig.load(directory)
+    source = source_from_json(run.source)
+
+    from mx_rec.util.initialize import init, terminate_config_initializer
+    from mxrec.cli import training
+
+    init(use_dynamic=True, use_dynamic_expansion=True, if_load=True)
+    try:
+        estimator = training.make_estimator(run.model, directory / _MODEL)
+        result = training.evaluate(
+            estimator, training.Input(source.holdout, run.model, run.scaler, run.batch_size)
+        )
+    finally:
+        terminate_config_initializer()
+    if as_json:
+        print(json.dumps(asdict(result)), flush=True)
+    else:
+        console.line(f"AUC {result.auc!r}   log loss {result.log_loss!r}   {result.rows:,} rows")
+        _report_malformed(source, console)
+
+
+def _evaluate_in_new_process(directory: Path) -> dict[str, object]:
+    command = [sys.executable, "-m", "mxrec.cli", "evaluate", "--out", str(directory), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RestoreMismatch(
+            f"`{' '.join(command)}` ended with exit code {done.returncode}:\n"
+            f"{done.stderr.strip()[-4000:]}"
+        )
+    restored: dict[str, object] = json.loads(done.stdout.strip().splitlines()[-1])
+    return restored
+
+
+def _prepare_directory(out: Path) -> None:
+    """Clears the model of an earlier run; never touches a directory that mxrec did not write."""
+    model = out / _MODEL
+    if model.exists() and any(model.iterdir()):
+        if not (RunConfig.present(out) or (model / "mxrec-run").exists()):
+            raise DataError(f"{model}: not empty and not from an earlier run; choose another --out")
+        shutil.rmtree(model)
+    model.mkdir(parents=True, exist_ok=True)
+    # An interrupted run has no run.json yet; this file says that the directory may be cleared.
+    (model / "mxrec-run").touch()
+
+
+def _report_malformed(source: Source, console: Console) -> None:
+    for part in source.malformed():
+        console.line(part.summary() or "")
+
+
+def _show(value: object) -> str:
+    return "nan" if isinstance(value, float) and math.isnan(value) else repr(value)

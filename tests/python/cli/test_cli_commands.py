@@ -1,0 +1,137 @@
+"""``mxrec demo``, ``mxrec train`` and ``mxrec evaluate``, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from estimator_support import has_estimator, has_tensorflow
+
+from mxrec.cli import criteo_reader, main
+from mxrec.cli.sources import SyntheticSource
+
+ESTIMATOR = pytest.mark.skipif(
+    not has_estimator(), reason="needs tf.estimator (TensorFlow <= 2.15)"
+)
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mxrec.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@ESTIMATOR
+def test_demo(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "out"
+    done = run("demo", "--impressions", 20_000, "--batch-size", 500, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "Identical to the last digit." in done.stdout
+    assert "hit rate" in done.stdout
+    assert (out / "training.png").read_bytes().startswith(b"\x89PNG")
+    result = json.loads((out / "result.json").read_text())
+    assert result["evaluation"] == result["restored"]
+    assert result["evaluation"]["rows"] == 2000
+    assert 0.5 < result["evaluation"]["auc"] < result["bayes_auc"] < 0.9
+    assert math.isfinite(result["evaluation"]["log_loss"])
+    tables = {table["name"]: table for table in result["tables"]}
+    assert len(tables) == 26
+    assert tables["C9"]["rows"] == 3
+    assert tables["C3"]["rows"] > 3000
+    assert result["history"]["table_rows"][-1] == sum(table["rows"] for table in tables.values())
+    assert result["history"]["rows"][-1] == 18_000
+
+    again = run("evaluate", "--out", out, "--json")
+    assert json.loads(again.stdout.splitlines()[-1]) == result["evaluation"]
+
+    # A checkpoint that does not hold what was trained is never passed over.
+    part = max(
+        (out / "model").glob("sparse-*/C3/**/*"),
+        key=lambda path: path.stat().st_size * path.is_file(),
+    )
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    part.write_bytes(content)
+    damaged = run("evaluate", "--out", out, "--json")
+    assert damaged.returncode != 0
+    assert part.name in damaged.stderr
+
+
+@ESTIMATOR
+def test_train_on_a_criteo_file(tmp_path: Path) -> None:
+    data = tmp_path / "clicks.tsv"
+    SyntheticSource(6000, 1, 0.1).write_tsv(data)
+    lines = data.read_bytes().splitlines(keepends=True)
+    lines[99] = b"1\t2\n"
+    data.write_bytes(b"".join(lines))
+    out = tmp_path / "out"
+    done = run("train", "--data", data, "--out", out, "--epochs", 1, "--no-plot", "--plain")
+    assert done.returncode == 0, done.stderr
+    assert "Identical to the last digit." in done.stdout
+    assert "skipped 1 malformed line of 5,400. First: line 100: 2 fields" in done.stdout
+    assert not (out / "training.png").exists()
+
+
+@ESTIMATOR
+def test_train_on_a_csv(tmp_path: Path) -> None:
+    lines = ["hour,shop item,clicked"]
+    lines += [
+        f"{n % 24},item {n * n % 97},{'yes' if n * n % 97 < 30 else 'no'}" for n in range(3000)
+    ]
+    data = tmp_path / "clicks.csv"
+    data.write_text("\n".join(lines))
+    done = run("train", "--data", data, "--label", "clicked", "--out", tmp_path / "out", "--plain")
+    assert done.returncode == 0, done.stderr
+    assert "label clicked: 'no' is 0, 'yes' is 1" in done.stdout
+    assert "shop_item" in done.stdout
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["evaluation"]["auc"] > 0.95
+
+
+@ESTIMATOR
+def test_bad_data_ends_with_file_and_line(tmp_path: Path) -> None:
+    data = tmp_path / "bad.tsv"
+    data.write_text("1\t2\n" * 50)
+    done = run("train", "--data", data, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "bad.tsv: 45 of 45 lines are malformed" in done.stderr
+    assert "line 1: 2 fields instead of 40" in done.stderr
+
+
+@ESTIMATOR
+def test_bad_lines_met_while_training_end_it_the_same_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(criteo_reader, "CHUNK_LINES", 1000)
+    data = tmp_path / "bad.tsv"
+    SyntheticSource(4000, 1, 0.1).write_tsv(data)
+    lines = data.read_bytes().splitlines(keepends=True)
+    lines[2000:2100] = [b"oops\n"] * 100
+    data.write_bytes(b"".join(lines))
+    arguments = ["train", "--data", data, "--out", tmp_path / "out", "--no-plot", "--plain"]
+    assert main(list(map(str, arguments))) == 2
+    error = capsys.readouterr().err
+    assert "bad.tsv: 100 of 3,000 lines are malformed, more than 1%. First: line 2001" in error
+    assert "Traceback" not in error
+
+
+@ESTIMATOR
+def test_a_directory_of_others_is_left_alone(tmp_path: Path) -> None:
+    keep = tmp_path / "out" / "model" / "keep"
+    keep.parent.mkdir(parents=True)
+    keep.touch()
+    done = run("demo", "--impressions", 1000, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "not from an earlier run" in done.stderr
+    assert keep.exists()
+
+
+@pytest.mark.skipif(not has_tensorflow() or has_estimator(), reason="needs a newer TensorFlow")
+def test_newer_tensorflow_is_named(tmp_path: Path) -> None:
+    done = run("demo", "--out", tmp_path / "out")
+    assert done.returncode == 3
+    assert "has no tf.estimator; the last release with it is 2.15" in done.stderr
