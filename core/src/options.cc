@@ -255,9 +255,9 @@ Status Validate(const TableOptions& o) {
   }
   if (o.num_shards != 0 && (o.num_shards < 0 || o.num_shards > kMaxShards ||
                             !std::has_single_bit(static_cast<unsigned>(o.num_shards)))) {
-    return OutOfRange("num_shards", std::to_string(o.num_shards),
-                      "a power of two in [1, " + std::to_string(kMaxShards) +
-                          "], or 0 to let the table choose");
+    return OutOfRange(
+        "num_shards", std::to_string(o.num_shards),
+        "a power of two in [1, " + std::to_string(kMaxShards) + "], or 0 to let the table choose");
   }
   MXREC_RETURN_IF_ERROR(Validate(o.optimizer));
   return Validate(o.initializer);

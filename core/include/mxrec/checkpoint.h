@@ -14,8 +14,8 @@ namespace mxrec {
 class Table;
 
 struct CheckpointInfo {
-  std::string uid;       // 32 hex digits, drawn for each save
-  int64_t step = 0;      // the caller's global step
+  std::string uid;   // 32 hex digits, drawn for each save
+  int64_t step = 0;  // the caller's global step
   int64_t rows = 0;
   int64_t optimizer_step = 0;
   TableOptions options;  // of the saved table

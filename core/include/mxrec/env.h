@@ -40,7 +40,7 @@ class MXREC_API Env {
   virtual Result<std::unique_ptr<ReadableFile>> NewReadableFile(const std::string& path) = 0;
   virtual Result<bool> Exists(const std::string& path) = 0;
   virtual Result<std::vector<std::string>> List(const std::string& dir) = 0;  // names, sorted
-  virtual Status CreateDir(const std::string& dir) = 0;  // ok if it is there
+  virtual Status CreateDir(const std::string& dir) = 0;                       // ok if it is there
   virtual Status Rename(const std::string& from, const std::string& to) = 0;  // replaces a file
   virtual Status DeleteFile(const std::string& path) = 0;
   virtual Status DeleteTree(const std::string& dir) = 0;  // ok if it is not there

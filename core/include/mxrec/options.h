@@ -18,18 +18,18 @@ enum class OptimizerKind : uint8_t { kNone = 0, kSgd, kMomentum, kAdagrad, kFtrl
 // equality compares what matters.
 struct OptimizerOptions {
   OptimizerKind kind = OptimizerKind::kNone;
-  float learning_rate = 0.01f;              // all kinds; [0, inf)
-  float weight_decay = 0.0f;                // SGD; [0, 1]
-  float momentum = 0.0f;                    // Momentum; [0, 1]
-  bool nesterov = false;                    // Momentum
-  float initial_accumulator_value = 0.1f;   // Adagrad, FTRL; >= 0 (Adagrad: > 0)
-  float learning_rate_power = -0.5f;        // FTRL; <= 0
-  float l1_regularization = 0.0f;           // FTRL; >= 0
-  float l2_regularization = 0.0f;           // FTRL; >= 0
-  float l2_shrinkage_regularization = 0.0f; // FTRL; >= 0
-  float beta1 = 0.9f;                       // LazyAdam; [0, 1)
-  float beta2 = 0.999f;                     // LazyAdam; [0, 1]
-  float epsilon = 1e-8f;                    // LazyAdam; > 0
+  float learning_rate = 0.01f;               // all kinds; [0, inf)
+  float weight_decay = 0.0f;                 // SGD; [0, 1]
+  float momentum = 0.0f;                     // Momentum; [0, 1]
+  bool nesterov = false;                     // Momentum
+  float initial_accumulator_value = 0.1f;    // Adagrad, FTRL; >= 0 (Adagrad: > 0)
+  float learning_rate_power = -0.5f;         // FTRL; <= 0
+  float l1_regularization = 0.0f;            // FTRL; >= 0
+  float l2_regularization = 0.0f;            // FTRL; >= 0
+  float l2_shrinkage_regularization = 0.0f;  // FTRL; >= 0
+  float beta1 = 0.9f;                        // LazyAdam; [0, 1)
+  float beta2 = 0.999f;                      // LazyAdam; [0, 1]
+  float epsilon = 1e-8f;                     // LazyAdam; > 0
 
   bool operator==(const OptimizerOptions&) const = default;
 };
@@ -59,17 +59,17 @@ enum class VarianceDistribution : uint8_t { kTruncatedNormal = 0, kUntruncatedNo
 // never of insertion order, threads or shards.
 struct InitializerOptions {
   InitializerKind kind = InitializerKind::kZeros;
-  float value = 0.0f;    // Constant
-  float low = -0.05f;    // Uniform, [low, high)
-  float high = 0.05f;    // Uniform
-  float mean = 0.0f;     // Normal, TruncatedNormal
-  float stddev = 1.0f;   // Normal, TruncatedNormal (cut at 2 stddev); >= 0
-  float scale = 1.0f;    // VarianceScaling; > 0
+  float value = 0.0f;   // Constant
+  float low = -0.05f;   // Uniform, [low, high)
+  float high = 0.05f;   // Uniform
+  float mean = 0.0f;    // Normal, TruncatedNormal
+  float stddev = 1.0f;  // Normal, TruncatedNormal (cut at 2 stddev); >= 0
+  float scale = 1.0f;   // VarianceScaling; > 0
   VarianceMode mode = VarianceMode::kFanIn;
   VarianceDistribution distribution = VarianceDistribution::kTruncatedNormal;
   // VarianceScaling of a [fan_in, dim] matrix; 0: `dim`, because a growing table has no row count.
   int64_t fan_in = 0;
-  float gain = 1.0f;     // every kind: the drawn value is multiplied by it
+  float gain = 1.0f;  // every kind: the drawn value is multiplied by it
 
   bool operator==(const InitializerOptions&) const = default;
 };
@@ -83,11 +83,11 @@ inline constexpr int kMaxDim = 8192;
 inline constexpr int kMaxShards = 256;
 
 struct TableOptions {
-  std::string name;           // a label; 1-100 characters
-  int dim = 0;                // [1, kMaxDim] floats per embedding
-  int64_t memory_rows = 0;    // capacity in rows; 0: grows without limit
-  uint64_t seed = 0;          // of the initial values
-  int num_shards = 0;         // power of two in [1, kMaxShards]; 0: chosen from the machine
+  std::string name;         // a label; 1-100 characters
+  int dim = 0;              // [1, kMaxDim] floats per embedding
+  int64_t memory_rows = 0;  // capacity in rows; 0: grows without limit
+  uint64_t seed = 0;        // of the initial values
+  int num_shards = 0;       // power of two in [1, kMaxShards]; 0: chosen from the machine
   OptimizerOptions optimizer;
   InitializerOptions initializer;
   std::vector<int64_t> padding_keys;  // read like any key, never updated

@@ -21,6 +21,6 @@ MXREC_API std::vector<std::string> RegisteredTables();                // sorted
 MXREC_API Status SetNumThreads(int n);  // [1, 1024]
 MXREC_API int NumThreads();             // default: the processors this process may use
 
-MXREC_API const char* Version();        // "0.1.0"
+MXREC_API const char* Version();  // "0.1.0"
 
 }  // namespace mxrec

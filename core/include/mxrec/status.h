@@ -39,7 +39,9 @@ class [[nodiscard]] Status {
   std::string message_;
 };
 
-inline Status InvalidArgument(std::string m) { return {StatusCode::kInvalidArgument, std::move(m)}; }
+inline Status InvalidArgument(std::string m) {
+  return {StatusCode::kInvalidArgument, std::move(m)};
+}
 inline Status NotFound(std::string m) { return {StatusCode::kNotFound, std::move(m)}; }
 inline Status AlreadyExists(std::string m) { return {StatusCode::kAlreadyExists, std::move(m)}; }
 inline Status FailedPrecondition(std::string m) {
@@ -72,7 +74,7 @@ class [[nodiscard]] Result {
 
 }  // namespace mxrec
 
-#define MXREC_RETURN_IF_ERROR(expr)                       \
-  do {                                                    \
+#define MXREC_RETURN_IF_ERROR(expr)                                                        \
+  do {                                                                                     \
     if (::mxrec::Status mxrec_status_ = (expr); !mxrec_status_.ok()) return mxrec_status_; \
   } while (false)

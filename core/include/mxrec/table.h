@@ -56,10 +56,10 @@ struct ApplyResult {
 
 // Complete rows, column by column: the unit of export and restore.
 struct RowBlock {
-  std::vector<int64_t> keys;         // [n]
-  std::vector<uint32_t> frequency;   // [n] training occurrences, saturating
-  std::vector<uint32_t> last_time;   // [n] seconds, 0: never stamped
-  std::vector<float> values;         // [n, row_floats]: embedding, then slots
+  std::vector<int64_t> keys;        // [n]
+  std::vector<uint32_t> frequency;  // [n] training occurrences, saturating
+  std::vector<uint32_t> last_time;  // [n] seconds, 0: never stamped
+  std::vector<float> values;        // [n, row_floats]: embedding, then slots
 
   size_t size() const { return keys.size(); }
   void clear() {
@@ -91,9 +91,9 @@ struct TableStats {
   int64_t misses = 0;
   int64_t inserts = 0;
   int64_t erased = 0;
-  int64_t refused = 0;           // keys turned away by a full table
-  int64_t skipped_gradients = 0; // gradients whose key had no row
-  int64_t growth_events = 0;     // index segments split
+  int64_t refused = 0;            // keys turned away by a full table
+  int64_t skipped_gradients = 0;  // gradients whose key had no row
+  int64_t growth_events = 0;      // index segments split
   int64_t optimizer_step = 0;
   int num_shards = 0;
 };

@@ -1,5 +1,5 @@
-// Row addresses: [0 | table tag: 11 | generation: 16 | slot: 36], slot = shard slot * shards + shard.
-// The sign bit is clear, so no address is negative and kNoAddress (-1) is none.
+// Row addresses: [0 | table tag: 11 | generation: 16 | slot: 36], slot = shard slot * shards +
+// shard. The sign bit is clear, so no address is negative and kNoAddress (-1) is none.
 #pragma once
 
 #include <cstdint>
@@ -20,9 +20,8 @@ struct Address {
   static int64_t Pack(uint32_t tag, uint16_t generation, uint32_t shard, uint32_t slot,
                       int shard_bits) {
     const uint64_t where = (static_cast<uint64_t>(slot) << shard_bits) | shard;
-    return static_cast<int64_t>(
-        (static_cast<uint64_t>(tag) << (kGenerationBits + kSlotBits)) |
-        (static_cast<uint64_t>(generation) << kSlotBits) | where);
+    return static_cast<int64_t>((static_cast<uint64_t>(tag) << (kGenerationBits + kSlotBits)) |
+                                (static_cast<uint64_t>(generation) << kSlotBits) | where);
   }
   static Address Unpack(int64_t address, int shard_bits) {
     const auto bits = static_cast<uint64_t>(address);

@@ -20,8 +20,8 @@
 namespace mxrec {
 
 struct RowMeta {
-  uint32_t last_time;    // seconds of the last training use, 0: never
-  uint32_t frequency;    // training occurrences, saturating
+  uint32_t last_time;  // seconds of the last training use, 0: never
+  uint32_t frequency;  // training occurrences, saturating
   uint16_t generation;
   uint16_t dirty_epoch;  // of the last change, for incremental checkpoints
 };

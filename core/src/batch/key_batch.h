@@ -68,8 +68,8 @@ class KeyBatch {
   std::vector<size_t> begin_;
   std::vector<size_t> unique_count_;
   Buffer<int64_t> occurrence_key_;
-  Buffer<uint8_t> is_first_;   // by batch position
-  Buffer<uint32_t> rank_at_;   // by batch position
+  Buffer<uint8_t> is_first_;  // by batch position
+  Buffer<uint32_t> rank_at_;  // by batch position
   std::vector<size_t> cursors_;
 };
 

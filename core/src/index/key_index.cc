@@ -11,10 +11,9 @@ KeyIndex::~KeyIndex() {
 }
 
 int64_t KeyIndex::bytes() const {
-  return static_cast<int64_t>(segments_.size() * kSegmentBytes +
-                              directory_.capacity() * sizeof(IndexBucket*) +
-                              directory_ids_.capacity() * sizeof(uint32_t) +
-                              segments_.capacity() * sizeof(Segment));
+  return static_cast<int64_t>(
+      segments_.size() * kSegmentBytes + directory_.capacity() * sizeof(IndexBucket*) +
+      directory_ids_.capacity() * sizeof(uint32_t) + segments_.capacity() * sizeof(Segment));
 }
 
 IndexBucket* KeyIndex::NewSegment() {

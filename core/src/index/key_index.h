@@ -30,7 +30,7 @@ struct alignas(kCacheLine) IndexBucket {
   static constexpr int kEntries = 5;
   int64_t keys[kEntries];
   RowRef refs[kEntries];
-  uint8_t occupied;   // bit i: entry i is in use
+  uint8_t occupied;  // bit i: entry i is in use
   uint8_t unused;
   uint16_t overflow;  // keys that went past this bucket
 };
@@ -98,7 +98,8 @@ class KeyIndex {
     for (;; b = (b + 1) & (kBuckets - 1)) {
       const IndexBucket& bucket = segment[b];
       const uint32_t match = Matches(bucket, key);
-      if (match != 0) [[likely]] return bucket.refs[std::countr_zero(match)];
+      if (match != 0) [[likely]]
+        return bucket.refs[std::countr_zero(match)];
       if (bucket.overflow == 0) return kNoRow;
     }
   }

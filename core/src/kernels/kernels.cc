@@ -1,7 +1,6 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/kernels.cc"
 #include "hwy/foreach_target.h"  // must come before highway.h
-
 #include "hwy/highway.h"
 #include "kernels/row_ops-inl.h"
 #include "util/prefetch.h"
@@ -90,9 +89,8 @@ void GatherRows(const float* rows, const int32_t* inverse, size_t n, int dim, fl
   const size_t width = static_cast<size_t>(dim);
   const auto gather = HWY_DYNAMIC_DISPATCH(GatherRange);
   const size_t grain = std::max<size_t>(1, kGrainFloats / width);
-  WorkerPool::Get().RunRanges(n, grain, [&](size_t begin, size_t end) {
-    gather(rows, inverse, begin, end, width, out);
-  });
+  WorkerPool::Get().RunRanges(
+      n, grain, [&](size_t begin, size_t end) { gather(rows, inverse, begin, end, width, out); });
 }
 
 void SegmentSum(const float* values, const int32_t* inverse, size_t n, size_t u, int dim,

@@ -2,7 +2,6 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "optimizers/adagrad.cc"
 #include "hwy/foreach_target.h"  // must come before highway.h
-
 #include "hwy/highway.h"
 #include "optimizers/make.h"
 #include "optimizers/update_rows-inl.h"
@@ -52,7 +51,7 @@ class AdagradOptimizer final : public Optimizer {
               const StepParams& step) const override {
     const RowBatch batch{rows, grads, n, static_cast<size_t>(dim)};
     const auto update = kernels_ == KernelChoice::kVector ? HWY_DYNAMIC_DISPATCH(AdagradVector)
-                                                           : HWY_STATIC_DISPATCH(AdagradScalar);
+                                                          : HWY_STATIC_DISPATCH(AdagradScalar);
     update(step.learning_rate, batch);
   }
 

@@ -5,7 +5,6 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "optimizers/ftrl.cc"
 #include "hwy/foreach_target.h"  // must come before highway.h
-
 #include "hwy/highway.h"
 #include "optimizers/ftrl_coefficients.h"
 #include "optimizers/make.h"
@@ -72,13 +71,11 @@ class FtrlOptimizer final : public Optimizer {
     // The formula divides by the rate; at rate 0 (a warm-up's first step) no row moves.
     if (step.learning_rate == 0.0f) return;
     const RowBatch batch{rows, grads, n, static_cast<size_t>(dim)};
-    const FtrlCoefficients coefficients{step.learning_rate,
-                                        -options_.learning_rate_power,
-                                        options_.l1_regularization,
-                                        options_.l2_regularization,
+    const FtrlCoefficients coefficients{step.learning_rate, -options_.learning_rate_power,
+                                        options_.l1_regularization, options_.l2_regularization,
                                         options_.l2_shrinkage_regularization};
     const auto update = kernels_ == KernelChoice::kVector ? HWY_DYNAMIC_DISPATCH(FtrlVector)
-                                                           : HWY_STATIC_DISPATCH(FtrlScalar);
+                                                          : HWY_STATIC_DISPATCH(FtrlScalar);
     update(coefficients, batch);
   }
 

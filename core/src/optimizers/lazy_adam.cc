@@ -5,7 +5,6 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "optimizers/lazy_adam.cc"
 #include "hwy/foreach_target.h"  // must come before highway.h
-
 #include "hwy/highway.h"
 #include "optimizers/make.h"
 #include "optimizers/update_rows-inl.h"
@@ -27,10 +26,12 @@ struct LazyAdamRule {
   }
 };
 
-void LazyAdamVector(float corrected_lr, float beta1, float beta2, float epsilon, const RowBatch& batch) {
+void LazyAdamVector(float corrected_lr, float beta1, float beta2, float epsilon,
+                    const RowBatch& batch) {
   UpdateRows<VectorOps>(LazyAdamRule{corrected_lr, beta1, beta2, epsilon}, batch);
 }
-void LazyAdamScalar(float corrected_lr, float beta1, float beta2, float epsilon, const RowBatch& batch) {
+void LazyAdamScalar(float corrected_lr, float beta1, float beta2, float epsilon,
+                    const RowBatch& batch) {
   UpdateRows<ScalarOps>(LazyAdamRule{corrected_lr, beta1, beta2, epsilon}, batch);
 }
 
@@ -65,11 +66,11 @@ class LazyAdamOptimizer final : public Optimizer {
   void Update(float* const* rows, const float* grads, size_t n, int dim,
               const StepParams& step) const override {
     const RowBatch batch{rows, grads, n, static_cast<size_t>(dim)};
-    const double correction =
-        std::sqrt(1.0 - Power(options_.beta2, step.step)) / (1.0 - Power(options_.beta1, step.step));
+    const double correction = std::sqrt(1.0 - Power(options_.beta2, step.step)) /
+                              (1.0 - Power(options_.beta1, step.step));
     const float corrected_lr = static_cast<float>(step.learning_rate * correction);
     const auto update = kernels_ == KernelChoice::kVector ? HWY_DYNAMIC_DISPATCH(LazyAdamVector)
-                                                           : HWY_STATIC_DISPATCH(LazyAdamScalar);
+                                                          : HWY_STATIC_DISPATCH(LazyAdamScalar);
     update(corrected_lr, options_.beta1, options_.beta2, options_.epsilon, batch);
   }
 

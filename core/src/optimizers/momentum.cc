@@ -3,7 +3,6 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "optimizers/momentum.cc"
 #include "hwy/foreach_target.h"  // must come before highway.h
-
 #include "hwy/highway.h"
 #include "optimizers/make.h"
 #include "optimizers/update_rows-inl.h"
@@ -50,15 +49,13 @@ class MomentumOptimizer final : public Optimizer {
   MomentumOptimizer(const OptimizerOptions& options, KernelChoice kernels)
       : options_(options), kernels_(kernels) {}
 
-  void InitSlots(float* slots, int dim) const override {
-    std::fill_n(slots, dim, 0.0f);
-  }
+  void InitSlots(float* slots, int dim) const override { std::fill_n(slots, dim, 0.0f); }
 
   void Update(float* const* rows, const float* grads, size_t n, int dim,
               const StepParams& step) const override {
     const RowBatch batch{rows, grads, n, static_cast<size_t>(dim)};
     const auto update = kernels_ == KernelChoice::kVector ? HWY_DYNAMIC_DISPATCH(MomentumVector)
-                                                           : HWY_STATIC_DISPATCH(MomentumScalar);
+                                                          : HWY_STATIC_DISPATCH(MomentumScalar);
     update(step.learning_rate, options_.momentum, options_.nesterov, batch);
   }
 

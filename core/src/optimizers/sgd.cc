@@ -2,7 +2,6 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "optimizers/sgd.cc"
 #include "hwy/foreach_target.h"  // must come before highway.h
-
 #include "hwy/highway.h"
 #include "optimizers/make.h"
 #include "optimizers/update_rows-inl.h"
@@ -50,7 +49,7 @@ class SgdOptimizer final : public Optimizer {
               const StepParams& step) const override {
     const RowBatch batch{rows, grads, n, static_cast<size_t>(dim)};
     const auto update = kernels_ == KernelChoice::kVector ? HWY_DYNAMIC_DISPATCH(SgdVector)
-                                                           : HWY_STATIC_DISPATCH(SgdScalar);
+                                                          : HWY_STATIC_DISPATCH(SgdScalar);
     update(step.learning_rate, options_.weight_decay, batch);
   }
 

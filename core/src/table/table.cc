@@ -226,8 +226,8 @@ Status Table::ReadRows(std::span<const int64_t> addresses, std::span<const int64
 Status Table::LookupOrInsert(std::span<const int64_t> keys, float* out) {
   return WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
     KeyBatch::Ptr batch = Partitioned(state, keys);
-    MXREC_RETURN_IF_ERROR(state.Insert(
-        batch.get(), {.count_use = true, .now = NowSeconds(), .gather = out}));
+    MXREC_RETURN_IF_ERROR(
+        state.Insert(batch.get(), {.count_use = true, .now = NowSeconds(), .gather = out}));
     ++impl_->version;
     return Status();
   });
@@ -240,8 +240,7 @@ Status Table::Resolve(std::span<const int64_t> keys, ResolveMode mode, int32_t* 
     if (mode == ResolveMode::kFind) {
       state.Find(batch.get());
     } else {
-      MXREC_RETURN_IF_ERROR(
-          state.Insert(batch.get(), {.count_use = true, .now = NowSeconds()}));
+      MXREC_RETURN_IF_ERROR(state.Insert(batch.get(), {.count_use = true, .now = NowSeconds()}));
       ++impl_->version;
     }
     Export(state, batch.get(), inverse, unique);
@@ -273,8 +272,7 @@ Status Table::ApplyGradients(std::span<const int64_t> keys, const float* grads,
     if (state.optimizer() == nullptr) return NoOptimizer(name_);
     const float rate = learning_rate.value_or(impl_->options.optimizer.learning_rate);
     MXREC_RETURN_IF_ERROR(CheckLearningRate(rate));
-    MXREC_RETURN_IF_ERROR(
-        CheckFinite(grads, keys.size() * static_cast<size_t>(dim_), dim_));
+    MXREC_RETURN_IF_ERROR(CheckFinite(grads, keys.size() * static_cast<size_t>(dim_), dim_));
     KeyBatch::Ptr batch = Partitioned(state, keys);
     *result = state.Update(batch.get(), KeyBatch::Grouping::kKeys, grads, *state.optimizer(),
                            {.learning_rate = rate, .step = ++impl_->step});
@@ -290,13 +288,12 @@ Status Table::ApplyToAddresses(std::span<const int64_t> addresses, const float* 
     if (state.optimizer() == nullptr) return NoOptimizer(name_);
     const float rate = learning_rate.value_or(impl_->options.optimizer.learning_rate);
     MXREC_RETURN_IF_ERROR(CheckLearningRate(rate));
-    MXREC_RETURN_IF_ERROR(
-        CheckFinite(grads, addresses.size() * static_cast<size_t>(dim_), dim_));
+    MXREC_RETURN_IF_ERROR(CheckFinite(grads, addresses.size() * static_cast<size_t>(dim_), dim_));
     std::vector<int64_t> current(addresses.size());
     MXREC_RETURN_IF_ERROR(state.Canonicalize(addresses, policy, current.data()));
     KeyBatch::Ptr batch = Partitioned(state, current, KeyBatch::Grouping::kAddresses);
-    *result = state.Update(batch.get(), KeyBatch::Grouping::kAddresses, grads,
-                           *state.optimizer(), {.learning_rate = rate, .step = ++impl_->step});
+    *result = state.Update(batch.get(), KeyBatch::Grouping::kAddresses, grads, *state.optimizer(),
+                           {.learning_rate = rate, .step = ++impl_->step});
     ++impl_->version;
     return Status();
   });

@@ -42,8 +42,8 @@ class TagPool {
 Result<std::unique_ptr<TableState>> TableState::Create(const TableOptions& options) {
   const int tag = TagPool::Get().Take();
   if (tag < 0) {
-    return ResourceExhausted("cannot create table '" + options.name + "': " +
-                             std::to_string(1 << kTagBits) +
+    return ResourceExhausted("cannot create table '" + options.name +
+                             "': " + std::to_string(1 << kTagBits) +
                              " tables are open in this process, the most there can be; close() "
                              "those that are no longer used");
   }

@@ -188,8 +188,8 @@ Status TableState::Canonicalize(std::span<const int64_t> addresses, StaleAddress
       const Address address = Address::Unpack(addresses[i], shard_bits_);
       if (RowAt(address) != kNoRow) continue;
       const RowArena& arena = *shards_[address.shard]->arena;
-      const bool given = addresses[i] >= 0 && address.tag == tag_ &&
-                         address.slot < arena.slots() && (address.generation & 1) == 1 &&
+      const bool given = addresses[i] >= 0 && address.tag == tag_ && address.slot < arena.slots() &&
+                         (address.generation & 1) == 1 &&
                          address.generation < arena.Meta(address.slot).generation;
       if (!given || policy == StaleAddress::kReject) {
         size_t lowest = bad.load();
@@ -218,8 +218,8 @@ Status TableState::Canonicalize(std::span<const int64_t> addresses, StaleAddress
              parts.generation < shards_[parts.shard]->arena->Meta(parts.slot).generation) {
     why = "its row in table '" + name_ + "' is gone";
   }
-  return InvalidArgument("addresses[" + std::to_string(bad.load()) + "] = " +
-                         std::to_string(address) + " names no row: " + why +
+  return InvalidArgument("addresses[" + std::to_string(bad.load()) +
+                         "] = " + std::to_string(address) + " names no row: " + why +
                          "; pass addresses of a lookup of this table in the same step (-1 is "
                          "padding)");
 }

@@ -177,8 +177,8 @@ Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
   if (full) {
     refused_ += missing;
     return ResourceExhausted(
-        "table '" + name_ + "' is full: its capacity is " + std::to_string(capacity_) +
-        " rows, " + std::to_string(rows()) + " are in use and the batch brings " +
+        "table '" + name_ + "' is full: its capacity is " + std::to_string(capacity_) + " rows, " +
+        std::to_string(rows()) + " are in use and the batch brings " +
         std::to_string(missing.load()) +
         " new keys; none was inserted. Raise memory_rows (device_vocabulary_size or "
         "host_vocabulary_size of create_table), or use dynamic expansion");
@@ -197,8 +197,7 @@ void TableState::AssignExisting(KeyBatch* batch, const float* values) {
       if (batch->fresh[u] != 0) continue;
       const RowRef ref = shard.index.Find(batch->hash[u], batch->key[u]);
       if (ref == kNoRow) continue;  // erased since by another thread
-      std::memcpy(shard.arena->Row(ref),
-                  values + batch->position[j] * static_cast<size_t>(dim_),
+      std::memcpy(shard.arena->Row(ref), values + batch->position[j] * static_cast<size_t>(dim_),
                   static_cast<size_t>(dim_) * sizeof(float));
     }
   });

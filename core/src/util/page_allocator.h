@@ -39,10 +39,10 @@ class PageAllocator {
   void* Carve(size_t bytes, Chunk* chunk, bool huge);
 
   std::mutex mu_;
-  Chunk small_chunk_, huge_chunk_;               // guarded by mu_
-  std::vector<void*> chunks_;                    // guarded by mu_
-  std::map<size_t, std::vector<void*>> free_;    // by size; guarded by mu_
-  std::map<void*, size_t> mappings_;             // of at least a huge page; guarded by mu_
+  Chunk small_chunk_, huge_chunk_;             // guarded by mu_
+  std::vector<void*> chunks_;                  // guarded by mu_
+  std::map<size_t, std::vector<void*>> free_;  // by size; guarded by mu_
+  std::map<void*, size_t> mappings_;           // of at least a huge page; guarded by mu_
 };
 
 // Asks for huge pages under memory that was mapped without. Best effort: only speed depends on it.

@@ -64,8 +64,8 @@ TEST(KeyIndexTest, RandomInsertsAndErasesEqualAMap) {
   // A visit meets every key once.
   std::unordered_map<int64_t, RowRef> visited;
   for (uint64_t p = 0; p < (uint64_t{1} << 32);) {
-    const uint64_t next =
-        index.VisitSegment(p, [&](int64_t k, RowRef r) { ASSERT_TRUE(visited.emplace(k, r).second); });
+    const uint64_t next = index.VisitSegment(
+        p, [&](int64_t k, RowRef r) { ASSERT_TRUE(visited.emplace(k, r).second); });
     ASSERT_GT(next, p);
     p = next;
   }
@@ -87,8 +87,7 @@ TEST(KeyIndexTest, SplitsAreSpreadOverGrowth) {
     worst = std::max(worst, static_cast<double>(index.splits() - splits) / segments);
   }
   EXPECT_LT(worst, 0.15);  // all at once would be 1.0; a perfectly even spread 0.05
-  const double load =
-      1e6 / (static_cast<double>(index.segments()) * KeyIndex::kSegmentEntries);
+  const double load = 1e6 / (static_cast<double>(index.segments()) * KeyIndex::kSegmentEntries);
   EXPECT_GT(load, 0.55);
   EXPECT_LT(static_cast<double>(index.bytes()) / 1e6, 24.0);  // bytes per key
 }

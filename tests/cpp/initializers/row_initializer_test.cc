@@ -109,7 +109,8 @@ TEST(RowInitializerTest, VarianceScalingFollowsItsFans) {
   const struct {
     VarianceMode mode;
     double fan;
-  } modes[] = {{VarianceMode::kFanIn, 48}, {VarianceMode::kFanOut, 16}, {VarianceMode::kFanAvg, 32}};
+  } modes[] = {
+      {VarianceMode::kFanIn, 48}, {VarianceMode::kFanOut, 16}, {VarianceMode::kFanAvg, 32}};
   for (const auto& mode : modes) {
     options.mode = mode.mode;
     for (const auto distribution :
@@ -149,11 +150,10 @@ TEST(RowInitializerTest, GoldenBits) {
     RowInitializer(Kind(kind), 42, 3).Fill(-123456789, row.data());
     for (const float v : row) bits.push_back(std::bit_cast<uint32_t>(v));
   }
-  const std::vector<uint32_t> golden = {
-      1024518061, 3172983314, 3171157202,   // Uniform
-      1065795704, 3214752286, 3211565324,   // Normal
-      1065100686, 3214000089, 3210643337,   // TruncatedNormal
-      1059422127, 3208598513, 3205631785};  // VarianceScaling
+  const std::vector<uint32_t> golden = {1024518061, 3172983314, 3171157202,   // Uniform
+                                        1065795704, 3214752286, 3211565324,   // Normal
+                                        1065100686, 3214000089, 3210643337,   // TruncatedNormal
+                                        1059422127, 3208598513, 3205631785};  // VarianceScaling
   EXPECT_EQ(bits, golden);
 }
 

@@ -185,9 +185,7 @@ TEST_P(OptimizerTest, VectorKernelsEqualTheScalarReference) {
 INSTANTIATE_TEST_SUITE_P(All, OptimizerTest, ::testing::ValuesIn(Cases()),
                          [](const auto& info) { return std::string(info.param.name); });
 
-TEST(OptimizerMakeTest, NoneIsNull) {
-  EXPECT_EQ(Optimizer::Make(OptimizerOptions{}), nullptr);
-}
+TEST(OptimizerMakeTest, NoneIsNull) { EXPECT_EQ(Optimizer::Make(OptimizerOptions{}), nullptr); }
 
 TEST(FtrlTest, RateZeroMovesNothing) {
   OptimizerOptions options;

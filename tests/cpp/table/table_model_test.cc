@@ -1,7 +1,6 @@
 // Random sequences of operations on Table and on ModelTable. A failure prints the seed of its
 // sequence; MXREC_TEST_SEED=<seed> replays that one alone.
 #include <gtest/gtest.h>
-
 #include <unistd.h>
 
 #include <cstdlib>
@@ -20,7 +19,8 @@ using testing::ModelTable;
 
 class Sequence {
  public:
-  explicit Sequence(uint64_t seed) : rng_(seed), seed_(seed), options_(Options()), model_(options_) {
+  explicit Sequence(uint64_t seed)
+      : rng_(seed), seed_(seed), options_(Options()), model_(options_) {
     table_ = Table::Create(options_).value();
   }
 
@@ -90,8 +90,7 @@ class Sequence {
       status = table_->Resolve(keys, ResolveMode::kInsert, inverse.data(), &unique);
       if (status.ok()) {
         std::vector<float> rows(unique.size() * options_.dim);
-        ASSERT_TRUE(
-            table_->ReadRows(unique.addresses, unique.keys, nullptr, rows.data()).ok());
+        ASSERT_TRUE(table_->ReadRows(unique.addresses, unique.keys, nullptr, rows.data()).ok());
         for (size_t i = 0; i < keys.size(); ++i) {
           ASSERT_EQ(unique.keys[inverse[i]], keys[i]);
           std::copy_n(&rows[inverse[i] * options_.dim], options_.dim, &out[i * options_.dim]);
@@ -187,10 +186,10 @@ class Sequence {
   }
 
   void SaveAndLoad() {
-    const std::string dir = (std::filesystem::temp_directory_path() /
-                             ("mxrec-model-" + std::to_string(getpid()) + "-" +
-                              std::to_string(seed_)))
-                                .string();
+    const std::string dir =
+        (std::filesystem::temp_directory_path() /
+         ("mxrec-model-" + std::to_string(getpid()) + "-" + std::to_string(seed_)))
+            .string();
     const auto saved = SaveTable(*table_, dir, 7);
     ASSERT_TRUE(saved.ok()) << saved.status().message();
     if (Draw(2) == 0) {

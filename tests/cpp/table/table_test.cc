@@ -88,9 +88,10 @@ TEST(TableTest, TheSameDataGivesBitIdenticalRowsForAnyThreadsAndShards) {
           std::vector<int64_t> addresses(unique.addresses);
           addresses.insert(addresses.end(), unique.addresses.begin(), unique.addresses.end());
           if (addresses.size() * 7 > grads.size()) grads.resize(addresses.size() * 7, 0.25f);
-          ASSERT_TRUE(table->ApplyToAddresses(addresses, grads.data(), 0.01f,
-                                              StaleAddress::kReject, &result)
-                          .ok());
+          ASSERT_TRUE(
+              table
+                  ->ApplyToAddresses(addresses, grads.data(), 0.01f, StaleAddress::kReject, &result)
+                  .ok());
         }
       }
       auto rows = Rows(*table);
@@ -162,9 +163,13 @@ TEST(TableTest, AddressesAreCheckedNotTrusted) {
   const std::vector<float> grads(4, 1.0f);
   ApplyResult result;
   const auto before = Rows(*table);
-  std::vector<int64_t> bad = {foreign.addresses[0], -2, std::numeric_limits<int64_t>::min(),
-                              std::numeric_limits<int64_t>::max(), mine.addresses[0] + 1000000,
-                              mine.addresses[0] ^ (int64_t{1} << 40), 0};
+  std::vector<int64_t> bad = {foreign.addresses[0],
+                              -2,
+                              std::numeric_limits<int64_t>::min(),
+                              std::numeric_limits<int64_t>::max(),
+                              mine.addresses[0] + 1000000,
+                              mine.addresses[0] ^ (int64_t{1} << 40),
+                              0};
   for (int64_t address : bad) {
     for (StaleAddress policy : {StaleAddress::kReject, StaleAddress::kFallBack}) {
       const Status status = table->ApplyToAddresses(std::vector<int64_t>{address}, grads.data(),
@@ -191,21 +196,23 @@ TEST(TableTest, StaleAddressesFallBackToTheirKey) {
   EXPECT_NE(moved, unique.addresses[1]);
   const std::vector<float> grads(12, 1.0f);
   ApplyResult result;
-  EXPECT_EQ(table->ApplyToAddresses(unique.addresses, grads.data(), 1.0f, StaleAddress::kReject,
-                                    &result)
-                .code(),
-            StatusCode::kInvalidArgument);
+  EXPECT_EQ(
+      table->ApplyToAddresses(unique.addresses, grads.data(), 1.0f, StaleAddress::kReject, &result)
+          .code(),
+      StatusCode::kInvalidArgument);
   const auto before = Rows(*table);
-  ASSERT_TRUE(table->ApplyToAddresses(unique.addresses, grads.data(), 1.0f,
-                                      StaleAddress::kFallBack, &result)
-                  .ok());
+  ASSERT_TRUE(
+      table
+          ->ApplyToAddresses(unique.addresses, grads.data(), 1.0f, StaleAddress::kFallBack, &result)
+          .ok());
   EXPECT_EQ(result.updated, 2);
   EXPECT_EQ(result.skipped, 1);
   EXPECT_EQ(Rows(*table)[2][0], before.at(2)[0] - 1.0f);
   // Both addresses of key 2 in one batch: one update with the sum.
   const auto again = Rows(*table);
-  ASSERT_TRUE(table->ApplyToAddresses(std::vector<int64_t>{unique.addresses[1], moved},
-                                      grads.data(), 1.0f, StaleAddress::kFallBack, &result)
+  ASSERT_TRUE(table
+                  ->ApplyToAddresses(std::vector<int64_t>{unique.addresses[1], moved}, grads.data(),
+                                     1.0f, StaleAddress::kFallBack, &result)
                   .ok());
   EXPECT_EQ(result.updated, 1);
   EXPECT_EQ(Rows(*table)[2][0], again.at(2)[0] - 2.0f);
@@ -222,8 +229,9 @@ TEST(TableTest, NonFiniteGradientsAreRefusedWhole) {
     const Status by_key = table->ApplyGradients(unique.keys, grads.data(), 0.1f, &result);
     EXPECT_EQ(by_key.code(), StatusCode::kInvalidArgument);
     EXPECT_NE(by_key.message().find("grads[1, 2]"), std::string::npos) << by_key.message();
-    EXPECT_FALSE(table->ApplyToAddresses(unique.addresses, grads.data(), 0.1f,
-                                         StaleAddress::kFallBack, &result)
+    EXPECT_FALSE(table
+                     ->ApplyToAddresses(unique.addresses, grads.data(), 0.1f,
+                                        StaleAddress::kFallBack, &result)
                      .ok());
   }
   EXPECT_EQ(Rows(*table), before);
@@ -239,9 +247,9 @@ TEST(TableTest, PaddingKeysAreReadButNeverUpdated) {
   const std::vector<float> grads(8, 1.0f);
   ApplyResult result;
   ASSERT_TRUE(table->ApplyGradients(unique.keys, grads.data(), 1.0f, &result).ok());
-  ASSERT_TRUE(table->ApplyToAddresses(unique.addresses, grads.data(), 1.0f,
-                                      StaleAddress::kReject, &result)
-                  .ok());
+  ASSERT_TRUE(
+      table->ApplyToAddresses(unique.addresses, grads.data(), 1.0f, StaleAddress::kReject, &result)
+          .ok());
   EXPECT_EQ(Rows(*table)[0], before.at(0));
   EXPECT_NE(Rows(*table)[5], before.at(5));
 }
@@ -264,9 +272,9 @@ TEST(TableTest, OptimizerMayComeLateAndAddressesStay) {
       EXPECT_EQ(rows[k][4 + c], 0.1f);
     }
   }
-  ASSERT_TRUE(table->ApplyToAddresses(unique.addresses, grads.data(), 0.1f,
-                                      StaleAddress::kReject, &result)
-                  .ok());
+  ASSERT_TRUE(
+      table->ApplyToAddresses(unique.addresses, grads.data(), 0.1f, StaleAddress::kReject, &result)
+          .ok());
   EXPECT_EQ(result.updated, 3);
   OptimizerOptions sgd;
   sgd.kind = OptimizerKind::kSgd;
