@@ -1,0 +1,97 @@
+"""mxrec in TensorFlow: tables, lookups, optimizers, saving. Needs TensorFlow 2.15 to 2.21."""
+
+# Loads the ops, and says which TensorFlow versions work if it cannot; so it comes first.
+from mxrec.tf import ops  # isort: skip
+
+from mxrec.tf import constants, gradients, hccl_ops, npu_ops, optimizers, saver
+from mxrec.tf.communication import get_device_id, get_rank_id, get_rank_size
+from mxrec.tf.config import (
+    ConfigInitializer,
+    clear_channel,
+    get_host_pipeline_ops,
+    get_initializer,
+    get_use_dynamic_expansion,
+    init,
+    set_if_load,
+    terminate_config_initializer,
+)
+from mxrec.tf.constants import (
+    ASCEND_SPARSE_LOOKUP_ID_OFFSET,
+    ASCEND_SPARSE_LOOKUP_LOCAL_EMB,
+    ASCEND_SPARSE_LOOKUP_UNIQUE_KEYS,
+    ASCEND_TIMESTAMP,
+    ApplyGradientsStrategy,
+    BaseEnum,
+    CacheModeEnum,
+)
+from mxrec.tf.export import export
+from mxrec.tf.feature_spec import FeatureSpec
+from mxrec.tf.host_pipeline_ops import import_host_pipeline_ops, return_timestamp, set_threshold
+from mxrec.tf.log import logger
+from mxrec.tf.lookup import sparse_lookup
+from mxrec.tf.saver import restore_tables, save_tables
+from mxrec.tf.table import SparseTable, create_table, registered_tables, tables_of_graph
+from mxrec.tf.unsupported import (
+    ACGPushOpsToDatasetHook,
+    EvictHook,
+    GraphModifierHook,
+    LookupSubgraphSlicerHook,
+    OrphanLookupKeySlicerHook,
+    do_merge_lookup,
+    get_asc_insert_func,
+    modify_graph_and_start_emb_cache,
+    start_asc_pipeline,
+)
+from mxrec.tf.variables import get_dense_and_sparse_variable
+
+saver.install()
+
+__all__ = [
+    "ASCEND_SPARSE_LOOKUP_ID_OFFSET",
+    "ASCEND_SPARSE_LOOKUP_LOCAL_EMB",
+    "ASCEND_SPARSE_LOOKUP_UNIQUE_KEYS",
+    "ASCEND_TIMESTAMP",
+    "ACGPushOpsToDatasetHook",
+    "ApplyGradientsStrategy",
+    "BaseEnum",
+    "CacheModeEnum",
+    "ConfigInitializer",
+    "EvictHook",
+    "FeatureSpec",
+    "GraphModifierHook",
+    "LookupSubgraphSlicerHook",
+    "OrphanLookupKeySlicerHook",
+    "SparseTable",
+    "clear_channel",
+    "constants",
+    "create_table",
+    "do_merge_lookup",
+    "export",
+    "get_asc_insert_func",
+    "get_dense_and_sparse_variable",
+    "get_device_id",
+    "get_host_pipeline_ops",
+    "get_initializer",
+    "get_rank_id",
+    "get_rank_size",
+    "get_use_dynamic_expansion",
+    "gradients",
+    "hccl_ops",
+    "import_host_pipeline_ops",
+    "init",
+    "logger",
+    "modify_graph_and_start_emb_cache",
+    "npu_ops",
+    "ops",
+    "optimizers",
+    "registered_tables",
+    "restore_tables",
+    "return_timestamp",
+    "save_tables",
+    "set_if_load",
+    "set_threshold",
+    "sparse_lookup",
+    "start_asc_pipeline",
+    "tables_of_graph",
+    "terminate_config_initializer",
+]

@@ -1,0 +1,221 @@
+"""Life cycle and settings of the library in a process: init, terminate, ConfigInitializer."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import ModuleType
+from typing import Any, NoReturn
+
+from mxrec import _mxrec
+from mxrec.tf import constants, graph_state, unsupported
+from mxrec.tf.host_pipeline_ops import import_host_pipeline_ops
+from mxrec.tf.log import forget_warnings, logger
+from mxrec.tf.unsupported import not_delivered
+from mxrec.tf.validation import INT32_MAX, check_bool, check_int, check_str
+
+_STEPS = ("max_steps", "train_steps", "eval_steps", "save_steps")
+_FLAGS = {
+    "if_load": False,
+    "use_dynamic": True,
+    "use_dynamic_expansion": False,
+    "bind_cpu": True,
+    "use_mpi": True,
+    "use_hot": True,
+    "use_lccl": False,
+    "is_incremental_checkpoint": False,
+}
+_INTERVALS = ("save_checkpoint_due_time", "save_delta_checkpoints_secs")
+_DELTAS = "delta checkpoints"
+
+
+class TrainParamsConfig:
+    """Settings of the training graphs."""
+
+    def __init__(self) -> None:
+        self._collection = constants.ASCEND_GLOBAL_HASHTABLE_COLLECTION
+
+    @property
+    def ascend_global_hashtable_collection(self) -> str:
+        """Name of the graph collection that holds the sparse variables of new tables."""
+        return self._collection
+
+    @ascend_global_hashtable_collection.setter
+    def ascend_global_hashtable_collection(self, name: str) -> None:
+        self._collection = check_str("ascend_global_hashtable_collection", name)
+
+    def get_initializer(self, is_training: bool) -> NoReturn:
+        """Returns the initializer of the rewritten iterator."""
+        unsupported.get_initializer(is_training)
+
+    def get_target_batch(self, is_training: bool) -> NoReturn:
+        """Returns the batch of the rewritten iterator."""
+        unsupported.get_target_batch(is_training)
+
+
+@dataclasses.dataclass
+class ConfigInitializer:
+    """What ``init`` was given. There is one at a time, from ``init`` to ``terminate...``."""
+
+    max_steps: int
+    train_steps: int
+    eval_steps: int
+    save_steps: int
+    if_load: bool
+    use_dynamic: bool
+    use_dynamic_expansion: bool
+    bind_cpu: bool
+    use_mpi: bool
+    use_hot: bool
+    use_lccl: bool
+    train_params_config: TrainParamsConfig = dataclasses.field(default_factory=TrainParamsConfig)
+
+    @property
+    def host_pipeline_ops(self) -> ModuleType:
+        """The module with ``set_threshold`` and ``return_timestamp``."""
+        return import_host_pipeline_ops()
+
+    @staticmethod
+    def get_instance() -> ConfigInitializer:
+        """Returns the settings.
+
+        Raises:
+            RuntimeError: ``init`` has not been called.
+        """
+        if _instance is None:
+            raise RuntimeError(
+                "mxrec is not initialized; call init(...) before anything else, and again after "
+                "terminate_config_initializer()."
+            )
+        return _instance
+
+
+_instance: ConfigInitializer | None = None
+_threads_at_termination: int | None = None
+
+
+def init(**kwargs: Any) -> None:
+    """Initializes the library.
+
+    Args:
+        **kwargs: ``max_steps``, ``train_steps``, ``eval_steps``, ``save_steps`` (-1: until the data
+            ends; the first three not all 0), ``if_load``, ``use_dynamic``,
+            ``use_dynamic_expansion``, ``bind_cpu``, ``use_mpi``, ``use_hot``, ``use_lccl``,
+            ``is_incremental_checkpoint``, ``save_checkpoint_due_time`` and
+            ``save_delta_checkpoints_secs`` (seconds), ``restore_model_version``,
+            ``recent_key_count_threshold``. Others are ignored with a warning.
+
+    Raises:
+        TypeError: a value has the wrong type.
+        ValueError: a value is out of its range.
+        RuntimeError: the library is initialized.
+        NotImplementedError: delta checkpoints are asked for.
+    """
+    global _instance, _threads_at_termination
+    if _instance is not None:
+        raise RuntimeError(
+            "init was called before; call terminate_config_initializer() first to start again."
+        )
+    settings = _checked(dict(kwargs))
+    if _threads_at_termination is not None:
+        _mxrec.set_num_threads(_threads_at_termination)
+        _threads_at_termination = None
+    _instance = ConfigInitializer(**settings)
+
+
+def _checked(kwargs: dict[str, Any]) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        name: check_int(name, kwargs.pop(name, -1), -1, INT32_MAX) for name in _STEPS
+    }
+    if all(settings[name] == 0 for name in _STEPS[:3]):
+        raise ValueError(
+            "max_steps, train_steps and eval_steps must not all be 0; use -1 to run until the "
+            "data ends."
+        )
+    for name, default in _FLAGS.items():
+        settings[name] = check_bool(name, kwargs.pop(name, default))
+    incremental = settings.pop("is_incremental_checkpoint")
+    intervals = {}
+    for name in _INTERVALS:
+        if (value := kwargs.pop(name, None)) is not None:
+            intervals[name] = check_int(name, value, 1, INT32_MAX)
+    version = kwargs.pop("restore_model_version", None)
+    if version is not None:
+        check_int("restore_model_version", version, 0, INT32_MAX)
+    recent = check_int(
+        "recent_key_count_threshold", kwargs.pop("recent_key_count_threshold", 0), 0, INT32_MAX
+    )
+    if incremental:
+        _check_intervals(intervals)
+    if kwargs:
+        logger.warning("init: unknown arguments are ignored: %s", ", ".join(sorted(kwargs)))
+    if incremental:
+        raise not_delivered(_DELTAS, "is_incremental_checkpoint=True")
+    if version is not None:
+        raise not_delivered(
+            f"restoring a chosen step ({_DELTAS})", f"restore_model_version={version}"
+        )
+    if recent:
+        raise not_delivered(_DELTAS, f"recent_key_count_threshold={recent}")
+    return settings
+
+
+def _check_intervals(intervals: dict[str, int]) -> None:
+    for name in _INTERVALS:
+        if name not in intervals:
+            raise ValueError(
+                f"{name} must be given with is_incremental_checkpoint=True, in [1, {INT32_MAX}] "
+                "seconds."
+            )
+    full, delta = (intervals[name] for name in _INTERVALS)
+    if delta >= full:
+        raise ValueError(
+            f"save_delta_checkpoints_secs must be less than save_checkpoint_due_time={full}, got "
+            f"{delta}."
+        )
+
+
+def terminate_config_initializer() -> None:
+    """Releases every table and thread. Idempotent; ``init`` works again afterwards."""
+    global _instance, _threads_at_termination
+    from mxrec.tf import table  # it needs this module
+
+    table.release_all()
+    graph_state.next_epoch()
+    forget_warnings()
+    if _instance is not None:
+        _instance = None
+        _threads_at_termination = _mxrec.num_threads()
+        _mxrec.set_num_threads(1)
+
+
+def get_use_dynamic_expansion() -> bool:
+    """Returns whether tables grow without limit."""
+    return ConfigInitializer.get_instance().use_dynamic_expansion
+
+
+def set_if_load(if_load: bool) -> None:
+    """Says whether a trained model is loaded.
+
+    Args:
+        if_load: the new setting.
+    """
+    ConfigInitializer.get_instance().if_load = check_bool("if_load", if_load)
+
+
+def clear_channel(is_train_channel: bool = False) -> None:
+    """Empties the queue of prepared batches; there is none between input and step here.
+
+    Args:
+        is_train_channel: the training queue instead of the evaluation queue.
+    """
+    check_bool("is_train_channel", is_train_channel)
+
+
+def get_host_pipeline_ops() -> ModuleType:
+    """Returns the module with ``set_threshold`` and ``return_timestamp``."""
+    return import_host_pipeline_ops()
+
+
+def get_initializer(is_training: bool) -> NoReturn:
+    """Returns the initializer of the rewritten iterator."""
+    unsupported.get_initializer(is_training)

@@ -1,0 +1,108 @@
+"""FeatureSpec: where in a dataset's elements the ids of one lookup are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from mxrec.tf.unsupported import check_access_and_evict
+from mxrec.tf.validation import INT32_MAX, check_bool, check_int, check_str
+
+
+class FeatureSpec:
+    """Describes one feature of a dataset.
+
+    Args:
+        name: name of the feature.
+        table_name: table that the feature is looked up in; default ``name``.
+        index_key: position (int) or key (str) of the feature in a dataset element; default
+            ``name``. A position counts the element's tensors in the order of tf.nest.flatten.
+        access_threshold: admission threshold; None or -1: off.
+        eviction_threshold: seconds until eviction; None or -1: off.
+        is_timestamp: the feature is the timestamp of the samples, not ids.
+        batch_size: number of samples, if it is known.
+        faae_coefficient: weight of an occurrence in admission, >= 1.
+        feat_count: ids per sample, if it is known.
+
+    Raises:
+        ValueError: a value is out of its range.
+        TypeError: a value has the wrong type.
+        NotImplementedError: admission or eviction is asked for.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        table_name: str | None = None,
+        index_key: int | str | None = None,
+        access_threshold: int | None = None,
+        eviction_threshold: int | None = None,
+        is_timestamp: bool = False,
+        batch_size: int | None = None,
+        faae_coefficient: int = 1,
+        feat_count: int | None = None,
+    ) -> None:
+        self.name = check_str("name", name)
+        self.table_name = name if table_name is None else check_str("table_name", table_name)
+        if index_key is None:
+            self.index_key: int | str = name
+        elif isinstance(index_key, str):
+            self.index_key = check_str("index_key", index_key)
+        else:
+            self.index_key = check_int("index_key", index_key, 0, INT32_MAX)
+        self.is_timestamp = check_bool("is_timestamp", is_timestamp)
+        self.batch_size = _optional_count("batch_size", batch_size)
+        self.feat_count = _optional_count("feat_count", feat_count)
+        check_access_and_evict(access_threshold, eviction_threshold, faae_coefficient)
+        self.access_threshold = access_threshold
+        self.eviction_threshold = eviction_threshold
+        self.faae_coefficient = faae_coefficient
+
+    def tensor_of(self, batch: Any) -> Any:
+        """Returns the feature's tensor in an element of the dataset.
+
+        Args:
+            batch: dict, tuple or list of tensors, possibly nested, or one tensor.
+
+        Raises:
+            ValueError: the feature is not there, or its key is there more than once.
+        """
+        found = self._by_key(batch) if isinstance(self.index_key, str) else self._by_index(batch)
+        if not found:
+            raise ValueError(
+                f"batch has no feature at index_key={self.index_key!r} of FeatureSpec "
+                f"{self.name!r}; it is {tf.nest.map_structure(lambda _: '...', batch)!r}. Pass the "
+                "dataset's element, or another index_key."
+            )
+        if len(found) > 1:
+            raise ValueError(
+                f"batch has {len(found)} features with index_key={self.index_key!r} of FeatureSpec "
+                f"{self.name!r}; pass the part of the element that is meant."
+            )
+        return found[0]
+
+    def _by_key(self, batch: Any) -> list[Any]:
+        if isinstance(batch, Mapping):
+            if self.index_key in batch:
+                return [batch[self.index_key]]
+            return [tensor for part in batch.values() for tensor in self._by_key(part)]
+        if isinstance(batch, (tuple, list)):
+            return [tensor for part in batch for tensor in self._by_key(part)]
+        return []
+
+    def _by_index(self, batch: Any) -> list[Any]:
+        index = int(self.index_key)
+        flat: list[Any] = tf.nest.flatten(batch)
+        return flat[index : index + 1]
+
+    def __repr__(self) -> str:
+        return (
+            f"FeatureSpec(name={self.name!r}, table_name={self.table_name!r}, "
+            f"index_key={self.index_key!r})"
+        )
+
+
+def _optional_count(name: str, value: int | None) -> int | None:
+    return None if value is None else check_int(name, value, 1, INT32_MAX)

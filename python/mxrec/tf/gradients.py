@@ -1,0 +1,96 @@
+"""Gradients of the ops.
+
+The gradient of a lookup goes to its proxy variable, as IndexedSlices whose indices are row
+addresses. The proxy has no rows: only the optimizers of this package can use such a gradient.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from mxrec.tf.ops import library
+
+Gradients = list[Any]
+
+
+def _slices(values: Any, addresses: Any, like: Any) -> tf.IndexedSlices:
+    # Without dense_shape the gradient of tf.cond fails. A constant: reading the proxy's shape at
+    # run time would need an initialized variable. int32, as TensorFlow makes it for the branch
+    # that has no gradient.
+    dense_shape = tf.constant([0, like.shape[-1]], tf.int32)
+    return tf.IndexedSlices(values, addresses, dense_shape)
+
+
+def _lookup_gradient(op: Any, values: Any, *_: Any) -> Gradients:
+    _, unique_keys, addresses, inverse = op.outputs
+    sums = library.mxrec_segment_sum(values=values, inverse=inverse, unique=unique_keys)
+    return [None, _slices(sums, addresses, op.inputs[3]), None, None]
+
+
+def _lookup_unique_gradient(op: Any, rows: Any, *_: Any) -> Gradients:
+    return [None, _slices(tf.convert_to_tensor(rows), op.outputs[2], op.inputs[3]), None, None]
+
+
+def _restore_gradient(op: Any, values: Any) -> Gradients:
+    rows, inverse = op.inputs
+    # Only the size of `unique` matters.
+    unique = tf.zeros(tf.shape(rows)[:1], tf.int64)
+    return [library.mxrec_segment_sum(values=values, inverse=inverse, unique=unique), None]
+
+
+def _segment_sum_gradient(op: Any, sums: Any) -> Gradients:
+    return [library.mxrec_restore(rows=sums, inverse=op.inputs[1]), None, None]
+
+
+for _name, _gradient in (
+    ("MxrecLookup", _lookup_gradient),
+    ("MxrecLookupUnique", _lookup_unique_gradient),
+    ("MxrecRestore", _restore_gradient),
+    ("MxrecSegmentSum", _segment_sum_gradient),
+):
+    tf.RegisterGradient(_name)(_gradient)
+for _name in (
+    "MxrecRead",
+    "MxrecMissing",
+    "MxrecInsert",
+    "MxrecApplyAddresses",
+    "MxrecApplyKeys",
+    "MxrecSize",
+    "MxrecCapacity",
+):
+    tf.no_gradient(_name)
+
+
+_FILTERED = "_mxrec_leaves_out_proxies"
+_PROXY_MARK = "_mxrec_proxy"
+
+
+def mark_proxy(variable: Any) -> None:
+    """Notes that a variable is the proxy of a table."""
+    setattr(variable, _PROXY_MARK, True)
+
+
+def install() -> None:
+    """Keeps proxies out of ``tf.GradientTape.watched_variables``. Idempotent.
+
+    Optimizers that are given a callable loss and no variables update what the tape has watched.
+    """
+    if not getattr(tf.GradientTape.watched_variables, _FILTERED, False):
+        tf.GradientTape.watched_variables = _without_proxies(tf.GradientTape.watched_variables)
+
+
+def _without_proxies(watched_variables: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @functools.wraps(watched_variables)
+    def dense_watched_variables(self: Any) -> Any:
+        watched = watched_variables(self)
+        return tuple(variable for variable in watched if not hasattr(variable, _PROXY_MARK))
+
+    setattr(dense_watched_variables, _FILTERED, True)
+    return dense_watched_variables
+
+
+install()

@@ -1,0 +1,251 @@
+"""sparse_lookup."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.ops import resource_variable_ops
+from tensorflow.python.ops.control_flow_v2_func_graphs import WhileBodyFuncGraph, WhileCondFuncGraph
+
+from mxrec.tf import constants
+from mxrec.tf.communication import get_rank_size
+from mxrec.tf.config import ConfigInitializer
+from mxrec.tf.feature_spec import FeatureSpec
+from mxrec.tf.initial_values import call_custom
+from mxrec.tf.log import warn_once
+from mxrec.tf.ops import library
+from mxrec.tf.table import SparseTable
+from mxrec.tf.unsupported import check_access_and_evict_config, not_delivered
+from mxrec.tf.validation import INT32_MAX, check_bool, check_int
+
+
+def sparse_lookup(
+    hashtable: SparseTable,
+    ids: Any,
+    send_count: int | None = None,
+    is_train: bool = True,
+    name: str | None = None,
+    modify_graph: bool = False,
+    batch: Any = None,
+    access_and_evict_config: dict[str, Any] | None = None,
+    is_grad: bool = True,
+    serving_default_value: Any = None,
+    **kwargs: Any,
+) -> tf.Tensor:
+    """Looks up embeddings.
+
+    Args:
+        hashtable: what ``create_table`` returned.
+        ids: integer tensor of any shape, or a FeatureSpec whose tensor is taken from ``batch``.
+            Float ids are truncated to int64.
+        send_count: with ``use_dynamic=False``, the number of unique ids of a training lookup, per
+            rank.
+        is_train: missing keys are inserted, and the lookup has a gradient. False: the table does
+            not change.
+        name: of the lookup; made unique.
+        modify_graph: the lookup may be moved by graph rewriting; without one it stays in place.
+        batch: element of the dataset, for a FeatureSpec.
+        access_and_evict_config: dict with ``access_threshold``, ``eviction_threshold``,
+            ``faae_coefficient``.
+        is_grad: False: no gradient comes from this lookup.
+        serving_default_value: what an absent key reads, a number or [dim]; default zeros.
+        **kwargs: ignored, with a warning.
+
+    Returns:
+        float32 tensor of shape ``ids.shape + [dim]``.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: an argument is out of its range, or the lookup is inside ``tf.while_loop``.
+        NotImplementedError: pooled lookups, admission or eviction are asked for.
+    """
+    config = ConfigInitializer.get_instance()
+    if not isinstance(hashtable, SparseTable):
+        raise TypeError(
+            f"hashtable must be what create_table returned, got {hashtable!r} "
+            f"({type(hashtable).__name__})."
+        )
+    check_bool("is_train", is_train)
+    check_bool("is_grad", is_grad)
+    check_bool("modify_graph", modify_graph)
+    if send_count is not None:
+        check_int("send_count", send_count, 1, INT32_MAX)
+    scope = _scope_name(name, hashtable)
+    check_access_and_evict_config(access_and_evict_config)
+    _refuse_pooling(ids, kwargs)
+    if kwargs:
+        names = ", ".join(sorted(kwargs))
+        warn_once(
+            ("sparse_lookup", names), "sparse_lookup: unknown arguments are ignored: %s", names
+        )
+    _refuse_while_loop(scope)
+    with tf.compat.v1.name_scope(scope):
+        keys = _keys(ids, batch)
+        absent = _absent_row(serving_default_value, hashtable.dim)
+        if not is_train:
+            return _read(hashtable, keys, absent)
+        unique_size = 0 if config.use_dynamic else (send_count or 0) * get_rank_size()
+        return _train(hashtable, keys, unique_size, is_grad, config.use_dynamic_expansion)
+
+
+# --- Arguments ----------------------------------------------------------------------------------
+
+
+def _scope_name(name: Any, table: SparseTable) -> str:
+    if name is None:
+        return f"lookup_{table.table_name}"
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, got {name!r} ({type(name).__name__}).")
+    text = re.sub(r"[^A-Za-z0-9_.\-/]", "_", name).strip("/")
+    return text if re.match(r"[A-Za-z0-9.]", text) else f"lookup_{text}"
+
+
+def _refuse_pooling(ids: Any, kwargs: dict[str, Any]) -> None:
+    sparse = isinstance(ids, (tf.SparseTensor, tf.RaggedTensor, tf.compat.v1.SparseTensorValue))
+    combiner = kwargs.pop("combiner", None)
+    if combiner is not None and combiner not in ("sum", "mean", "sqrtn"):
+        raise ValueError(f"combiner must be None, 'sum', 'mean' or 'sqrtn', got {combiner!r}.")
+    if sparse or combiner is not None:
+        asked = f"ids of type {type(ids).__name__}" if sparse else f"combiner={combiner!r}"
+        raise not_delivered("pooled lookups", asked)
+
+
+def _refuse_while_loop(scope: str) -> None:
+    if tf.executing_eagerly():
+        return
+    graph = tf.compat.v1.get_default_graph()
+    while graph is not None:
+        context = graph._get_control_flow_context()
+        while context is not None:
+            if context.IsWhileContext():
+                raise ValueError(_WHILE.format(scope))
+            context = context.outer_context
+        if isinstance(graph, (WhileBodyFuncGraph, WhileCondFuncGraph)):
+            raise ValueError(_WHILE.format(scope))
+        graph = getattr(graph, "outer_graph", None)
+
+
+_WHILE = (
+    "sparse_lookup {!r} is inside tf.while_loop, where it cannot be differentiated; look the ids "
+    "up before the loop and index the result."
+)
+
+
+def _keys(ids: Any, batch: Any) -> tf.Tensor:
+    if isinstance(ids, FeatureSpec):
+        if batch is None:
+            raise ValueError(
+                f"batch must be given to look up FeatureSpec {ids.name!r}: the dataset's element "
+                "that holds its ids."
+            )
+        spec, ids = ids, ids.tensor_of(batch)
+        _refuse_pooling(ids, {})
+        if spec.is_timestamp:
+            raise ValueError(
+                f"ids: FeatureSpec {spec.name!r} has is_timestamp=True; it holds times, not ids."
+            )
+    if isinstance(ids, (list, tuple, np.ndarray)) and np.size(ids) == 0:
+        ids = np.asarray(ids, np.int64)
+    tensor = tf.convert_to_tensor(ids)
+    if tensor.dtype in (tf.int64, tf.int32):
+        return tensor
+    if tensor.dtype.is_floating:
+        warn_once(
+            "float ids",
+            "sparse_lookup: ids of dtype %s are truncated to int64; above 2^24 float32 is not "
+            "exact, so that different ids may become one.",
+            tensor.dtype.name,
+        )
+    elif not tensor.dtype.is_integer or tensor.dtype.is_quantized:
+        raise TypeError(
+            f"ids must be an integer tensor or a FeatureSpec, got dtype {tensor.dtype.name}."
+        )
+    return tf.cast(tensor, tf.int64)
+
+
+def _absent_row(value: Any, dim: int) -> Any:
+    """[dim] floats that absent keys read; of size 0: zeros."""
+    if value is None:
+        return tf.zeros([0])
+    try:
+        row = tf.convert_to_tensor(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"serving_default_value must be a number or have shape [{dim}], got {value!r}."
+        ) from error
+    if not (row.dtype.is_floating or row.dtype.is_integer):
+        raise TypeError(f"serving_default_value must be numeric, got dtype {row.dtype.name}.")
+    row = tf.cast(row, tf.float32)
+    if row.shape.rank not in (None, 0) and not row.shape.is_compatible_with([dim]):
+        raise ValueError(
+            f"serving_default_value must be a number or have shape [{dim}], got {row.shape}."
+        )
+    return tf.broadcast_to(row, [dim])
+
+
+# --- Ops ----------------------------------------------------------------------------------------
+
+
+def _read(table: SparseTable, keys: tf.Tensor, absent: Any) -> tf.Tensor:
+    return library.mxrec_read(
+        table=table.nodes().handle, ids=keys, like=tf.zeros([0, table.dim]), absent=absent
+    )
+
+
+def _train(
+    table: SparseTable, keys: tf.Tensor, unique_size: int, is_grad: bool, expansion: bool
+) -> tf.Tensor:
+    nodes = table.nodes()
+    if is_grad:
+        resource_variable_ops.variable_accessed(nodes.proxy)  # tapes watch it
+    with tf.control_dependencies(_insert_custom(table, nodes.handle, keys)):
+        arguments = {
+            "table": nodes.handle,
+            "proxy": nodes.proxy_handle(),
+            "ids": keys,
+            "like": tf.zeros([0, table.dim]),
+            "unique_size": unique_size,
+        }
+        if not is_grad:
+            return tf.stop_gradient(library.mxrec_lookup(**arguments).values)
+        if not expansion or not _collects():
+            fused = library.mxrec_lookup(**arguments)
+            _set_unique_size(unique_size, fused.unique_keys, fused.addresses)
+            return fused.values
+        unique = library.mxrec_lookup_unique(**arguments)
+    _set_unique_size(unique_size, unique.rows, unique.unique_keys, unique.addresses)
+    collect = tf.compat.v1.add_to_collection
+    collect(constants.ASCEND_SPARSE_LOOKUP_LOCAL_EMB, unique.rows)
+    collect(constants.ASCEND_SPARSE_LOOKUP_ID_OFFSET, unique.addresses)
+    collect(constants.ASCEND_SPARSE_LOOKUP_UNIQUE_KEYS, unique.unique_keys)
+    return library.mxrec_restore(rows=unique.rows, inverse=unique.inverse)
+
+
+def _set_unique_size(unique_size: int, *tensors: Any) -> None:
+    # The op's shape function cannot read the attribute.
+    if unique_size:
+        for tensor in tensors:
+            tensor.set_shape([unique_size, *tensor.shape[1:]])
+
+
+def _insert_custom(table: SparseTable, handle: Any, keys: tf.Tensor) -> list[Any]:
+    """Ops that must run before the lookup: rows of new keys from the table's own initializer."""
+    values = table.spec.initial_values
+    if values.custom is None:
+        return []
+    missing = library.mxrec_missing(table=handle, ids=keys)
+    rows = call_custom(values, tf.size(missing, tf.int64), table.dim)
+    insert = library.mxrec_insert(table=handle, keys=missing, values=rows)
+    return [] if insert is None else [insert]
+
+
+def _collects() -> bool:
+    """Whether the tensors of a lookup here can be used for tf.gradients by the caller."""
+    if tf.executing_eagerly():
+        return False
+    # Inside tf.cond they belong to one branch, and a step that takes the other has none.
+    graph = tf.compat.v1.get_default_graph()
+    return graph._get_control_flow_context() is None

@@ -1,0 +1,228 @@
+"""What the optimizers have in common: grouping of gradients by table, one update per key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import tensorflow as tf
+
+from mxrec import _mxrec
+from mxrec.tf.log import warn_once
+from mxrec.tf.ops import library
+from mxrec.tf.optimizers.targets import Update, update_for
+from mxrec.tf.table import SparseTable
+from mxrec.tf.validation import check_bool, check_float, check_str
+from mxrec.tf.variables import all_sparse_variables
+
+MAX_LEARNING_RATE = 10.0
+
+
+# TensorFlow is untyped.
+class SparseOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]
+    """Optimizer of embedding tables. The update runs in the engine, once per unique key and step.
+
+    Args:
+        kind: the engine's name of the update.
+        learning_rate: a number in [0, 10], a scalar tensor or variable, a callable without
+            arguments that returns one, or a Keras learning rate schedule.
+        name: name of the optimizer and scope of its ops.
+        use_locking: accepted; updates are always consistent.
+        **hyperparameters: further fields of the engine's options.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        learning_rate: Any,
+        name: str,
+        use_locking: bool = False,
+        **hyperparameters: Any,
+    ) -> None:
+        super().__init__(check_bool("use_locking", use_locking), check_str("name", name))
+        self._learning_rate = learning_rate
+        if not callable(learning_rate) and not _is_tensor(learning_rate):
+            rate = check_float("learning_rate", learning_rate, 0.0, MAX_LEARNING_RATE)
+            self._learning_rate = hyperparameters["learning_rate"] = rate
+        self._options = _mxrec.OptimizerOptions(kind, **hyperparameters)
+
+    @property
+    def options(self) -> Any:
+        """The engine's options: the kind and the hyperparameters."""
+        return self._options
+
+    def minimize(
+        self,
+        loss: Any,
+        global_step: Any = None,
+        var_list: Any = None,
+        gate_gradients: int = tf.compat.v1.train.Optimizer.GATE_OP,
+        aggregation_method: Any = None,
+        colocate_gradients_with_ops: bool = False,
+        name: str | None = None,
+        grad_loss: Any = None,
+    ) -> Any:
+        """Computes gradients and applies them.
+
+        Args:
+            loss: scalar tensor; in eager mode a callable that returns one.
+            global_step: variable that counts the steps.
+            var_list: sparse variables; default: those of all tables of the graph.
+            gate_gradients: as in ``tf.compat.v1.train.Optimizer``.
+            aggregation_method: as there.
+            colocate_gradients_with_ops: as there.
+            name: of the returned operation.
+            grad_loss: gradient of the loss.
+
+        Returns:
+            The operation of one step.
+        """
+        grads_and_vars = self.compute_gradients(
+            loss,
+            var_list,
+            gate_gradients,
+            aggregation_method,
+            colocate_gradients_with_ops,
+            grad_loss,
+        )
+        return self.apply_gradients(grads_and_vars, global_step, name)
+
+    def compute_gradients(
+        self,
+        loss: Any,
+        var_list: Any = None,
+        gate_gradients: int = tf.compat.v1.train.Optimizer.GATE_OP,
+        aggregation_method: Any = None,
+        colocate_gradients_with_ops: bool = False,
+        grad_loss: Any = None,
+    ) -> list[tuple[Any, Any]]:
+        """Returns (gradient, sparse variable) pairs; the arguments are those of ``minimize``."""
+        if callable(loss):
+            with tf.GradientTape() as tape:
+                value = loss()
+            variables = all_sparse_variables() if var_list is None else list(var_list)
+            return list(zip(tape.gradient(value, variables, grad_loss), variables, strict=True))
+        variables = all_sparse_variables() if var_list is None else var_list
+        pairs: list[tuple[Any, Any]] = super().compute_gradients(
+            loss,
+            variables,
+            gate_gradients,
+            aggregation_method,
+            colocate_gradients_with_ops,
+            grad_loss,
+        )
+        return pairs
+
+    def apply_gradients(
+        self, grads_and_vars: Iterable[tuple[Any, Any]], global_step: Any = None, name: Any = None
+    ) -> Any:
+        """Updates the tables, each row once.
+
+        Args:
+            grads_and_vars: pairs of a gradient and a sparse variable, or of a gradient of local
+                embeddings and their addresses or unique keys. Pairs whose gradient is None are
+                skipped.
+            global_step: variable to increment after the update.
+            name: of the returned operation.
+
+        Returns:
+            The operation of the step; in eager mode None.
+
+        Raises:
+            TypeError: a pair's second is neither a sparse variable nor an int64 tensor.
+            ValueError: the table of a tensor cannot be found.
+        """
+        pairs = [(grad, target) for grad, target in grads_and_vars if grad is not None]
+        if not pairs:
+            warn_once(
+                ("no gradients", self.get_name()),
+                "%s: apply_gradients got no gradient; no table is updated.",
+                self.get_name(),
+            )
+        with tf.compat.v1.name_scope(name or self.get_name()) as scope:
+            rate = self._rate_now(global_step) if pairs else None
+            groups: dict[str, list[Update]] = {}
+            for grad, target in pairs:
+                update = update_for(grad, target)
+                groups.setdefault(update.table.table_name, []).append(update)
+            applied = [self._apply(updates, rate) for updates in groups.values()]
+            return _finish([op for op in applied if op is not None], global_step, scope)
+
+    def _apply(self, updates: list[Update], rate: Any) -> Any:
+        """One op for all updates of one table."""
+        table = updates[0].table
+        kinds = {update.by for update in updates}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"grads_and_vars has both addresses and keys of table {table.table_name!r}; pass "
+                "one kind, so that each row is updated once."
+            )
+        self._bind(table)
+        rows = _concat([update.rows for update in updates])
+        grads = _concat([update.grads for update in updates])
+        handle = table.nodes().handle
+        if kinds == {"keys"}:
+            return library.mxrec_apply_keys(
+                table=handle, keys=rows, grads=grads, learning_rate=rate
+            )
+        by_user = any(update.carried_by_user for update in updates)
+        return library.mxrec_apply_addresses(
+            table=handle,
+            addresses=rows,
+            grads=grads,
+            learning_rate=rate,
+            stale="reject" if by_user else "fall_back",
+        )
+
+    def _bind(self, table: SparseTable) -> None:
+        if table.engine.optimizer != self._options:
+            table.engine.bind_optimizer(self._options)
+
+    def _rate_now(self, global_step: Any) -> Any:
+        rate = self._learning_rate
+        if callable(rate) and not _is_tensor(rate):
+            rate = _call_rate(rate, global_step)
+        if not _is_tensor(rate):
+            rate = check_float("learning_rate", rate, 0.0, MAX_LEARNING_RATE)
+        tensor = tf.cast(tf.convert_to_tensor(rate), tf.float32)
+        if tensor.shape.rank not in (None, 0):
+            raise ValueError(f"learning_rate must be a scalar, got shape {tensor.shape}.")
+        return tensor
+
+
+def _is_tensor(value: Any) -> bool:
+    return tf.is_tensor(value) or isinstance(value, tf.Variable)
+
+
+def _call_rate(rate: Callable[..., Any], global_step: Any) -> Any:
+    if not hasattr(rate, "get_config"):
+        return rate()
+    step = tf.compat.v1.train.get_global_step() if global_step is None else global_step
+    if step is None:
+        raise ValueError(
+            "learning_rate is a schedule, which needs a step; pass global_step to apply_gradients."
+        )
+    return rate(tf.convert_to_tensor(step))
+
+
+def _concat(tensors: list[Any]) -> Any:
+    return tensors[0] if len(tensors) == 1 else tf.concat(tensors, axis=0)
+
+
+def _finish(applied: list[Any], global_step: Any, scope: str) -> Any:
+    if tf.executing_eagerly():
+        if global_step is not None:
+            global_step.assign_add(tf.ones([], global_step.dtype))
+        return None
+    if global_step is None:
+        train_op = tf.group(*applied, name=scope)
+    else:
+        with tf.control_dependencies(applied):
+            one = tf.ones([], global_step.dtype)
+            train_op = tf.compat.v1.assign_add(global_step, one, name=scope)
+            train_op = getattr(train_op, "op", train_op)
+    if not hasattr(tf.compat.v1.get_default_graph(), "outer_graph"):
+        train_ops = tf.compat.v1.get_collection_ref(tf.compat.v1.GraphKeys.TRAIN_OP)
+        if train_op not in train_ops:
+            train_ops.append(train_op)
+    return train_op

@@ -1,0 +1,326 @@
+"""create_table and the tables that it returns."""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.eager import context
+from tensorflow.python.ops import resource_variable_ops
+
+from mxrec import _mxrec
+from mxrec.tf import graph_state
+from mxrec.tf.config import ConfigInitializer
+from mxrec.tf.gradients import mark_proxy
+from mxrec.tf.graph_state import TableNodes
+from mxrec.tf.table_options import TableSpec, check_padding, check_rows, check_spec
+from mxrec.tf.validation import INT64_MAX
+
+_PREFIX = "mxrec/"  # of resource names: keeps a table apart from a dense variable of its name
+
+_lock = threading.Lock()
+_tables: dict[str, SparseTable] = {}  # of the process, by name
+_proxies: dict[int, SparseTable] = {}  # by id of the proxy, which the table's graph keeps alive
+
+
+class SparseTable:
+    """An embedding table as TensorFlow code sees it. Made by ``create_table``.
+
+    Attributes:
+        engine: the table in the engine (``mxrec._mxrec.Table``).
+        spec: what it was created with.
+        collection: graph collection of its sparse variables.
+    """
+
+    def __init__(self, spec: TableSpec, engine: Any, collection: str) -> None:
+        self.spec = spec
+        self.engine = engine
+        self.collection = collection
+
+    @property
+    def table_name(self) -> str:
+        """The table's name."""
+        return self.spec.name
+
+    @property
+    def name(self) -> str:
+        """The table's name."""
+        return self.spec.name
+
+    @property
+    def dim(self) -> int:
+        """Width of an embedding."""
+        return self.spec.dim
+
+    @property
+    def key_dtype(self) -> tf.DType:
+        """Type of the keys."""
+        return self.spec.key_dtype
+
+    @property
+    def is_save(self) -> bool:
+        """Whether checkpoints hold the table."""
+        return self.spec.is_save
+
+    def size(self) -> int:
+        """Returns the number of keys in the table now."""
+        return len(self._open_engine())
+
+    def capacity(self) -> int:
+        """Returns the number of keys that it can hold; 2^63-1 if it grows without limit."""
+        capacity = self._open_engine().capacity
+        return INT64_MAX if capacity is None else int(capacity)
+
+    def nodes(self) -> TableNodes:
+        """Returns the table's handle and proxy in the outermost context around the current code."""
+        self._open_engine()
+        state = graph_state.state_here()
+        state.tables.setdefault(self.table_name, self)
+        nodes = state.nodes.get(self.table_name)
+        if nodes is None:
+            with tf.init_scope():
+                nodes = self._make_nodes()
+            state.nodes[self.table_name] = nodes
+            _proxies[id(nodes.proxy)] = self
+        return nodes
+
+    def _make_nodes(self) -> TableNodes:
+        op_name = f"mxrec_{self.table_name}"  # a leading _ or . is no valid scope
+        with tf.compat.v1.name_scope(None):
+            handle = tf.raw_ops.VarHandleOp(
+                dtype=tf.float32,
+                shape=[self.dim],
+                shared_name=_PREFIX + self.table_name,
+                name=op_name,
+            )
+            # Trainable, so that tapes watch it; then out of the collection of such variables, so
+            # that no dense optimizer or Saver meets it.
+            proxy = tf.compat.v1.Variable(
+                tf.zeros([0, self.dim]),
+                trainable=True,
+                collections=[],
+                use_resource=True,
+                name=f"{op_name}_proxy",
+            )
+        mark_proxy(proxy)
+        if not tf.executing_eagerly():
+            graph = tf.compat.v1.get_default_graph()
+            trainable = graph.get_collection_ref(tf.compat.v1.GraphKeys.TRAINABLE_VARIABLES)
+            trainable[:] = [variable for variable in trainable if variable is not proxy]
+            graph.add_to_collection(self.collection, proxy)
+        return TableNodes(handle, proxy)
+
+    def _open_engine(self) -> Any:
+        if self.engine.closed:
+            raise RuntimeError(
+                f"Table {self.table_name!r} was released by terminate_config_initializer(); create "
+                "it again after init(...)."
+            )
+        return self.engine
+
+    def __repr__(self) -> str:
+        return f"SparseTable(name={self.table_name!r}, dim={self.dim})"
+
+
+def create_table(
+    key_dtype: Any,
+    dim: Any,
+    name: str,
+    emb_initializer: Any,
+    device_vocabulary_size: int = 1,
+    host_vocabulary_size: int = 0,
+    ssd_vocabulary_size: int = 0,
+    ssd_data_path: Sequence[str] | None = None,
+    is_save: bool = True,
+    is_dp: bool = False,
+    init_param: float = 1.0,
+    all2all_gradients_op: Any = "sum_gradients",
+    enable_merge: bool = False,
+    padding_keys: int | Sequence[int] | None = None,
+    padding_keys_mask: bool = True,
+    padding_keys_len: int | None = None,
+    value_dtype: Any = tf.float32,
+    shard_num: int = 1,
+    fusion_optimizer_var: bool = True,
+    hashtable_threshold: int = 0,
+    optimizer_list: Any = None,
+) -> SparseTable:
+    """Creates an embedding table, or attaches another graph to it.
+
+    Args:
+        key_dtype: tf.int64 or tf.int32.
+        dim: width of an embedding, [1, 8192]; an int or a 1-D TensorShape.
+        name: 1-100 of ``[A-Za-z0-9_.]``, unique in the graph. In another graph, the same name with
+            equal options is the same table.
+        emb_initializer: a TensorFlow initializer. Constant, zeros, ones, random and truncated
+            normal, random uniform and variance scaling (with the fan-in of a [dim, dim] matrix)
+            are computed per key; any other is called with the [n, dim] shape of each batch's new
+            keys.
+        device_vocabulary_size: rows of the device tier, [1, 10^9].
+        host_vocabulary_size: rows of the host tier, [0, 10^9]. Without an accelerator, both
+            tiers are memory; their sizes add up.
+        ssd_vocabulary_size: rows of the SSD tier, [0, 10^9].
+        ssd_data_path: directories of the SSD tier.
+        is_save: checkpoints hold the table.
+        is_dp: accepted; there is one rank.
+        init_param: factor on initial values, [-10, 10].
+        all2all_gradients_op: ``sum_gradients`` or ``sum_gradients_and_div_by_ranksize``, the same
+            on one rank.
+        enable_merge: merge the lookups of the table.
+        padding_keys: key or keys that get no update.
+        padding_keys_mask: False: padding keys are updated like others.
+        padding_keys_len: accepted.
+        value_dtype: tf.float32.
+        shard_num: accepted; the engine chooses.
+        fusion_optimizer_var: accepted.
+        hashtable_threshold: accepted.
+        optimizer_list: ignored.
+
+    Returns:
+        The table.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: an argument is out of its range, the name is taken in this graph, or the table
+            exists with other options.
+        RuntimeError: ``init`` has not been called.
+        NotImplementedError: a feature is asked for that this version does not have.
+    """
+    config = ConfigInitializer.get_instance()
+    del optimizer_list
+    spec = check_spec(
+        name=name,
+        key_dtype=key_dtype,
+        dim=dim,
+        emb_initializer=emb_initializer,
+        memory_rows=check_rows(
+            device_vocabulary_size,
+            host_vocabulary_size,
+            ssd_vocabulary_size,
+            ssd_data_path,
+            config.use_dynamic_expansion,
+        ),
+        is_save=is_save,
+        is_dp=is_dp,
+        init_param=init_param,
+        all2all_gradients_op=all2all_gradients_op,
+        enable_merge=enable_merge,
+        padding_keys=check_padding(padding_keys, padding_keys_mask, padding_keys_len),
+        value_dtype=value_dtype,
+        shard_num=shard_num,
+        fusion_optimizer_var=fusion_optimizer_var,
+        hashtable_threshold=hashtable_threshold,
+    )
+    collection = config.train_params_config.ascend_global_hashtable_collection
+    with _lock:
+        return _attach(spec, collection)
+
+
+def _attach(spec: TableSpec, collection: str) -> SparseTable:
+    state = graph_state.state_here()
+    if spec.name in state.tables:
+        raise ValueError(
+            f"name={spec.name!r} is taken by another table of this graph; choose another name or "
+            "use the table that is there."
+        )
+    known = _tables.get(spec.name)
+    if known is None:
+        engine = _make_engine(spec)
+    elif (difference := known.spec.difference(spec)) is not None:
+        raise ValueError(
+            f"Table {spec.name!r} exists in another graph with different options: {difference}. "
+            "Pass equal options, choose another name, or call terminate_config_initializer()."
+        )
+    else:
+        engine = known.engine
+    table = SparseTable(spec, engine, collection)
+    table.nodes()  # before the table can be used: a graph that is finalized later has them
+    _tables.setdefault(spec.name, table)
+    return table
+
+
+def _make_engine(spec: TableSpec) -> Any:
+    engine = _mxrec.Table(
+        spec.name,
+        spec.dim,
+        memory_rows=spec.memory_rows,
+        seed=_seed(spec),
+        initializer=spec.initial_values.options,
+        padding_keys=list(spec.padding_keys),
+    )
+    _mxrec.register_table(spec.name, engine)
+    return engine
+
+
+def _seed(spec: TableSpec) -> int:
+    """The initializer's seed, else the graph's, else a hash of the name."""
+    seed = spec.initial_values.seed
+    if seed is None:
+        seed = _graph_seed()
+    if seed is None:
+        seed = zlib.crc32(spec.name.encode())
+    return int(seed) % 2**64
+
+
+def _graph_seed() -> int | None:
+    """What tf.random.set_seed or tf.compat.v1.set_random_seed was given."""
+    seed: int | None
+    with tf.init_scope():
+        eager = tf.executing_eagerly()
+        seed = context.global_seed() if eager else tf.compat.v1.get_default_graph().seed
+    return seed
+
+
+def registered_tables() -> list[SparseTable]:
+    """Returns all tables of this process, one per name."""
+    with _lock:
+        return list(_tables.values())
+
+
+def tables_of_graph(graph: Any) -> list[SparseTable]:
+    """Returns the tables that are created or looked up in a graph.
+
+    Args:
+        graph: a tf.Graph; None: the eager context.
+    """
+    outermost = graph_state.outermost_graph(graph)
+    tables = list(graph_state.state_of(outermost).tables.values())
+    if graph is not outermost and not tables:
+        tables = list(graph_state.state_of(None).tables.values())  # a function of the eager context
+    return tables
+
+
+def table_of_proxy(variable: Any) -> SparseTable | None:
+    """Returns the table whose sparse variable this is; None: it is none."""
+    return _proxies.get(id(variable)) if is_resource(variable) else None
+
+
+def is_resource(variable: Any) -> bool:
+    """Returns whether this is a resource variable."""
+    return isinstance(variable, resource_variable_ops.BaseResourceVariable)
+
+
+def table_of_name(name: str) -> SparseTable | None:
+    """Returns the table of this process with this name."""
+    with _lock:
+        return _tables.get(name)
+
+
+def table_of_resource_name(shared_name: str) -> SparseTable | None:
+    """Returns the table that a handle of this resource name means."""
+    if not shared_name.startswith(_PREFIX):
+        return None
+    return table_of_name(shared_name.removeprefix(_PREFIX))
+
+
+def release_all() -> None:
+    """Closes and forgets every table of the process that ``create_table`` made."""
+    with _lock:
+        for name, table in _tables.items():
+            _mxrec.unregister_table(name)
+            table.engine.close()
+        _tables.clear()
+        _proxies.clear()

@@ -1,0 +1,197 @@
+"""Validation of create_table's arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from mxrec.tf.initial_values import InitialValues, convert
+from mxrec.tf.log import logger
+from mxrec.tf.unsupported import not_delivered
+from mxrec.tf.validation import (
+    INT32_MAX,
+    INT64_MAX,
+    INT64_MIN,
+    check_bool,
+    check_choice,
+    check_float,
+    check_int,
+)
+
+MAX_DIM = 8192
+MAX_ROWS = 10**9
+_NAME = re.compile(r"[A-Za-z0-9_.]{1,100}")
+_ALL2ALL = ("sum_gradients", "sum_gradients_and_div_by_ranksize")
+
+
+@dataclasses.dataclass(frozen=True)
+class TableSpec:
+    """Checked arguments of create_table: equal specs may share one table."""
+
+    name: str
+    key_dtype: tf.DType
+    dim: int
+    initial_values: InitialValues
+    memory_rows: int | None  # None: without limit
+    is_save: bool
+    padding_keys: tuple[int, ...]
+    all2all_gradients_op: str
+
+    def difference(self, other: TableSpec) -> str | None:
+        """Says in what ``other`` differs; None if it is the same."""
+        for field in dataclasses.fields(self):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            if field.name == "initial_values":
+                text: str | None = mine.difference(theirs)
+                if text is not None:
+                    return text
+            elif mine != theirs:
+                return f"{field.name} {mine!r} != {theirs!r}"
+        return None
+
+
+def check_name(name: Any) -> str:
+    """Returns the name of a table, or raises TypeError or ValueError."""
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, got {name!r} ({type(name).__name__}).")
+    if not _NAME.fullmatch(name) or name in (".", ".."):
+        raise ValueError(
+            "name must be 1 to 100 of the characters A-Z a-z 0-9 _ . and not '.' or '..', got "
+            f"{name!r}."
+        )
+    return name
+
+
+def check_dim(dim: Any) -> int:
+    """Returns the width of a table, given as int or 1-D TensorShape."""
+    if isinstance(dim, tf.TensorShape):
+        if dim.rank != 1 or dim[0] is None:
+            raise ValueError(f"dim must be an int or a TensorShape of one known size, got {dim}.")
+        dim = dim[0]
+    return check_int("dim", dim, 1, MAX_DIM)
+
+
+def check_key_dtype(key_dtype: Any) -> tf.DType:
+    """Returns the type of the keys: int64 or int32."""
+    try:
+        dtype = tf.as_dtype(key_dtype)
+    except TypeError as error:
+        raise TypeError(f"key_dtype must be tf.int64 or tf.int32, got {key_dtype!r}.") from error
+    if dtype not in (tf.int64, tf.int32):
+        raise ValueError(f"key_dtype must be tf.int64 or tf.int32, got {dtype.name}.")
+    return dtype
+
+
+def check_value_dtype(value_dtype: Any) -> None:
+    """Accepts float32 storage."""
+    try:
+        dtype = tf.as_dtype(value_dtype)
+    except TypeError as error:
+        raise TypeError(
+            f"value_dtype must be tf.float32, tf.float16 or tf.bfloat16, got {value_dtype!r}."
+        ) from error
+    if dtype not in (tf.float32, tf.float16, tf.bfloat16):
+        raise ValueError(
+            f"value_dtype must be tf.float32, tf.float16 or tf.bfloat16, got {dtype.name}."
+        )
+    if dtype != tf.float32:
+        raise not_delivered(f"{dtype.name} storage", f"value_dtype=tf.{dtype.name}")
+
+
+def check_padding(padding_keys: Any, mask: Any, length: Any) -> tuple[int, ...]:
+    """Returns the keys that get no update."""
+    check_bool("padding_keys_mask", mask)
+    if length is not None:
+        check_int("padding_keys_len", length, 0, INT32_MAX)
+    if padding_keys is None:
+        return ()
+    if not isinstance(padding_keys, Sequence) or isinstance(padding_keys, str):
+        padding_keys = [padding_keys]
+    keys = {check_int("padding_keys", key, INT64_MIN, INT64_MAX) for key in padding_keys}
+    return tuple(sorted(keys)) if mask else ()
+
+
+def check_rows(device: Any, host: Any, ssd: Any, ssd_paths: Any, expansion: bool) -> int | None:
+    """Returns the rows that a table may hold in memory; None: without limit."""
+    device_rows = check_int("device_vocabulary_size", device, 1, MAX_ROWS)
+    host_rows = check_int("host_vocabulary_size", host, 0, MAX_ROWS)
+    ssd = check_int("ssd_vocabulary_size", ssd, 0, MAX_ROWS)
+    _check_paths(ssd_paths)
+    if ssd and not host:
+        raise ValueError(
+            f"ssd_vocabulary_size={ssd} needs host_vocabulary_size > 0, got {host}; rows go to the "
+            "SSD through the host tier."
+        )
+    if expansion:
+        if host or ssd:
+            logger.warning(
+                "use_dynamic_expansion: host_vocabulary_size=%d and ssd_vocabulary_size=%d are set "
+                "to 0; the table grows without limit in memory.",
+                host,
+                ssd,
+            )
+        return None
+    if ssd:
+        raise not_delivered("the SSD tier", f"ssd_vocabulary_size={ssd}")
+    return device_rows + host_rows
+
+
+def _check_paths(paths: Any) -> None:
+    if paths is None:
+        return
+    if not isinstance(paths, (list, tuple)):
+        raise TypeError(
+            f"ssd_data_path must be a list or tuple of directories, got {paths!r} "
+            f"({type(paths).__name__})."
+        )
+    for path in paths:
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(
+                f"ssd_data_path must hold directories, got {path!r} ({type(path).__name__})."
+            )
+
+
+def check_spec(
+    *,
+    name: Any,
+    key_dtype: Any,
+    dim: Any,
+    emb_initializer: Any,
+    memory_rows: int | None,
+    is_save: Any,
+    is_dp: Any,
+    init_param: Any,
+    all2all_gradients_op: Any,
+    enable_merge: Any,
+    padding_keys: tuple[int, ...],
+    value_dtype: Any,
+    shard_num: Any,
+    fusion_optimizer_var: Any,
+    hashtable_threshold: Any,
+) -> TableSpec:
+    """Returns the checked arguments; ``memory_rows`` and ``padding_keys`` are checked already."""
+    check_bool("is_dp", is_dp)
+    check_bool("fusion_optimizer_var", fusion_optimizer_var)
+    check_int("shard_num", shard_num, 1, 8192)
+    check_int("hashtable_threshold", hashtable_threshold, 0, INT32_MAX)
+    all2all = getattr(all2all_gradients_op, "value", all2all_gradients_op)
+    gain = check_float("init_param", init_param, -10.0, 10.0)
+    check_value_dtype(value_dtype)
+    spec = TableSpec(
+        name=check_name(name),
+        key_dtype=check_key_dtype(key_dtype),
+        dim=check_dim(dim),
+        initial_values=convert(emb_initializer, gain),
+        memory_rows=memory_rows,
+        is_save=check_bool("is_save", is_save),
+        padding_keys=padding_keys,
+        all2all_gradients_op=check_choice("all2all_gradients_op", all2all, _ALL2ALL),
+    )
+    if check_bool("enable_merge", enable_merge):
+        raise not_delivered("merging of lookups", "enable_merge=True")
+    return spec

@@ -1,0 +1,180 @@
+"""Features of the API that this version does not have.
+
+Everything here is accepted where it is off, and raises NotImplementedError naming the feature
+where it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import tensorflow as tf
+
+from mxrec.tf.validation import INT32_MAX, check_bool, check_float, check_int
+
+_ADMISSION = "feature admission"
+_EVICTION = "feature eviction"
+_REWRITING = "automatic graph rewriting"
+_PIPELINE = "key processing in the input pipeline"
+
+
+def not_delivered(feature: str, asked_by: str) -> NotImplementedError:
+    """Returns the error that says that a feature is not in this version."""
+    return NotImplementedError(
+        f"{asked_by}: this version of mxrec does not have {feature}; leave it off."
+    )
+
+
+def check_access_and_evict(
+    access_threshold: Any, eviction_threshold: Any, faae_coefficient: Any = 1
+) -> None:
+    """Checks the parameters of admission and eviction.
+
+    Args:
+        access_threshold: None or -1: off.
+        eviction_threshold: seconds; None or -1: off.
+        faae_coefficient: weight of an occurrence, >= 1; None: 1.
+
+    Raises:
+        ValueError: out of range.
+        NotImplementedError: one is not off.
+    """
+    thresholds = (
+        ("access_threshold", access_threshold, _ADMISSION),
+        ("eviction_threshold", eviction_threshold, _EVICTION),
+    )
+    for name, value, _ in thresholds:
+        if value is not None:
+            check_int(name, value, -1, INT32_MAX)
+    if faae_coefficient is not None:
+        check_int("faae_coefficient", faae_coefficient, 1, INT32_MAX)
+    for name, value, feature in thresholds:
+        if value is not None and value != -1:
+            raise not_delivered(feature, f"{name}={value}")
+
+
+def check_access_and_evict_config(config: Any) -> None:
+    """Checks ``access_and_evict_config`` of a lookup as ``check_access_and_evict`` does."""
+    if config is None:
+        return
+    if not isinstance(config, Mapping):
+        raise TypeError(
+            f"access_and_evict_config must be a dict, got {config!r} ({type(config).__name__})."
+        )
+    known = ("access_threshold", "eviction_threshold", "faae_coefficient")
+    unknown = [key for key in config if key not in known]
+    if unknown:
+        raise ValueError(
+            f"access_and_evict_config has unknown keys {unknown}; known are {', '.join(known)}."
+        )
+    check_access_and_evict(*(config.get(key) for key in known))
+
+
+# --- Hooks --------------------------------------------------------------------------------------
+
+
+class _Hook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # TensorFlow is untyped
+    """A session hook that does nothing."""
+
+
+class EvictHook(_Hook):
+    """Triggers eviction while training.
+
+    Args:
+        evict_enable: False: the hook does nothing.
+        evict_time_interval: seconds between triggers.
+        evict_step_interval: global steps between triggers.
+    """
+
+    def __init__(
+        self,
+        evict_enable: bool = False,
+        evict_time_interval: float = 86400,
+        evict_step_interval: int | None = None,
+    ) -> None:
+        enabled = check_bool("evict_enable", evict_enable)
+        check_float(
+            "evict_time_interval", evict_time_interval, 0.0, float(INT32_MAX), open_low=True
+        )
+        if evict_step_interval is not None:
+            check_int("evict_step_interval", evict_step_interval, 1, INT32_MAX)
+        if enabled:
+            raise not_delivered(_EVICTION, "EvictHook(evict_enable=True)")
+
+
+class GraphModifierHook(_Hook):
+    """Rewrites the graph of an Estimator so that keys are processed in the input pipeline.
+
+    Args:
+        dump_graph: write the graph to a file.
+        modify_graph: False: the hook does nothing.
+    """
+
+    def __init__(self, dump_graph: bool = False, modify_graph: bool = True) -> None:
+        dump = check_bool("dump_graph", dump_graph)
+        if check_bool("modify_graph", modify_graph) or dump:
+            raise not_delivered(_REWRITING, "GraphModifierHook")
+
+
+class LookupSubgraphSlicerHook(_Hook):
+    """Moves ops and the subgraph that they need into the input pipeline."""
+
+    def __init__(self, op_types: Sequence[str]) -> None:
+        raise not_delivered(_REWRITING, f"LookupSubgraphSlicerHook(op_types={list(op_types)!r})")
+
+
+class OrphanLookupKeySlicerHook(_Hook):
+    """Makes rewritten lookups work whose keys come from no dataset."""
+
+    def __init__(self) -> None:
+        raise not_delivered(_REWRITING, "OrphanLookupKeySlicerHook")
+
+
+class ACGPushOpsToDatasetHook(_Hook):
+    """Moves every op that can run there between the iterator and the ids into the dataset."""
+
+    def __init__(self, dump_graph: bool = False) -> None:
+        check_bool("dump_graph", dump_graph)
+        raise not_delivered(_REWRITING, "ACGPushOpsToDatasetHook")
+
+
+# --- Functions ----------------------------------------------------------------------------------
+
+
+def modify_graph_and_start_emb_cache(full_graph: Any = None, dump_graph: bool = False) -> NoReturn:
+    """Rewrites the graph for a Session."""
+    raise not_delivered(_REWRITING, "modify_graph_and_start_emb_cache")
+
+
+def do_merge_lookup(is_train: bool = True) -> NoReturn:
+    """Merges the lookups of one table."""
+    raise not_delivered("merging of lookups", f"do_merge_lookup(is_train={is_train})")
+
+
+def get_asc_insert_func(
+    tgt_key_specs: Any = None,
+    args_index_list: Sequence[int] | None = None,
+    table_names: Sequence[str] | None = None,
+    is_training: bool = True,
+    dump_graph: bool = False,
+    **kwargs: Any,
+) -> Callable[..., Any]:
+    """Returns a function for ``dataset.map`` that starts the key processing."""
+    check_bool("is_training", is_training)
+    check_bool("dump_graph", dump_graph)
+    raise not_delivered(_PIPELINE, "get_asc_insert_func")
+
+
+def start_asc_pipeline() -> None:
+    """Starts the key processing of the input pipeline: there is none to start."""
+
+
+def get_initializer(is_training: bool) -> NoReturn:
+    """Returns the initializer of the rewritten iterator."""
+    raise not_delivered(_REWRITING, f"get_initializer(is_training={is_training})")
+
+
+def get_target_batch(is_training: bool) -> NoReturn:
+    """Returns the batch of the rewritten iterator."""
+    raise not_delivered(_REWRITING, f"get_target_batch(is_training={is_training})")

@@ -1,0 +1,219 @@
+"""create_table: validation, names and graphs, initial values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import mxrec.tf as mx
+
+v1 = tf.compat.v1
+ZEROS = tf.zeros_initializer()
+
+
+def make(name="t", dim=4, initializer=ZEROS, **kwargs):
+    return mx.create_table(tf.int64, dim, name, initializer, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "text"),
+    [
+        ({"key_dtype": tf.float32}, ValueError, "key_dtype must be tf.int64 or tf.int32"),
+        ({"key_dtype": "nonsense"}, TypeError, "key_dtype"),
+        ({"dim": 0}, ValueError, r"dim must be in \[1, 8192\], got 0"),
+        ({"dim": 8193}, ValueError, "dim"),
+        ({"dim": 4.0}, TypeError, "dim must be an int"),
+        ({"dim": tf.TensorShape([2, 3])}, ValueError, "dim"),
+        ({"name": ""}, ValueError, "name"),
+        ({"name": "a/b"}, ValueError, "name"),
+        ({"name": ".."}, ValueError, "name"),
+        ({"name": "x" * 101}, ValueError, "name"),
+        ({"name": 7}, TypeError, "name must be a str"),
+        ({"emb_initializer": 1.0}, TypeError, "emb_initializer"),
+        ({"device_vocabulary_size": 0}, ValueError, "device_vocabulary_size"),
+        ({"device_vocabulary_size": 10**9 + 1}, ValueError, "device_vocabulary_size"),
+        ({"host_vocabulary_size": -1}, ValueError, "host_vocabulary_size"),
+        ({"ssd_vocabulary_size": 5}, ValueError, "needs host_vocabulary_size > 0"),
+        ({"ssd_data_path": "/data"}, TypeError, "ssd_data_path"),
+        ({"is_save": 1}, TypeError, "is_save"),
+        ({"is_dp": None}, TypeError, "is_dp"),
+        ({"init_param": 10.5}, ValueError, r"init_param must be in \[-10, 10\], got 10.5"),
+        ({"all2all_gradients_op": "max"}, ValueError, "all2all_gradients_op must be one of"),
+        ({"padding_keys": [0.5]}, TypeError, "padding_keys"),
+        ({"padding_keys": 2**63}, ValueError, "padding_keys"),
+        ({"value_dtype": tf.int32}, ValueError, "value_dtype"),
+        ({"value_dtype": tf.float16}, NotImplementedError, "float16 storage"),
+        ({"enable_merge": True}, NotImplementedError, "merging of lookups"),
+        (
+            {"host_vocabulary_size": 5, "ssd_vocabulary_size": 5},
+            NotImplementedError,
+            "the SSD tier",
+        ),
+    ],
+)
+def test_rejected_arguments(start, kwargs, error, text):
+    start()
+    arguments = {"key_dtype": tf.int64, "dim": 4, "name": "t", "emb_initializer": ZEROS}
+    with pytest.raises(error, match=text):
+        mx.create_table(**{**arguments, **kwargs})
+    assert mx.registered_tables() == []
+    assert mx.create_table(**arguments).table_name == "t"
+
+
+def test_needs_init(start):
+    with pytest.raises(RuntimeError, match="init"):
+        make()
+
+
+def test_properties_and_capacity(start):
+    start()
+    table = make(dim=tf.TensorShape([6]), device_vocabulary_size=10, host_vocabulary_size=5)
+    assert (table.table_name, table.dim, table.size(), table.capacity()) == ("t", 6, 0, 15)
+    mx.sparse_lookup(table, tf.range(15))
+    assert table.size() == 15
+    with pytest.raises(tf.errors.ResourceExhaustedError, match=r"t.*15"):
+        mx.sparse_lookup(table, tf.constant([99]))
+    assert table.size() == 15
+
+
+def test_dynamic_expansion_is_unbounded(start, caplog):
+    start(use_dynamic_expansion=True)
+    table = make(host_vocabulary_size=5, ssd_vocabulary_size=5)
+    assert "set to 0" in caplog.text
+    assert table.capacity() == 2**63 - 1
+    mx.sparse_lookup(table, tf.range(1000))
+    assert table.size() == 1000
+
+
+def test_names_are_unique_per_graph(start):
+    start()
+    with tf.Graph().as_default():
+        first = make(device_vocabulary_size=7)
+        with pytest.raises(ValueError, match="taken"):
+            make(device_vocabulary_size=7)
+    with tf.Graph().as_default() as graph:
+        second = make(device_vocabulary_size=7)
+        assert second.engine is first.engine or len(mx.registered_tables()) == 1
+        assert mx.tables_of_graph(graph) == [second]
+    with tf.Graph().as_default(), pytest.raises(ValueError, match="memory_rows 7 != 8"):
+        make(device_vocabulary_size=8)
+    with tf.Graph().as_default(), pytest.raises(ValueError, match="emb_initializer"):
+        make(device_vocabulary_size=7, initializer=tf.ones_initializer())
+
+
+def test_odd_names_are_valid_ops(start):
+    start()
+    with tf.Graph().as_default(), v1.Session() as session:
+        for name in ("_x", ".y", "1", "a.b_c"):
+            table = make(name, device_vocabulary_size=4)
+            rows = mx.sparse_lookup(table, tf.constant([1, 2], tf.int64))
+            assert session.run(rows).shape == (2, 4)
+
+
+def test_sparse_variables_stay_out_of_tensorflows_collections(start):
+    start()
+    with tf.Graph().as_default() as graph:
+        table = make()
+        v1.get_variable("dense", [2])
+        assert [v.op.name for v in v1.trainable_variables()] == ["dense"]
+        assert [v.op.name for v in v1.global_variables()] == ["dense"]
+        dense, sparse = mx.get_dense_and_sparse_variable()
+        assert [v.op.name for v in dense] == ["dense"]
+        assert sparse == [table.nodes().proxy]
+        assert graph.get_collection(table.collection) == sparse
+        v1.train.export_meta_graph()
+
+
+def lookup(initializer, keys, dim=64, **kwargs):
+    table = make(initializer=initializer, dim=dim, device_vocabulary_size=100000, **kwargs)
+    return mx.sparse_lookup(table, tf.constant(keys, tf.int64)).numpy()
+
+
+@pytest.mark.parametrize(
+    ("initializer", "low", "high", "mean", "stddev"),
+    [
+        (v1.zeros_initializer(), 0, 0, 0, 0),
+        (tf.keras.initializers.Ones(), 1, 1, 1, 0),
+        (tf.ones_initializer, 1, 1, 1, 0),
+        (v1.constant_initializer(0.25), 0.25, 0.25, 0.25, 0),
+        (tf.keras.initializers.Constant(2), 2, 2, 2, 0),
+        (v1.random_uniform_initializer(-1, 3), -1, 3, 1, 4 / 12**0.5),
+        (tf.keras.initializers.RandomUniform(-0.5, 0.5), -0.5, 0.5, 0, 1 / 12**0.5),
+        (v1.random_normal_initializer(1.0, 0.1), 0.3, 1.7, 1, 0.1),
+        (tf.random_normal_initializer(0.0, 0.05), -0.4, 0.4, 0, 0.05),
+        (v1.truncated_normal_initializer(stddev=0.1), -0.2, 0.2, 0, 0.088),
+        (tf.keras.initializers.TruncatedNormal(stddev=0.1), -0.2, 0.2, 0, 0.088),
+        (v1.glorot_uniform_initializer(), -0.217, 0.217, 0, 0.125),
+        (tf.keras.initializers.HeNormal(), -0.5, 0.5, 0, (2 / 64) ** 0.5),
+        (v1.variance_scaling_initializer(distribution="untruncated_normal"), -1, 1, 0, 0.125),
+    ],
+)
+def test_initializers_of_the_engine(start, initializer, low, high, mean, stddev):
+    start()
+    rows = lookup(initializer, np.arange(2000))
+    assert rows.min() >= low - 1e-6 and rows.max() <= high + 1e-6
+    np.testing.assert_allclose(rows.mean(), mean, atol=0.01)
+    np.testing.assert_allclose(rows.std(), stddev, rtol=0.02, atol=1e-6)
+
+
+def test_init_param_scales(start):
+    start()
+    np.testing.assert_array_equal(lookup(tf.ones_initializer(), [1, 2], init_param=-2.5), -2.5)
+    engine_free = make("c", initializer=lambda shape: tf.ones(shape), init_param=3.0)
+    np.testing.assert_array_equal(mx.sparse_lookup(engine_free, [5]), np.full((1, 4), 3.0))
+
+
+def values_with(seed, name="t", graph_seed=None):
+    mx.terminate_config_initializer()
+    mx.init()
+    with tf.Graph().as_default(), v1.Session() as session:
+        if graph_seed is not None:
+            v1.set_random_seed(graph_seed)
+        table = make(name, initializer=v1.random_normal_initializer(seed=seed))
+        return session.run(mx.sparse_lookup(table, tf.constant([42])))
+
+
+def test_seed_is_the_initializers_then_the_graphs_then_the_names(start):
+    del start
+    assert np.array_equal(values_with(3), values_with(3, "u", graph_seed=9))
+    assert np.array_equal(values_with(None, graph_seed=9), values_with(None, "u", graph_seed=9))
+    assert np.array_equal(values_with(None), values_with(None))
+    assert not np.array_equal(values_with(None), values_with(None, "u"))
+    assert not np.array_equal(values_with(3), values_with(4))
+
+
+class KeyCounter(tf.keras.initializers.Initializer):
+    """Gives the i-th row of a batch the value i; not one of the engine's."""
+
+    def __call__(self, shape, dtype=None, **kwargs):
+        rows = tf.cast(tf.range(shape[0]), tf.float32)
+        return tf.tile(rows[:, None], [1, 4])
+
+
+@pytest.mark.parametrize("mode", ["eager", "function", "session"])
+def test_other_initializers_are_called_for_new_keys(start, mode):
+    start()
+
+    def batch(table, keys):
+        return mx.sparse_lookup(table, tf.constant(keys, tf.int64))
+
+    if mode == "session":
+        with tf.Graph().as_default(), v1.Session() as session:
+            table = make(initializer=KeyCounter(), device_vocabulary_size=9)
+            first, second = batch(table, [7, 8, 7, 9]), batch(table, [9, 5, 6])
+            rows = [session.run(first), session.run(second)]
+    else:
+        table = make(initializer=KeyCounter(), device_vocabulary_size=9)
+        step = tf.function(batch, autograph=False) if mode == "function" else batch
+        rows = [step(table, [7, 8, 7, 9]).numpy(), step(table, [9, 5, 6]).numpy()]
+    assert rows[0][:, 0].tolist() == [0, 1, 0, 2]
+    assert rows[1][:, 0].tolist() == [2, 0, 1]
+
+
+def test_initializer_that_wants_a_static_shape(start):
+    start()
+    with tf.Graph().as_default(), v1.Session() as session:
+        table = make(initializer=v1.orthogonal_initializer(), device_vocabulary_size=9)
+        rows = session.run(mx.sparse_lookup(table, tf.constant([1, 2, 3])))
+    np.testing.assert_allclose(rows @ rows.T, np.eye(3), atol=1e-5)

@@ -1,0 +1,168 @@
+"""init, terminate_config_initializer, ConfigInitializer, and the small functions around them."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import mxrec.tf as mx
+
+INT32_MAX = 2**31 - 1
+
+
+def test_defaults(start):
+    start()
+    config = mx.ConfigInitializer.get_instance()
+    assert (config.max_steps, config.train_steps, config.eval_steps, config.save_steps) == (-1,) * 4
+    assert config.use_dynamic and not config.use_dynamic_expansion and not config.if_load
+    assert config.bind_cpu and config.use_hot and not config.use_lccl
+    assert config.host_pipeline_ops is mx.get_host_pipeline_ops()
+    assert mx.get_use_dynamic_expansion() is False
+    assert (mx.get_rank_id(), mx.get_rank_size(), mx.get_device_id()) == (0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "text"),
+    [
+        ({"max_steps": -2}, ValueError, r"max_steps must be in \[-1, 2147483647\], got -2"),
+        ({"train_steps": INT32_MAX + 1}, ValueError, "train_steps"),
+        ({"eval_steps": 1.5}, TypeError, "eval_steps must be an int"),
+        ({"save_steps": True}, TypeError, "save_steps"),
+        ({"max_steps": 0, "train_steps": 0, "eval_steps": 0}, ValueError, "not all be 0"),
+        ({"if_load": 1}, TypeError, "if_load must be a bool"),
+        ({"use_dynamic": "yes"}, TypeError, "use_dynamic"),
+        ({"is_incremental_checkpoint": True}, ValueError, "save_checkpoint_due_time must be given"),
+        ({"save_checkpoint_due_time": 0}, ValueError, "save_checkpoint_due_time"),
+        ({"restore_model_version": -1}, ValueError, "restore_model_version"),
+        ({"recent_key_count_threshold": -1}, ValueError, "recent_key_count_threshold"),
+        (
+            {
+                "is_incremental_checkpoint": True,
+                "save_checkpoint_due_time": 5,
+                "save_delta_checkpoints_secs": 5,
+            },
+            ValueError,
+            "must be less than save_checkpoint_due_time=5",
+        ),
+        (
+            {
+                "is_incremental_checkpoint": True,
+                "save_checkpoint_due_time": 5,
+                "save_delta_checkpoints_secs": 2,
+            },
+            NotImplementedError,
+            "delta checkpoints",
+        ),
+        ({"restore_model_version": 3}, NotImplementedError, "restore_model_version=3"),
+    ],
+)
+def test_rejected_arguments_leave_nothing_behind(start, kwargs, error, text):
+    with pytest.raises(error, match=text):
+        start(**kwargs)
+    with pytest.raises(RuntimeError, match="not initialized"):
+        mx.ConfigInitializer.get_instance()
+    mx.init()
+
+
+def test_unknown_arguments_are_named_once(start, caplog):
+    with caplog.at_level(logging.WARNING, "mxrec"):
+        start(unheard_of=1, another=2)
+    assert [r.getMessage() for r in caplog.records] == [
+        "init: unknown arguments are ignored: another, unheard_of"
+    ]
+
+
+def test_second_init_needs_terminate(start):
+    start()
+    with pytest.raises(RuntimeError, match="terminate_config_initializer"):
+        mx.init()
+    mx.terminate_config_initializer()
+    mx.terminate_config_initializer()
+    mx.init(use_dynamic_expansion=True)
+    assert mx.get_use_dynamic_expansion()
+
+
+def test_terminate_releases_tables(start):
+    start()
+    table = mx.create_table(tf.int64, 4, "t", tf.zeros_initializer())
+    assert "t" in [t.table_name for t in mx.registered_tables()]
+    mx.terminate_config_initializer()
+    assert mx.registered_tables() == []
+    with pytest.raises(RuntimeError, match="released"):
+        table.size()
+    mx.init()
+    assert mx.create_table(tf.int64, 8, "t", tf.zeros_initializer()).dim == 8
+
+
+def test_set_if_load(start):
+    start()
+    mx.set_if_load(True)
+    assert mx.ConfigInitializer.get_instance().if_load
+    with pytest.raises(TypeError, match="if_load"):
+        mx.set_if_load(1)
+
+
+def test_collection_name_is_read_and_write(start):
+    start()
+    params = mx.ConfigInitializer.get_instance().train_params_config
+    first = mx.create_table(tf.int64, 4, "a", tf.zeros_initializer())
+    params.ascend_global_hashtable_collection = "other"
+    second = mx.create_table(tf.int64, 4, "b", tf.zeros_initializer())
+    assert mx.get_dense_and_sparse_variable()[1] == [second.nodes().proxy]
+    params.ascend_global_hashtable_collection = first.collection
+    assert mx.get_dense_and_sparse_variable()[1][0] is first.nodes().proxy
+    with pytest.raises(TypeError):
+        params.ascend_global_hashtable_collection = 3
+
+
+def test_features_of_later_versions_say_so(start):
+    start()
+    ops = mx.import_host_pipeline_ops()
+    for ask, text in [
+        (lambda: mx.get_initializer(True), "graph rewriting"),
+        (mx.modify_graph_and_start_emb_cache, "graph rewriting"),
+        (mx.GraphModifierHook, "graph rewriting"),
+        (lambda: mx.LookupSubgraphSlicerHook(op_types=["Add"]), "graph rewriting"),
+        (mx.OrphanLookupKeySlicerHook, "graph rewriting"),
+        (mx.ACGPushOpsToDatasetHook, "graph rewriting"),
+        (lambda: mx.do_merge_lookup(True), "merging of lookups"),
+        (lambda: mx.EvictHook(evict_enable=True), "eviction"),
+        (lambda: ops.set_threshold(3, emb_name="t", ids_name="i"), "admission"),
+        (lambda: mx.FeatureSpec("f", access_threshold=2), "admission"),
+        (lambda: mx.FeatureSpec("f", eviction_threshold=0), "eviction"),
+        (lambda: mx.get_asc_insert_func(tgt_key_specs=[mx.FeatureSpec("f")]), "input pipeline"),
+    ]:
+        with pytest.raises(NotImplementedError, match=text):
+            ask()
+    mx.EvictHook()
+    mx.GraphModifierHook(modify_graph=False)
+    mx.FeatureSpec("f", access_threshold=-1, eviction_threshold=-1)
+    with pytest.raises(ValueError, match="access_threshold"):
+        mx.FeatureSpec("f", access_threshold=-2)
+
+
+def test_small_dense_ops(start):
+    start()
+    x = tf.ones([1000])
+    kept = mx.npu_ops.dropout(x, 0.5)
+    assert set(np.unique(kept)) == {0.0, 2.0}
+    np.testing.assert_array_equal(mx.npu_ops.dropout(x, 1.0), x)
+    with pytest.raises(ValueError, match="keep_prob"):
+        mx.npu_ops.dropout(x, 0.0)
+    np.testing.assert_array_equal(mx.hccl_ops.allreduce(x, "sum"), x)
+    with pytest.raises(ValueError, match="reduction"):
+        mx.hccl_ops.allreduce(x, "avg")
+    stamps = tf.constant([5, 6], tf.int64)
+    np.testing.assert_array_equal(mx.return_timestamp(stamps), stamps)
+    with pytest.raises(TypeError, match="int64"):
+        mx.return_timestamp(tf.constant([1.0]))
+
+
+def test_enums():
+    assert mx.CacheModeEnum.mapping("SSD") is mx.CacheModeEnum.SSD
+    assert mx.ApplyGradientsStrategy.mapping("direct_apply").name == "DIRECT_APPLY"
+    with pytest.raises(KeyError):
+        mx.CacheModeEnum.mapping("TAPE")
