@@ -40,6 +40,10 @@ void InitRuntime(nb::module_& m) {
       "set_num_threads", [](int n) { Check(Unlocked([&] { return SetNumThreads(n); })); }, "n"_a,
       "Threads that work on a batch, the calling one included; [1, 1024].");
   m.def("num_threads", &NumThreads);
+  m.def(
+      "set_thread_binding", [](bool bound) { Unlocked([&] { SetThreadBinding(bound); }); },
+      "bound"_a, "Binds each worker thread to one processor, or lets them roam.");
+  m.def("thread_binding", &ThreadBinding);
   m.def("version", &Version);
 }
 

@@ -69,6 +69,10 @@ Status SetNumThreads(int n) {
 
 int NumThreads() { return WorkerPool::Get().num_threads(); }
 
+void SetThreadBinding(bool bound) { WorkerPool::Get().Bind(bound); }
+
+bool ThreadBinding() { return WorkerPool::Get().bound(); }
+
 const char* Version() { return MXREC_VERSION; }
 
 }  // namespace mxrec

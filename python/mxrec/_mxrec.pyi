@@ -221,6 +221,11 @@ def set_num_threads(n: int) -> None:
 
 def num_threads() -> int: ...
 
+def set_thread_binding(bound: bool) -> None:
+    """Binds each worker thread to one processor, or lets them roam."""
+
+def thread_binding() -> bool: ...
+
 def version() -> str: ...
 
 def read_checkpoint_info(dir: str) -> dict[str, Any]:

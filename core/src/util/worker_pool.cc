@@ -23,10 +23,31 @@ struct Job {
   std::condition_variable done;
 };
 
-int UsableProcessors() {
+cpu_set_t AllowedProcessors() {
   cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1u, std::thread::hardware_concurrency());
+  if (sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 0) return set;
+  CPU_ZERO(&set);
+  for (unsigned i = 0; i < std::max(1u, std::thread::hardware_concurrency()); ++i) CPU_SET(i, &set);
+  return set;
+}
+
+int UsableProcessors() {
+  const cpu_set_t set = AllowedProcessors();
+  return CPU_COUNT(&set);
+}
+
+// Worker `id` goes to processor id + 1 of those allowed: the callers of small machines tend to be on
+// the first.
+void BindThisThread(const cpu_set_t& allowed, int id) {
+  int skip = (id + 1) % CPU_COUNT(&allowed);
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &allowed) || skip-- > 0) continue;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    sched_setaffinity(0, sizeof(one), &one);  // a processor taken away meanwhile: it roams on
+    return;
+  }
 }
 
 }  // namespace
@@ -38,6 +59,8 @@ struct WorkerPool::Impl {
   int wanted = UsableProcessors() - 1;    // worker threads, the callers not counted
   int running = 0;
   std::atomic<int> threads{UsableProcessors()};
+  const cpu_set_t allowed = AllowedProcessors();
+  std::atomic<bool> bound{false};
 
   // Takes tasks of `job` until none is left.
   void Work(Job& job) {
@@ -51,7 +74,8 @@ struct WorkerPool::Impl {
     if (job.finished == job.tasks) job.done.notify_all();
   }
 
-  void Loop() {
+  void Loop(int id) {
+    bool is_bound = false;
     std::unique_lock lock(mu);
     for (;;) {
       wake.wait(lock, [&] { return !jobs.empty() || running > wanted; });
@@ -65,13 +89,21 @@ struct WorkerPool::Impl {
         continue;
       }
       lock.unlock();
+      if (is_bound != bound.load(std::memory_order_relaxed)) {
+        is_bound = !is_bound;
+        if (is_bound) {
+          BindThisThread(allowed, id);
+        } else {
+          sched_setaffinity(0, sizeof(allowed), &allowed);
+        }
+      }
       Work(*job);
       lock.lock();
     }
   }
 
   void StartWorkers() {  // mu held
-    for (; running < wanted; ++running) std::thread([this] { Loop(); }).detach();
+    for (; running < wanted; ++running) std::thread([this, id = running] { Loop(id); }).detach();
   }
 };
 
@@ -80,7 +112,9 @@ WorkerPool::WorkerPool() : impl_(new Impl) {
   pthread_atfork(nullptr, nullptr, [] {
     WorkerPool& pool = Get();
     const int threads = pool.num_threads();
+    const bool bound = pool.bound();
     pool.impl_ = new Impl;
+    pool.impl_->bound = bound;
     pool.impl_->wanted = threads - 1;
     pool.impl_->threads = threads;
   });
@@ -99,6 +133,9 @@ void WorkerPool::SetNumThreads(int n) {
 }
 
 int WorkerPool::num_threads() const { return impl_->threads.load(std::memory_order_relaxed); }
+
+void WorkerPool::Bind(bool bound) { impl_->bound = bound; }
+bool WorkerPool::bound() const { return impl_->bound.load(std::memory_order_relaxed); }
 
 void WorkerPool::Run(size_t tasks, const std::function<void(size_t)>& task) {
   if (tasks <= 1 || num_threads() == 1) {

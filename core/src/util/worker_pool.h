@@ -13,6 +13,10 @@ class WorkerPool {
 
   void SetNumThreads(int n);
   int num_threads() const;
+  // Binds each worker to one of the processors that the process may use, or lets them roam again.
+  // The calling threads are not the pool's and stay as they are.
+  void Bind(bool bound);
+  bool bound() const;
 
   // Calls task(i) once for every i in [0, tasks), on up to num_threads() threads, and returns when
   // all have finished. Tasks do not throw.

@@ -119,6 +119,7 @@ def init(**kwargs: Any) -> None:
     if _threads_at_termination is not None:
         _mxrec.set_num_threads(_threads_at_termination)
         _threads_at_termination = None
+    _mxrec.set_thread_binding(settings["bind_cpu"])
     _instance = ConfigInitializer(**settings)
 
 
@@ -186,6 +187,7 @@ def terminate_config_initializer() -> None:
         _instance = None
         _threads_at_termination = _mxrec.num_threads()
         _mxrec.set_num_threads(1)
+        _mxrec.set_thread_binding(False)
 
 
 def get_use_dynamic_expansion() -> bool:

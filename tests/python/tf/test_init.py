@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import mxrec
 import mxrec.tf as mx
+from mxrec import _mxrec
 
 INT32_MAX = 2**31 - 1
 
@@ -166,3 +169,22 @@ def test_enums():
     assert mx.ApplyGradientsStrategy.mapping("direct_apply").name == "DIRECT_APPLY"
     with pytest.raises(KeyError):
         mx.CacheModeEnum.mapping("TAPE")
+
+
+@pytest.mark.parametrize("bind_cpu", [True, False])
+def test_bind_cpu_pins_the_workers(bind_cpu):
+    before = _mxrec.num_threads()
+    everywhere = os.sched_getaffinity(0)
+    mx.init(train_steps=1, bind_cpu=bind_cpu)
+    _mxrec.set_num_threads(3)
+    try:
+        table = mxrec.Table("bound", 4)
+        for _ in range(50):  # until the workers have taken part
+            table.lookup(np.arange(100_000))
+        affinities = [os.sched_getaffinity(int(task)) for task in os.listdir("/proc/self/task")]
+        bound = sum(affinity != everywhere for affinity in affinities)
+        assert bound >= 1 if bind_cpu and len(everywhere) > 1 else bound == 0
+        assert os.sched_getaffinity(0) == everywhere  # the caller is not ours to pin
+    finally:
+        mx.terminate_config_initializer()
+        _mxrec.set_num_threads(before)
