@@ -54,7 +54,7 @@ TEST_P(RoundTrip, LoadAndRestoreGiveEqualBits) {
   // Both go on alike: nothing that a step needs was lost.
   Train(table.get(), 6000, TestSeed() + 1);
   Train(loaded.value().get(), 6000, TestSeed() + 1);
-  EXPECT_EQ(ContentsOf(*loaded.value()), ContentsOf(*table));
+  EXPECT_EQ(WithoutTimes(ContentsOf(*loaded.value())), WithoutTimes(ContentsOf(*table)));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, RoundTrip,
