@@ -1,5 +1,6 @@
 // Lookups: MxrecLookup and MxrecLookupUnique train (they insert and count), MxrecRead does not.
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -70,13 +71,27 @@ class TrainingLookup {
     MXREC_RETURN_IF_ERROR(
         table->Resolve(ids.keys(), ResolveMode::kInsert, inverse.data<int32_t>(), &unique));
     const int64_t rows = std::max(unique_size_, static_cast<int64_t>(unique.size()));
-    MXREC_RETURN_IF_ERROR(OutputPadded(context, 1, unique.keys, rows, 0));
+    MXREC_ASSIGN_OR_RETURN(const int64_t padding, PaddingKey(*table, unique));
+    MXREC_RETURN_IF_ERROR(OutputPadded(context, 1, unique.keys, rows, padding));
     MXREC_RETURN_IF_ERROR(OutputPadded(context, 2, unique.addresses, rows, kNoAddress));
     return ResolvedBatch{std::move(table),  ids.size(), ids.shape(),
                          std::move(unique), rows,       std::move(inverse)};
   }
 
  private:
+  // A key whose row no zero gradient can change: one of the batch, whose sum it joins, or, in an
+  // empty batch, one without a row.
+  Result<int64_t> PaddingKey(const Table& table, const UniqueKeys& unique) const {
+    if (unique_size_ == 0 || !unique.keys.empty()) {
+      return unique.keys.empty() ? 0 : unique.keys.front();
+    }
+    for (int64_t key = std::numeric_limits<int64_t>::min();; ++key) {
+      bool there = false;
+      MXREC_RETURN_IF_ERROR(table.Contains({&key, 1}, &there));
+      if (!there) return key;
+    }
+  }
+
   // A batch with too many distinct keys is refused before it inserts any.
   Status CheckUniqueSize(Table* table, std::span<const int64_t> keys) const {
     if (unique_size_ == 0 || keys.size() <= static_cast<size_t>(unique_size_)) return {};
@@ -84,9 +99,9 @@ class TrainingLookup {
     MXREC_RETURN_IF_ERROR(table->Resolve(keys, ResolveMode::kFind, nullptr, &unique));
     if (unique.size() <= static_cast<size_t>(unique_size_)) return {};
     return InvalidArgument("the batch for table '" + table->name() + "' has " +
-                           std::to_string(unique.size()) + " distinct keys, unique_size is " +
-                           std::to_string(unique_size_) +
-                           ": raise unique_size or use smaller batches");
+                           std::to_string(unique.size()) +
+                           " distinct keys, but there is room for " + std::to_string(unique_size_) +
+                           " (send_count x ranks): raise send_count or use smaller batches");
   }
 
   int64_t unique_size_ = 0;

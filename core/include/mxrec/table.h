@@ -98,7 +98,7 @@ struct TableStats {
   int num_shards = 0;
 };
 
-class TableState;  // shards of one incarnation of the rows (core/src/table_state.h)
+class TableState;  // shards of one incarnation of the rows (core/src/table/table_state.h)
 
 // Rows being rebuilt beside a living table; Table::Adopt swaps them in.
 class MXREC_API RowLoader {

@@ -100,6 +100,13 @@ bool KeyIndex::Split(uint32_t id) {
 
 bool KeyIndex::Insert(uint64_t hash, int64_t key, RowRef ref) {
   if (directory_.empty()) {
+    try {
+      segments_.reserve(1);
+      directory_.reserve(1);
+      directory_ids_.reserve(1);
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
     IndexBucket* first = NewSegment();
     if (first == nullptr) return false;
     segments_.push_back({first, 0, 0, 0});

@@ -3,10 +3,10 @@
 
 #include <cstdint>
 #include <memory>
-#include <shared_mutex>
 
 #include "arena/row_arena.h"
 #include "index/key_index.h"
+#include "util/shared_mutex.h"
 
 namespace mxrec {
 
@@ -15,11 +15,12 @@ struct alignas(kCacheLine) Shard {
       : index(pages, shard_bits), arena(std::make_unique<RowArena>(pages, row_floats)) {}
 
   // Shared: find and read. Exclusive: insert, update, erase.
-  mutable std::shared_mutex mu;
+  mutable SharedMutex mu;
   KeyIndex index;                   // guarded by mu
   std::unique_ptr<RowArena> arena;  // guarded by mu
   // Since creation; guarded by mu, exclusively.
   int64_t hits = 0;
+  int64_t misses = 0;
   int64_t inserts = 0;
   int64_t erased = 0;
 };

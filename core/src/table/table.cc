@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <bit>
-#include <chrono>
+#include <cmath>
+#include <limits>
 #include <mutex>
 #include <new>
 #include <thread>
@@ -24,17 +25,26 @@ int DefaultShards() {
 
 uint32_t NowSeconds() { return static_cast<uint32_t>(Env::Default()->NowMicros() / 1'000'000); }
 
-Status CheckFinite(const float* grads, size_t n, int dim) {
-  std::atomic<size_t> bad{n};
+// *may_overflow: the sum of all gradients of the batch could leave the range of float.
+Status CheckFinite(const float* grads, size_t n, int dim, bool* may_overflow) {
+  std::atomic<uint32_t> largest{0};
   WorkerPool::Get().RunRanges(n, size_t{1} << 16, [&](size_t begin, size_t end) {
-    const size_t at = begin + kernels::FirstNonFinite(grads + begin, end - begin);
-    if (at == end) return;
-    size_t lowest = bad.load();
-    while (at < lowest && !bad.compare_exchange_weak(lowest, at)) {
+    // Magnitudes of floats order like their bits.
+    int32_t most = 0;
+    for (size_t i = begin; i < end; ++i) {
+      most = std::max(most, std::bit_cast<int32_t>(grads[i]) & std::numeric_limits<int32_t>::max());
+    }
+    const auto here = static_cast<uint32_t>(most);
+    for (uint32_t seen = largest; here > seen && !largest.compare_exchange_weak(seen, here);) {
     }
   });
-  if (bad == n) return {};
-  const size_t at = bad;
+  const float magnitude = std::bit_cast<float>(largest.load());
+  if (std::isfinite(magnitude)) {
+    const size_t rows = std::max<size_t>(n / static_cast<size_t>(dim), 1);
+    *may_overflow = magnitude > std::numeric_limits<float>::max() / static_cast<float>(2 * rows);
+    return {};
+  }
+  const size_t at = kernels::FirstNonFinite(grads, n);
   return InvalidArgument("grads[" + std::to_string(at / static_cast<size_t>(dim)) + ", " +
                          std::to_string(at % static_cast<size_t>(dim)) +
                          "] is NaN or infinite; gradients must be finite, nothing was updated. "
@@ -45,21 +55,19 @@ Status CheckFinite(const float* grads, size_t n, int dim) {
 
 struct Table::Impl {
   // Shared: use `state`. Exclusive: replace or release it.
-  mutable std::shared_mutex structure;
+  mutable SharedMutex structure;
   TableOptions options;               // guarded by structure
   std::unique_ptr<TableState> state;  // guarded by structure; null: closed
-  // Shared: a batch that changes rows is under way. Exclusive: none is, so the rows and the step
-  // are those between two batches. Who wants it exclusively holds the turnstile meanwhile, lest
-  // batches that overlap keep it waiting for ever.
-  mutable std::mutex turnstile;
-  mutable std::shared_mutex changes;
+  // Exclusive: a batch changes rows; one at a time, each on all threads. Shared: an export keeps
+  // changes out, so that it sees the rows and the step between two batches.
+  mutable SharedMutex changes;
   std::atomic<int64_t> step{0};
   std::atomic<uint64_t> version{0};
 };
 
 struct Table::ReadLock::Impl {
-  std::shared_lock<std::shared_mutex> structure;
-  std::unique_lock<std::shared_mutex> changes;
+  std::shared_lock<SharedMutex> structure;
+  std::shared_lock<SharedMutex> changes;
 };
 
 namespace {
@@ -90,8 +98,7 @@ Status WithState(const std::string& name, Impl& impl, size_t batch, Call&& call)
 template <class Impl, class Call>
 Status WithChange(const std::string& name, Impl& impl, size_t batch, Call&& call) {
   return WithState(name, impl, batch, [&](TableState& state) {
-    { std::lock_guard wait(impl.turnstile); }
-    std::shared_lock lock(impl.changes);
+    std::unique_lock lock(impl.changes);
     return call(state);
   });
 }
@@ -272,10 +279,12 @@ Status Table::ApplyGradients(std::span<const int64_t> keys, const float* grads,
     if (state.optimizer() == nullptr) return NoOptimizer(name_);
     const float rate = learning_rate.value_or(impl_->options.optimizer.learning_rate);
     MXREC_RETURN_IF_ERROR(CheckLearningRate(rate));
-    MXREC_RETURN_IF_ERROR(CheckFinite(grads, keys.size() * static_cast<size_t>(dim_), dim_));
+    bool may_overflow = false;
+    MXREC_RETURN_IF_ERROR(
+        CheckFinite(grads, keys.size() * static_cast<size_t>(dim_), dim_, &may_overflow));
     KeyBatch::Ptr batch = Partitioned(state, keys);
-    *result = state.Update(batch.get(), KeyBatch::Grouping::kKeys, grads, *state.optimizer(),
-                           {.learning_rate = rate, .step = ++impl_->step});
+    MXREC_RETURN_IF_ERROR(state.Update(batch.get(), KeyBatch::Grouping::kKeys, grads, rate,
+                                       may_overflow, &impl_->step, result));
     ++impl_->version;
     return Status();
   });
@@ -288,12 +297,14 @@ Status Table::ApplyToAddresses(std::span<const int64_t> addresses, const float* 
     if (state.optimizer() == nullptr) return NoOptimizer(name_);
     const float rate = learning_rate.value_or(impl_->options.optimizer.learning_rate);
     MXREC_RETURN_IF_ERROR(CheckLearningRate(rate));
-    MXREC_RETURN_IF_ERROR(CheckFinite(grads, addresses.size() * static_cast<size_t>(dim_), dim_));
+    bool may_overflow = false;
+    MXREC_RETURN_IF_ERROR(
+        CheckFinite(grads, addresses.size() * static_cast<size_t>(dim_), dim_, &may_overflow));
     std::vector<int64_t> current(addresses.size());
     MXREC_RETURN_IF_ERROR(state.Canonicalize(addresses, policy, current.data()));
     KeyBatch::Ptr batch = Partitioned(state, current, KeyBatch::Grouping::kAddresses);
-    *result = state.Update(batch.get(), KeyBatch::Grouping::kAddresses, grads, *state.optimizer(),
-                           {.learning_rate = rate, .step = ++impl_->step});
+    MXREC_RETURN_IF_ERROR(state.Update(batch.get(), KeyBatch::Grouping::kAddresses, grads, rate,
+                                       may_overflow, &impl_->step, result));
     ++impl_->version;
     return Status();
   });
@@ -340,7 +351,11 @@ Status Table::BindOptimizer(const OptimizerOptions& optimizer) {
                               " and cannot change to " + OptimizerName(optimizer.kind) +
                               "; use one optimizer for a table, or another table");
   }
-  MXREC_RETURN_IF_ERROR(impl_->state->Relayout(optimizer));
+  if (bound.kind == optimizer.kind) {
+    impl_->state->Reconfigure(optimizer);
+  } else {
+    MXREC_RETURN_IF_ERROR(impl_->state->Relayout(optimizer));
+  }
   impl_->options.optimizer = optimizer;
   ++impl_->version;
   return {};
@@ -350,8 +365,7 @@ Status Table::BindOptimizer(const OptimizerOptions& optimizer) {
 
 Table::ReadLock::ReadLock(const Table* table) : impl_(std::make_unique<Impl>()) {
   impl_->structure = std::shared_lock(table->impl_->structure);
-  std::lock_guard turnstile(table->impl_->turnstile);
-  impl_->changes = std::unique_lock(table->impl_->changes);
+  impl_->changes = std::shared_lock(table->impl_->changes);
 }
 Table::ReadLock::ReadLock(ReadLock&&) noexcept = default;
 Table::ReadLock::~ReadLock() = default;
@@ -422,6 +436,7 @@ Status Table::Adopt(RowLoader loader, int64_t optimizer_step) {
                               "restore again");
   }
   if (bound.kind == OptimizerKind::kNone) impl_->options.optimizer = loader.saved_optimizer_;
+  loader.state_->InheritCounters(*impl_->state);
   std::swap(impl_->state, loader.state_);  // the old rows go with the loader, behind the lock
   impl_->step = optimizer_step;
   ++impl_->version;

@@ -85,15 +85,28 @@ void TableState::AddStats(TableStats* stats) const {
     stats->segments += shard->index.segments();
     stats->growth_events += shard->index.splits();
     stats->hits += shard->hits;
+    stats->misses += shard->misses;
     stats->inserts += shard->inserts;
     stats->erased += shard->erased;
     entries += static_cast<uint64_t>(shard->index.segments()) * KeyIndex::kSegmentEntries;
   }
-  stats->misses = stats->inserts + read_misses_.load(std::memory_order_relaxed);
+  stats->misses += read_misses_.load(std::memory_order_relaxed);
   stats->hits += read_hits_.load(std::memory_order_relaxed);
   stats->refused = refused_.load(std::memory_order_relaxed);
   stats->skipped_gradients = skipped_.load(std::memory_order_relaxed);
   if (entries > 0) stats->load = static_cast<double>(stats->rows) / static_cast<double>(entries);
+}
+
+void TableState::InheritCounters(const TableState& previous) {
+  TableStats stats;
+  previous.AddStats(&stats);
+  Shard& first = *shards_[0];
+  first.inserts += stats.inserts;
+  first.erased += stats.erased;
+  read_hits_ += stats.hits;
+  read_misses_ += stats.misses;
+  refused_ += stats.refused;
+  skipped_ += stats.skipped_gradients;
 }
 
 }  // namespace mxrec

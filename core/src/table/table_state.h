@@ -57,25 +57,33 @@ class TableState {
   Status Canonicalize(std::span<const int64_t> addresses, StaleAddress policy,
                       int64_t* current) const;
 
-  // --- Changes (table_state_write.cc). The batch is partitioned by the caller.
+  // --- Changes (table_state_write.cc). The batch is partitioned by the caller, who sees to it that
+  // there is one change at a time; readers may run meanwhile.
   // All or nothing. Fills batch->address and batch->fresh.
   Status Insert(KeyBatch* batch, const InsertRequest& request);
   // Overwrites the embeddings of keys that have a row and are not fresh in `batch`.
   void AssignExisting(KeyBatch* batch, const float* values);
   int64_t Erase(KeyBatch* batch);
-  // batch: keys, or canonical addresses.
-  ApplyResult Update(KeyBatch* batch, KeyBatch::Grouping grouping, const float* grads,
-                     const Optimizer& optimizer, const StepParams& step);
+  // batch: keys, or canonical addresses. `step` is advanced, unless the call fails.
+  // check_sums: sums of duplicates may overflow; one that does is kInvalidArgument.
+  Status Update(KeyBatch* batch, KeyBatch::Grouping grouping, const float* grads,
+                float learning_rate, bool check_sums, std::atomic<int64_t>* step,
+                ApplyResult* result);
 
   // --- Export and restore (table_state_export.cc).
-  using Locks = std::vector<std::shared_lock<std::shared_mutex>>;
+  using Locks = std::vector<std::shared_lock<SharedMutex>>;
   Locks LockAllShared() const;
   void Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block, bool locked) const;
   Status Load(const RowBlock& block, int block_row_floats);
   // Makes room for another optimizer's slots behind every embedding. Addresses stay valid.
   Status Relayout(const OptimizerOptions& optimizer);
 
+  // Replaces the optimizer by one of the same kind: other hyperparameters, the same slots.
+  void Reconfigure(const OptimizerOptions& optimizer);
+
   void AddStats(TableStats* stats) const;
+  // Takes over the counters of the state that this one replaces.
+  void InheritCounters(const TableState& previous);
   // Initial values of the slots of the bound optimizer; null: none.
   const Optimizer* optimizer() const { return optimizer_.get(); }
   bool IsPadding(int64_t key) const { return padding_.contains(key); }
@@ -91,7 +99,9 @@ class TableState {
 
   void FindInShard(const Shard& shard, KeyBatch* batch, uint32_t s) const;
   bool InsertInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request);
-  void UndoInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request);
+  int64_t UndoInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request);
+  Status CheckCapacity(KeyBatch* batch);
+  Status OutOfMemory(const KeyBatch& batch) const;
   void UseInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request);
   void GatherInShard(uint32_t s, const KeyBatch& batch, float* out) const;
   void InitializeRow(int64_t key, const float* values, float* row) const;

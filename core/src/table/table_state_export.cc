@@ -12,7 +12,7 @@ void TableState::Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block, boo
   block->clear();
   while (cursor->shard < shards() && static_cast<int64_t>(block->size()) < max_rows) {
     const Shard& shard = *shards_[cursor->shard];
-    std::shared_lock<std::shared_mutex> lock;
+    std::shared_lock<SharedMutex> lock;
     if (!locked) lock = std::shared_lock(shard.mu);
     std::vector<RowRef> refs;
     cursor->position = shard.index.VisitSegment(cursor->position, [&](int64_t key, RowRef ref) {
@@ -71,6 +71,10 @@ Status TableState::Load(const RowBlock& block, int block_row_floats) {
     shard.inserts = 0;  // restored, not inserted
   });
   return {};
+}
+
+void TableState::Reconfigure(const OptimizerOptions& optimizer) {
+  optimizer_ = Optimizer::Make(optimizer);
 }
 
 Status TableState::Relayout(const OptimizerOptions& optimizer) {

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include "mxrec/kernels.h"
 #include "table/table_state.h"
 #include "util/prefetch.h"
 
@@ -43,6 +44,15 @@ class Occurrences {
   std::vector<uint32_t> start_;
   std::vector<uint32_t> positions_;
 };
+
+// sum: [dim]; in the order of positions.
+void SumRows(const float* grads, std::span<const uint32_t> positions, size_t dim, float* sum) {
+  std::memcpy(sum, grads + positions[0] * dim, dim * sizeof(float));
+  for (const uint32_t position : positions.subspan(1)) {
+    const float* grad = grads + position * dim;
+    for (size_t c = 0; c < dim; ++c) sum[c] += grad[c];
+  }
+}
 
 }  // namespace
 
@@ -103,25 +113,31 @@ void TableState::UseInShard(uint32_t s, KeyBatch* batch, const InsertRequest& re
     meta.frequency += std::min(room, batch->count[u]);
     meta.last_time = request.now;
     shard.hits += 1 - batch->fresh[u];
+    shard.misses += batch->fresh[u];
   }
 }
 
-void TableState::UndoInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request) {
+// Returns the rows taken back.
+int64_t TableState::UndoInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request) {
   Shard& shard = *shards_[s];
   std::unique_lock lock(shard.mu);
+  int64_t undone = 0;
   for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
-    const RowRef ref = batch->ref[u];
+    const bool used = request.count_use && batch->address[u] != kNoAddress;
     if (batch->fresh[u] != 0) {
       shard.index.Erase(batch->hash[u], batch->key[u]);
-      shard.arena->Free(ref, batch->key[u]);
+      shard.arena->Free(batch->ref[u], batch->key[u]);
       --shard.inserts;
-    } else if (ref != kNoRow && request.count_use && batch->address[u] != kNoAddress) {
-      RowMeta& meta = shard.arena->Meta(ref);
+      shard.misses -= used;
+      ++undone;
+    } else if (used) {
+      RowMeta& meta = shard.arena->Meta(batch->ref[u]);
       meta.frequency = batch->old_frequency[u];
       meta.last_time = batch->old_time[u];
       --shard.hits;
     }
   }
+  return undone;
 }
 
 void TableState::GatherInShard(uint32_t s, const KeyBatch& batch, float* out) const {
@@ -137,32 +153,53 @@ void TableState::GatherInShard(uint32_t s, const KeyBatch& batch, float* out) co
   }
 }
 
-Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
+Status TableState::OutOfMemory(const KeyBatch& batch) const {
+  return ResourceExhausted("out of memory while inserting a batch of " +
+                           std::to_string(batch.size()) + " keys into table '" + name_ + "' of " +
+                           std::to_string(rows()) + " rows; none was inserted");
+}
+
+// Leaves batch deduplicated.
+Status TableState::CheckCapacity(KeyBatch* batch) {
   std::atomic<int64_t> missing{0};
-  std::atomic<bool> full{false};
+  const bool ok = ForEachShard(batch->size(), [&](uint32_t s) {
+    batch->Deduplicate(s);
+    std::shared_lock lock(shards_[s]->mu);
+    FindInShard(*shards_[s], batch, s);
+    missing += std::count(batch->ref.data() + batch->begin(s),
+                          batch->ref.data() + batch->unique_end(s), kNoRow);
+  });
+  if (!ok) return OutOfMemory(*batch);
+  if (rows() + missing <= capacity_) return {};
+  refused_ += missing;
+  return ResourceExhausted("table '" + name_ + "' is full: its capacity is " +
+                           std::to_string(capacity_) + " rows, " + std::to_string(rows()) +
+                           " are in use and the batch brings " + std::to_string(missing.load()) +
+                           " new keys; none was inserted. Raise memory_rows "
+                           "(device_vocabulary_size or host_vocabulary_size of create_table), or "
+                           "use dynamic expansion");
+}
+
+Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
+  const bool bounded = capacity_ != kUnbounded;
+  if (bounded) MXREC_RETURN_IF_ERROR(CheckCapacity(batch));
   std::atomic<bool> failed{false};
-  std::atomic<int64_t> reserved{0};
+  std::atomic<int64_t> inserted{0};
   const bool ok = ForEachShard(batch->size(), [&](uint32_t s) {
     const size_t b = batch->begin(s);
-    std::memset(&batch->fresh[b], 0, batch->end(s) - b);
-    batch->Deduplicate(s);
+    std::memset(batch->fresh.data() + b, 0, batch->end(s) - b);
+    std::fill(batch->address.data() + b, batch->address.data() + batch->end(s), kNoAddress);
+    if (failed) return;
+    if (!bounded) batch->Deduplicate(s);
     const size_t e = batch->unique_end(s);
     if (b == e) return;
     Shard& shard = *shards_[s];
     std::unique_lock lock(shard.mu);
     shard.arena->Tick();
     FindInShard(shard, batch, s);
-    std::fill(&batch->address[b], &batch->address[b] + (e - b), kNoAddress);
-    const int64_t wanted = std::count(&batch->ref[b], &batch->ref[b] + (e - b), kNoRow);
-    missing += wanted;
-    if (full || failed) return;
-    if (rows_.fetch_add(wanted) + wanted > capacity_) {
-      rows_ -= wanted;
-      full = true;
-      return;
-    }
-    reserved += wanted;
-    if (!InsertInShard(s, batch, request)) {
+    const bool done = InsertInShard(s, batch, request);
+    inserted += std::count(batch->fresh.data() + b, batch->fresh.data() + e, 1);
+    if (!done) {
       failed = true;
       return;
     }
@@ -170,22 +207,10 @@ Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
     for (size_t u = b; u < e; ++u) batch->address[u] = AddressOf(s, batch->ref[u]);
     if (request.gather != nullptr) GatherInShard(s, *batch, request.gather);
   });
-  if (ok && !full && !failed) return {};
-
-  for (uint32_t s = 0; s < shards(); ++s) UndoInShard(s, batch, request);
-  rows_ -= reserved;
-  if (full) {
-    refused_ += missing;
-    return ResourceExhausted(
-        "table '" + name_ + "' is full: its capacity is " + std::to_string(capacity_) + " rows, " +
-        std::to_string(rows()) + " are in use and the batch brings " +
-        std::to_string(missing.load()) +
-        " new keys; none was inserted. Raise memory_rows (device_vocabulary_size or "
-        "host_vocabulary_size of create_table), or use dynamic expansion");
-  }
-  return ResourceExhausted("out of memory while inserting " + std::to_string(missing.load()) +
-                           " keys into table '" + name_ + "' of " + std::to_string(rows()) +
-                           " rows; none was inserted");
+  rows_ += inserted;
+  if (ok && !failed) return {};
+  for (uint32_t s = 0; s < shards(); ++s) rows_ -= UndoInShard(s, batch, request);
+  return OutOfMemory(*batch);
 }
 
 void TableState::AssignExisting(KeyBatch* batch, const float* values) {
@@ -205,8 +230,10 @@ void TableState::AssignExisting(KeyBatch* batch, const float* values) {
 
 int64_t TableState::Erase(KeyBatch* batch) {
   std::atomic<int64_t> erased{0};
-  const bool ok = ForEachShard(batch->size(), [&](uint32_t s) {
-    batch->Deduplicate(s);
+  if (!ForEachShard(batch->size(), [&](uint32_t s) { batch->Deduplicate(s); })) {
+    throw std::bad_alloc();
+  }
+  ForEachShard(batch->size(), [&](uint32_t s) {
     Shard& shard = *shards_[s];
     std::unique_lock lock(shard.mu);
     int64_t here = 0;
@@ -220,25 +247,36 @@ int64_t TableState::Erase(KeyBatch* batch) {
     erased += here;
   });
   rows_ -= erased;
-  if (!ok) throw std::bad_alloc();
   return erased;
 }
 
-ApplyResult TableState::Update(KeyBatch* batch, KeyBatch::Grouping grouping, const float* grads,
-                               const Optimizer& optimizer, const StepParams& step) {
+Status TableState::Update(KeyBatch* batch, KeyBatch::Grouping grouping, const float* grads,
+                          float learning_rate, bool check_sums, std::atomic<int64_t>* step,
+                          ApplyResult* result) {
   std::atomic<int64_t> updated{0};
   std::atomic<int64_t> skipped{0};
   const auto dim = static_cast<size_t>(dim_);
   // Everything that allocates comes before the first row changes.
   std::vector<std::unique_ptr<Occurrences>> occurrences(shards());
   std::vector<std::vector<float>> scratch(shards());
+  std::atomic<bool> overflow{false};
   const bool ok = ForEachShard(batch->size(), [&](uint32_t s) {
     batch->Deduplicate(s);
     occurrences[s] = std::make_unique<Occurrences>(*batch, s);
     const size_t uniques = batch->unique_end(s) - batch->begin(s);
     scratch[s].resize(std::min(uniques, kUpdateBlock) * dim);
+    for (size_t u = batch->begin(s); check_sums && u < batch->unique_end(s); ++u) {
+      SumRows(grads, occurrences[s]->of(u), dim, scratch[s].data());
+      if (kernels::FirstNonFinite(scratch[s].data(), dim) < dim) overflow = true;
+    }
   });
   if (!ok) throw std::bad_alloc();
+  if (overflow) {
+    return InvalidArgument(
+        "grads: the sum of the gradients of a repeated key overflows; nothing was updated. Lower "
+        "the learning rate or clip the gradients");
+  }
+  const StepParams params{.learning_rate = learning_rate, .step = ++*step};
 
   ForEachShard(batch->size(), [&](uint32_t s) {
     const size_t b = batch->begin(s);
@@ -262,7 +300,7 @@ ApplyResult TableState::Update(KeyBatch* batch, KeyBatch::Grouping grouping, con
     size_t filled = 0;
     int64_t here = 0;
     const auto flush = [&] {
-      optimizer.Update(rows.data(), scratch[s].data(), filled, dim_, step);
+      optimizer_->Update(rows.data(), scratch[s].data(), filled, dim_, params);
       here += static_cast<int64_t>(filled);
       filled = 0;
     };
@@ -270,13 +308,7 @@ ApplyResult TableState::Update(KeyBatch* batch, KeyBatch::Grouping grouping, con
       if (batch->ref[u] == kNoRow) continue;
       rows[filled] = shard.arena->Row(batch->ref[u]);
       PrefetchRange(rows[filled], static_cast<size_t>(row_floats()) * sizeof(float));
-      float* sum = scratch[s].data() + filled * dim;
-      const std::span<const uint32_t> positions = occurrences[s]->of(u);
-      std::memcpy(sum, grads + positions[0] * dim, dim * sizeof(float));
-      for (size_t k = 1; k < positions.size(); ++k) {
-        const float* grad = grads + positions[k] * dim;
-        for (size_t c = 0; c < dim; ++c) sum[c] += grad[c];
-      }
+      SumRows(grads, occurrences[s]->of(u), dim, scratch[s].data() + filled * dim);
       if (++filled == kUpdateBlock) flush();
     }
     flush();
@@ -284,7 +316,8 @@ ApplyResult TableState::Update(KeyBatch* batch, KeyBatch::Grouping grouping, con
     skipped += static_cast<int64_t>(e - b) - here;
   });
   skipped_ += skipped;
-  return {updated, skipped};
+  *result = {updated, skipped};
+  return {};
 }
 
 }  // namespace mxrec

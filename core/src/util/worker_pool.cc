@@ -36,8 +36,8 @@ int UsableProcessors() {
   return CPU_COUNT(&set);
 }
 
-// Worker `id` goes to processor id + 1 of those allowed: the callers of small machines tend to be on
-// the first.
+// Worker `id` goes to processor id + 1 of those allowed: the callers of small machines tend to be
+// on the first.
 void BindThisThread(const cpu_set_t& allowed, int id) {
   int skip = (id + 1) % CPU_COUNT(&allowed);
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
@@ -57,7 +57,7 @@ struct WorkerPool::Impl {
   std::condition_variable wake;
   std::deque<std::shared_ptr<Job>> jobs;  // with tasks that nobody has taken yet
   int wanted = UsableProcessors() - 1;    // worker threads, the callers not counted
-  int running = 0;
+  std::vector<bool> running;              // by worker id
   std::atomic<int> threads{UsableProcessors()};
   const cpu_set_t allowed = AllowedProcessors();
   std::atomic<bool> bound{false};
@@ -78,9 +78,9 @@ struct WorkerPool::Impl {
     bool is_bound = false;
     std::unique_lock lock(mu);
     for (;;) {
-      wake.wait(lock, [&] { return !jobs.empty() || running > wanted; });
-      if (running > wanted) {
-        --running;
+      wake.wait(lock, [&] { return !jobs.empty() || id >= wanted; });
+      if (id >= wanted) {
+        running[static_cast<size_t>(id)] = false;
         return;
       }
       std::shared_ptr<Job> job = jobs.front();
@@ -103,7 +103,12 @@ struct WorkerPool::Impl {
   }
 
   void StartWorkers() {  // mu held
-    for (; running < wanted; ++running) std::thread([this, id = running] { Loop(id); }).detach();
+    if (running.size() < static_cast<size_t>(wanted)) running.resize(static_cast<size_t>(wanted));
+    for (int id = 0; id < wanted; ++id) {
+      if (running[static_cast<size_t>(id)]) continue;
+      running[static_cast<size_t>(id)] = true;
+      std::thread([this, id] { Loop(id); }).detach();
+    }
   }
 };
 

@@ -1,21 +1,25 @@
-// ModelTable: what Table promises, on a std::map. Float arithmetic is in the same order, so results
-// are equal, not close.
+// ModelTable: what Table promises, on a std::map. Update rules are the scalar reference and sums
+// have batch order, so results are equal, not close.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "initializers/row_initializer.h"
 #include "mxrec/options.h"
+#include "optimizers/make.h"
+#include "optimizers/optimizer.h"
 
 namespace mxrec::testing {
 
 class ModelTable {
  public:
   explicit ModelTable(const TableOptions& options)
-      : options_(options), initializer_(options.initializer, options.seed, options.dim) {}
+      : options_(options),
+        initializer_(options.initializer, options.seed, options.dim),
+        optimizer_(MakeOptimizer(options.optimizer, KernelChoice::kScalar)) {}
 
   struct Row {
     std::vector<float> values;  // embedding, slots
@@ -53,11 +57,13 @@ class ModelTable {
       for (int c = 0; !first && c < options_.dim; ++c) it->second[c] += g[c];
     }
     int64_t updated = 0;
+    ++step_;
     for (const auto& [key, g] : sums) {
       const auto it = rows_.find(key);
       if (it == rows_.end()) continue;
       ++updated;
-      for (int c = 0; c < options_.dim; ++c) Step(&it->second.values, c, g[c], rate);
+      float* row = it->second.values.data();
+      optimizer_->Update(&row, g.data(), 1, options_.dim, {.learning_rate = rate, .step = step_});
     }
     return updated;
   }
@@ -80,37 +86,14 @@ class ModelTable {
       const int slots = SlotCount(options_.optimizer.kind);
       it->second.values.assign(static_cast<size_t>(options_.dim) * (1 + slots), 0.0f);
       initializer_.Fill(key, it->second.values.data());
-      for (int c = 0; options_.optimizer.kind == OptimizerKind::kAdagrad && c < options_.dim; ++c) {
-        it->second.values[options_.dim + c] = options_.optimizer.initial_accumulator_value;
-      }
+      optimizer_->InitSlots(it->second.values.data() + options_.dim, options_.dim);
     }
     return it->second;
   }
-  void Step(std::vector<float>* row, int c, float g, float rate) const {
-    float& w = (*row)[c];
-    switch (options_.optimizer.kind) {
-      case OptimizerKind::kSgd:
-        w = w - rate * (g + options_.optimizer.weight_decay * w);
-        break;
-      case OptimizerKind::kMomentum: {
-        float& accum = (*row)[options_.dim + c];
-        accum = accum * options_.optimizer.momentum + g;
-        w = w - rate * accum;
-        break;
-      }
-      case OptimizerKind::kAdagrad: {
-        float& accum = (*row)[options_.dim + c];
-        accum = accum + g * g;
-        w = w - (rate * g) / std::sqrt(accum);
-        break;
-      }
-      default:
-        break;
-    }
-  }
-
   TableOptions options_;
   RowInitializer initializer_;
+  std::unique_ptr<Optimizer> optimizer_;
+  int64_t step_ = 0;
   std::map<int64_t, Row> rows_;
 };
 

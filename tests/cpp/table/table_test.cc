@@ -345,6 +345,89 @@ TEST(TableTest, ConcurrentReadersSeeWholeRows) {
   for (std::thread& t : threads) t.join();
 }
 
+TEST(TableTest, OtherHyperparametersKeepTheSlots) {
+  auto table = Make(Options(4, OptimizerKind::kAdagrad));
+  const UniqueKeys unique = Resolve(table.get(), {1, 2});
+  const std::vector<float> grads(8, 1.0f);
+  ApplyResult result;
+  ASSERT_TRUE(table->ApplyGradients(unique.keys, grads.data(), 0.1f, &result).ok());
+  const auto before = Rows(*table);
+  OptimizerOptions other;
+  other.kind = OptimizerKind::kAdagrad;
+  other.learning_rate = 0.5f;
+  ASSERT_TRUE(table->BindOptimizer(other).ok());
+  EXPECT_EQ(Rows(*table), before);
+  EXPECT_EQ(table->options().optimizer.learning_rate, 0.5f);
+}
+
+TEST(TableTest, SumsThatOverflowAreRefusedWhole) {
+  auto table = Make(Options(2, OptimizerKind::kLazyAdam));
+  Resolve(table.get(), {1, 2});
+  const auto before = Rows(*table);
+  const std::vector<float> grads = {3e38f, 1.0f, 3e38f, 1.0f, 1.0f, 1.0f};
+  ApplyResult result;
+  const Status status =
+      table->ApplyGradients(std::vector<int64_t>{1, 1, 2}, grads.data(), 0.1f, &result);
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(status.message().find("overflows"), std::string::npos);
+  EXPECT_EQ(Rows(*table), before);
+  EXPECT_EQ(table->optimizer_step(), 0);
+  // Large but harmless: one occurrence a key.
+  EXPECT_TRUE(table->ApplyGradients(std::vector<int64_t>{1, 2}, grads.data(), 0.1f, &result).ok());
+}
+
+// Batches that are refused, erased and inserted at once never lose count of the rows.
+TEST(TableTest, RefusedBatchesAndErasesAtOnce) {
+  TableOptions options = Options(4);
+  options.memory_rows = 20000;
+  options.num_shards = 8;
+  auto table = Make(options);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 3; ++t) {
+    threads.emplace_back([&, t] {
+      std::mt19937_64 rng(t);
+      for (int round = 0; round < 150; ++round) {
+        std::vector<int64_t> keys(4000);
+        for (int64_t& k : keys) k = static_cast<int64_t>(rng() % 60000);
+        UniqueKeys unique;
+        if (t == 0) {
+          EXPECT_TRUE(table->Erase(keys).ok());
+        } else {
+          const Status status = table->Resolve(keys, ResolveMode::kInsert, nullptr, &unique);
+          EXPECT_TRUE(status.ok() || status.code() == StatusCode::kResourceExhausted);
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_LE(table->size(), 20000);
+  EXPECT_EQ(table->size(), static_cast<int64_t>(Rows(*table).size()));
+  EXPECT_EQ(table->Stats().inserts - table->Stats().erased, table->size());
+}
+
+TEST(TableTest, ReadersDoNotKeepWritersOut) {
+  auto table = Make(Options(4));
+  std::vector<int64_t> keys(100000);
+  std::iota(keys.begin(), keys.end(), 0);
+  Resolve(table.get(), keys);
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> readers;
+  for (int t = 0; t < 4; ++t) {
+    readers.emplace_back([&] {
+      std::vector<float> out(keys.size() * 4);
+      while (!stop) (void)table->Lookup(keys, nullptr, out.data()).ok();
+    });
+  }
+  const std::vector<float> grads(40, 1.0f);
+  ApplyResult result;
+  for (int i = 0; i < 50; ++i) {  // would not end
+    EXPECT_TRUE(table->ApplyGradients(std::span(keys).first(10), grads.data(), 1.0f, &result).ok());
+  }
+  table->Close();
+  stop = true;
+  for (std::thread& t : readers) t.join();
+}
+
 // A locked scan is the table between two batches: every row has been through the same number.
 TEST(TableTest, LockedScanIsOneInstant) {
   TableOptions options = Options(4);
