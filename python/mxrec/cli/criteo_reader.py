@@ -23,7 +23,7 @@ from mxrec.cli.lines import (
     CHUNK_LINES,
     MAX_FIELD_BYTES,
     DataError,
-    MalformedLines,
+    LineTally,
     read_lines,
     shorten,
 )
@@ -54,30 +54,32 @@ class CriteoReader:
         path: the file.
         numeric_names: I1 … I13.
         category_names: C1 … C26.
-        malformed: the lines skipped by the latest pass.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.numeric_names: tuple[str, ...] = INTEGER_NAMES
         self.category_names: tuple[str, ...] = CATEGORY_NAMES
-        self.malformed = MalformedLines(path)
 
-    def count(self) -> int:
-        """Counts the lines.
+    def tally(self) -> LineTally:
+        """Counts and checks every line of the file.
 
         Raises:
-            DataError: when the file is unreadable or empty.
+            DataError: when the file is unreadable or empty, or more than 1 % of its lines are
+                malformed.
         """
-        total = sum(1 for _ in read_lines(self.path))
-        if total == 0:
+        tally = LineTally(self.path)
+        for number, line in read_lines(self.path):
+            tally.add(number, _split(line)[1])
+        if tally.lines == 0:
             raise DataError(
                 f"{self.path}: the file is empty; Criteo's format has one impression per line"
             )
-        return total
+        tally.check()
+        return tally
 
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[Examples]:
-        """Streams examples of lines [start, stop), numbered from 0.
+        """Streams examples of lines [start, stop), numbered from 0; malformed ones are skipped.
 
         Args:
             start: first line.
@@ -87,34 +89,26 @@ class CriteoReader:
             Chunks of at most 65,536 examples.
 
         Raises:
-            DataError: when the file is unreadable or more than 1 % of its lines are malformed.
+            DataError: when the file is unreadable.
         """
-        self.malformed = MalformedLines(self.path)
-        rows: list[tuple[int, bytes]] = []
+        rows: list[bytes] = []
         for number, line in read_lines(self.path):
             if number <= start:
                 continue
             if stop is not None and number > stop:
                 break
-            rows.append((number, line))
+            rows.append(line)
             if len(rows) == CHUNK_LINES:
-                yield from self._parse(rows)
+                yield from _parse(rows)
                 rows = []
-        if rows:
-            yield from self._parse(rows)
+        yield from _parse(rows)
 
-    def _parse(self, rows: list[tuple[int, bytes]]) -> Iterator[Examples]:
-        good = []
-        for number, line in rows:
-            fields, reason = _split(line)
-            if reason is None:
-                good.append(fields)
-            else:
-                self.malformed.record(number, reason)
-        self.malformed.lines += len(rows)
-        self.malformed.check()
-        if good:
-            yield _columns_to_examples(list(zip(*good, strict=True)))
+
+def _parse(lines: list[bytes]) -> Iterator[Examples]:
+    """Yields the well-formed lines' examples in one chunk, nothing when there are none."""
+    good = [fields for fields, reason in map(_split, lines) if reason is None]
+    if good:
+        yield _columns_to_examples(list(zip(*good, strict=True)))
 
 
 def _split(line: bytes) -> tuple[list[bytes], str | None]:

@@ -18,13 +18,14 @@ from mxrec.cli.lines import (
     MALFORMED_LIMIT,
     MAX_FIELD_BYTES,
     DataError,
-    MalformedLines,
+    LineTally,
     read_lines,
     shorten,
 )
 
 _SAMPLE_RECORDS = 10_000
-_Record = tuple[int, list[str]]
+# Line number, fields, and why the line is no CSV or None.
+_Record = tuple[int, list[str], str | None]
 
 
 class CsvReader:
@@ -35,9 +36,12 @@ class CsvReader:
     of which the lexicographically greater one is 1 (``>50K`` of ``<=50K`` and ``>50K``; ``yes`` of
     ``no`` and ``yes``).
 
-    A line is malformed when it has another number of fields than the header, a label that is
-    neither of the two values, a value of a numeric column that is no finite number, or a field
-    longer than 1,024 bytes. Blank lines are ignored.
+    A record is one line: a quoted field may hold commas and doubled quotes, but no line break, so
+    a stray quote costs its own line and no other.
+
+    A line is malformed when a quote is not closed on it, it has another number of fields than the
+    header, a label that is neither of the two values, a value of a numeric column that is no finite
+    number, or a field longer than 1,024 bytes. Blank lines are ignored.
 
     Attributes:
         path: the file.
@@ -45,7 +49,6 @@ class CsvReader:
         label_values: the strings that mean 0 and 1.
         numeric_names: the numeric columns in the header's order.
         category_names: the categorical columns in the header's order.
-        malformed: the lines skipped by the latest pass.
     """
 
     def __init__(self, path: Path, label: str) -> None:
@@ -56,28 +59,33 @@ class CsvReader:
             label: name of the label column.
 
         Raises:
-            DataError: when the file is unreadable, the header has duplicates or lacks the label, or
-                the label is not binary.
+            DataError: when the file is unreadable, the header is no CSV, has duplicates or lacks
+                the label, or the label has one value only.
         """
         self.path = path
         self.label = label
-        self.malformed = MalformedLines(path)
         records = self._records()
         header = next(records, None)
         if header is None:
             raise DataError(f"{path}: the file is empty; a CSV starts with a header line")
+        if header[2] is not None:
+            raise DataError(f"{path}, line {header[0]}: the header is malformed: {header[2]}")
         self._header = [name.strip() for name in header[1]]
         self._check_header()
         self._label_index = self._header.index(label)
         sample = [
             fields
-            for _, fields in islice(records, _SAMPLE_RECORDS)
-            if len(fields) == len(self._header)
+            for _, fields, reason in islice(records, _SAMPLE_RECORDS)
+            if reason is None and len(fields) == len(self._header)
         ]
         if not sample:
             raise DataError(f"{path}: no line after the header has its {len(self._header)} fields")
         columns = list(zip(*sample, strict=True))
-        self.label_values = self._binary_label(Counter(columns[self._label_index]))
+        self._label_counts = Counter(columns[self._label_index])
+        frequent = [value for value, _ in self._label_counts.most_common(2)]
+        if len(frequent) < 2:
+            raise self._label_error()
+        self.label_values = (min(frequent), max(frequent))
         features = [index for index in range(len(self._header)) if index != self._label_index]
         numeric = {index for index in features if _is_numeric(columns[index])}
         self._numeric = [index for index in features if index in numeric]
@@ -85,12 +93,27 @@ class CsvReader:
         self.numeric_names = tuple(self._header[index] for index in self._numeric)
         self.category_names = tuple(self._header[index] for index in self._categories)
 
-    def count(self) -> int:
-        """Counts the records after the header."""
-        return sum(1 for _ in self._records()) - 1
+    def tally(self) -> LineTally:
+        """Counts and checks every record after the header.
+
+        Raises:
+            DataError: when the file is unreadable or more than 1 % of its lines are malformed.
+        """
+        tally = LineTally(self.path)
+        for number, fields, reason in islice(self._records(), 1, None):
+            tally.add(number, reason or self._reason(fields))
+        others = sum(self._label_counts.values()) - sum(
+            self._label_counts[value] for value in self.label_values
+        )
+        if tally.too_many and others > MALFORMED_LIMIT * sum(self._label_counts.values()):
+            raise self._label_error()
+        tally.check()
+        return tally
 
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[Examples]:
         """Streams examples of records [start, stop), numbered from 0 after the header.
+
+        Malformed ones are skipped.
 
         Args:
             start: first record.
@@ -100,38 +123,30 @@ class CsvReader:
             Chunks of at most 65,536 examples.
 
         Raises:
-            DataError: when the file is unreadable or more than 1 % of its lines are malformed.
+            DataError: when the file is unreadable.
         """
-        self.malformed = MalformedLines(self.path)
         records = islice(self._records(), 1 + start, None if stop is None else 1 + stop)
         while rows := list(islice(records, CHUNK_LINES)):
-            good = []
-            for number, fields in rows:
-                reason = self._reason(fields)
-                if reason is None:
-                    good.append(fields)
-                else:
-                    self.malformed.record(number, reason)
-            self.malformed.lines += len(rows)
-            self.malformed.check()
+            good = [
+                fields
+                for _, fields, reason in rows
+                if reason is None and self._reason(fields) is None
+            ]
             if good:
                 yield self._to_examples(good)
 
     def _records(self) -> Iterator[_Record]:
-        """Yields (line number, fields) of every record that is not blank, the header included."""
-        # surrogateescape: keys are hashes of the file's own bytes, whatever their encoding.
-        texts = (line.decode("utf-8", "surrogateescape") for _, line in read_lines(self.path))
-        reader = csv.reader(texts, skipinitialspace=True)
-        try:
-            first = True
-            for fields in reader:
-                if first and fields:
-                    fields[0] = fields[0].removeprefix("\ufeff")
-                    first = False
-                if fields:
-                    yield reader.line_num, fields
-        except csv.Error as error:
-            raise DataError(f"{self.path}, line {reader.line_num}: not CSV: {error}") from error
+        """Yields every line that is not blank, the header included."""
+        first = True
+        for number, line in read_lines(self.path):
+            # surrogateescape: keys are hashes of the file's own bytes, whatever their encoding.
+            text = line.decode("utf-8", "surrogateescape")
+            if first:
+                text = text.removeprefix("\ufeff")
+            fields, reason = _parse(text.rstrip("\r\n"))
+            if fields or reason is not None:
+                first = False
+                yield number, fields, reason
 
     def _check_header(self) -> None:
         repeated = [name for name, times in Counter(self._header).items() if times > 1]
@@ -145,18 +160,13 @@ class CsvReader:
                 f"the columns are {', '.join(self._header)}"
             )
 
-    def _binary_label(self, counts: Counter[str]) -> tuple[str, str]:
-        frequent = [value for value, _ in counts.most_common(2)]
-        others = sum(counts.values()) - sum(counts[value] for value in frequent)
-        if len(frequent) < 2 or others > MALFORMED_LIMIT * sum(counts.values()):
-            shown = ", ".join(shorten(value) for value, _ in counts.most_common(5))
-            raise DataError(
-                f"{self.path}: label {self.label!r} has {len(counts)} distinct values ({shown}) "
-                "in the first "
-                f"{_SAMPLE_RECORDS:,} records; a binary label has two"
-            )
-        low, high = sorted(frequent)
-        return low, high
+    def _label_error(self) -> DataError:
+        counts = self._label_counts
+        shown = ", ".join(shorten(value) for value, _ in counts.most_common(5))
+        return DataError(
+            f"{self.path}: label {self.label!r} has {len(counts)} distinct values ({shown}) "
+            f"in the first {_SAMPLE_RECORDS:,} records; a binary label has two"
+        )
 
     def _reason(self, fields: list[str]) -> str | None:
         """Why a record is malformed; None when it is not."""
@@ -185,6 +195,19 @@ class CsvReader:
             keys[:, position] = hash_bytes(np.array(encoded, dtype="S"))
         labels = np.array([value == self.label_values[1] for value in columns[self._label_index]])
         return Examples(labels.astype(np.float32), numeric, keys)
+
+
+def _parse(text: str) -> tuple[list[str], str | None]:
+    """The fields of a line without its end, none when it is blank, and why it is no CSV or None."""
+    try:
+        # A parser of its own for each line: an open quote must not reach into the next one.
+        fields = next(csv.reader((text + "\n",), skipinitialspace=True))
+    except csv.Error as error:
+        return [], f"not CSV: {error}"
+    # A line end is part of a field only where a quote is still open.
+    if fields and fields[-1].endswith("\n"):
+        return fields, "a quote is not closed"
+    return fields, None
 
 
 def _is_number(value: str) -> bool:

@@ -18,48 +18,71 @@ class DataError(ValueError):
     """Unusable input data; the message names the file and, where there is one, the line."""
 
 
-class MalformedLines:
-    """Counts the lines of one file and those that had to be skipped.
+class LineTally:
+    """Counts the lines of a whole file and those that have to be skipped.
+
+    The share of malformed lines has a meaning for the whole file only: a few together may be many
+    of a chunk or of the part that is held out.
 
     Attributes:
         path: the file.
-        lines: data lines seen.
-        count: malformed ones among them.
-        first: (line number, reason) of the first ones.
+        lines: lines that hold data.
+        malformed: those among them that cannot be used.
+        first: (line number, reason) of the first malformed ones.
+        first_good: position among the lines, from 0, of the first that can be used; None without.
+        last_good: position of the last that can be used; None without.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines = 0
-        self.count = 0
+        self.malformed = 0
         self.first: list[tuple[int, str]] = []
+        self.first_good: int | None = None
+        self.last_good: int | None = None
 
-    def record(self, line: int, reason: str) -> None:
-        """Counts one malformed line, numbered from 1."""
-        self.count += 1
-        if len(self.first) < _FIRST_REPORTED:
-            self.first.append((line, reason))
+    def add(self, number: int, reason: str | None) -> None:
+        """Counts the next line.
+
+        Args:
+            number: of the line in the file, from 1.
+            reason: why it is malformed; None when it is not.
+        """
+        if reason is None:
+            if self.first_good is None:
+                self.first_good = self.lines
+            self.last_good = self.lines
+        else:
+            self.malformed += 1
+            if len(self.first) < _FIRST_REPORTED:
+                self.first.append((number, reason))
+        self.lines += 1
+
+    @property
+    def too_many(self) -> bool:
+        """Whether more than 1 % of the lines are malformed."""
+        return self.malformed > MALFORMED_LIMIT * self.lines
 
     def check(self) -> None:
-        """Checks the share of malformed lines so far.
+        """Checks the share of malformed lines; call it after the last line.
 
         Raises:
             DataError: when it is above 1 %.
         """
-        if self.count > MALFORMED_LIMIT * self.lines:
+        if self.too_many:
             raise DataError(
-                f"{self.path}: {self.count:,} of {self.lines:,} lines are malformed, "
+                f"{self.path}: {self.malformed:,} of {self.lines:,} lines are malformed, "
                 f"more than {MALFORMED_LIMIT:.0%}. {self._first_text()} "
                 "Correct or remove these lines."
             )
 
     def summary(self) -> str | None:
         """One sentence on the malformed lines, None when there are none."""
-        if not self.count:
+        if not self.malformed:
             return None
-        noun = "line" if self.count == 1 else "lines"
-        counts = f"{self.count:,} malformed {noun} of {self.lines:,}"
-        return f"{self.path}: skipped {counts}. {self._first_text()}"
+        noun = "line" if self.malformed == 1 else "lines"
+        counts = f"{self.malformed:,} malformed {noun} of {self.lines:,}"
+        return f"{self.path}: skipping {counts}. {self._first_text()}"
 
     def _first_text(self) -> str:
         text = "; ".join(f"line {line}: {reason}" for line, reason in self.first)

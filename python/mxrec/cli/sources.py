@@ -15,7 +15,7 @@ from mxrec.cli.criteo_reader import CriteoReader, chunk_to_examples
 from mxrec.cli.criteo_synthetic import CHUNK_ROWS, CriteoSynthetic
 from mxrec.cli.csv_reader import CsvReader
 from mxrec.cli.examples import Examples
-from mxrec.cli.lines import DataError, MalformedLines
+from mxrec.cli.lines import DataError, LineTally
 
 
 class Source(Protocol):
@@ -43,8 +43,8 @@ class Source(Protocol):
     def holdout(self) -> Iterator[Examples]:
         """Streams the later examples."""
 
-    def malformed(self) -> list[MalformedLines]:
-        """The malformed lines met so far, by part."""
+    def malformed(self) -> str | None:
+        """One sentence on the malformed lines of the whole data; None when there are none."""
 
     def to_json(self) -> dict[str, Any]:
         """What `source_from_json` needs to open the same data in another process."""
@@ -63,6 +63,24 @@ def _split(rows: int, holdout: float, what: str) -> int:
             f"{what} has {rows} rows; too few to hold out {holdout:g} of them for evaluation"
         )
     return train
+
+
+def _check_parts(tally: LineTally, train_rows: int) -> None:
+    """Checks that both parts of a file have a line that can be used."""
+    if tally.first_good is None or tally.last_good is None:
+        raise DataError(f"{tally.path}: no line can be used")
+    for part, usable in (
+        (f"first {train_rows:,} lines, to train on", tally.first_good < train_rows),
+        (
+            f"last {tally.lines - train_rows:,} lines, to evaluate on",
+            tally.last_good >= train_rows,
+        ),
+    ):
+        if not usable:
+            raise DataError(
+                f"{tally.path}: all of the {part}, are malformed. {tally.summary()} "
+                "Correct these lines or choose another --holdout."
+            )
 
 
 class SyntheticSource:
@@ -113,9 +131,9 @@ class SyntheticSource:
                     stream,
                 )
 
-    def malformed(self) -> list[MalformedLines]:
+    def malformed(self) -> str | None:
         """None: generated lines are well-formed."""
-        return []
+        return None
 
     def to_json(self) -> dict[str, Any]:
         """The plan of the stream."""
@@ -151,36 +169,31 @@ class FileSource:
                 f"{self.path}: no such file; --data names a Criteo TSV or, with --label, a CSV"
             )
         self._reader: CriteoReader | CsvReader = self._open()
-        rows = self._reader.count()
+        self._tally = self._reader.tally()
         self.numeric_names = self._reader.numeric_names
         self.category_names = self._reader.category_names
         if not self.category_names:
             raise DataError(f"{self.path}: no column is categorical; there is nothing to embed")
+        rows = self._tally.lines
         self.train_rows = _split(rows, self.share, str(self.path))
         self.holdout_rows = rows - self.train_rows
-        self._malformed: dict[str, MalformedLines] = {}
+        _check_parts(self._tally, self.train_rows)
 
     def _open(self) -> CriteoReader | CsvReader:
+        # One reader per pass: an input pipeline may still hold the iterator of another one.
         return CriteoReader(self.path) if self.label is None else CsvReader(self.path, self.label)
 
     def train(self) -> Iterator[Examples]:
         """Streams the earlier examples."""
-        return self._stream("train", 0, self.train_rows)
+        return self._open().read(0, self.train_rows)
 
     def holdout(self) -> Iterator[Examples]:
         """Streams the later examples."""
-        return self._stream("holdout", self.train_rows, None)
+        return self._open().read(self.train_rows, self._tally.lines)
 
-    def _stream(self, part: str, start: int, stop: int | None) -> Iterator[Examples]:
-        # An input pipeline may still hold the iterator of the other part: use another reader.
-        reader = self._open()
-        for chunk in reader.read(start, stop):
-            self._malformed[part] = reader.malformed
-            yield chunk
-
-    def malformed(self) -> list[MalformedLines]:
-        """The malformed lines of the latest pass over each part."""
-        return [part for part in self._malformed.values() if part.count]
+    def malformed(self) -> str | None:
+        """One sentence on the malformed lines of the whole file; None when there are none."""
+        return self._tally.summary()
 
     def to_json(self) -> dict[str, Any]:
         """The file and its split."""

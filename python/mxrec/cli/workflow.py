@@ -88,6 +88,7 @@ def run_training(source: Source, options: TrainOptions, console: Console) -> Non
         f"{'pass' if options.epochs == 1 else 'passes'}; "
         f"evaluating on the later {source.holdout_rows:,}."
     )
+    _report_malformed(source, console)
     run = _plan(source, options)
     _train_and_check(source, options, run, console)
     console.line(
@@ -167,7 +168,6 @@ def _train_and_check(
             f"Best AUC possible (Bayes): {bayes:.6f} expected, "
             f"{truth.oracle_auc():.6f} on these labels"
         )
-    _report_malformed(source, console)
 
     console.heading("Restored in a new process")
     restored = _evaluate_in_new_process(options.out)
@@ -294,8 +294,9 @@ def _prepare_directory(out: Path) -> None:
 
 
 def _report_malformed(source: Source, console: Console) -> None:
-    for part in source.malformed():
-        console.line(part.summary() or "")
+    summary = source.malformed()
+    if summary is not None:
+        console.line(summary)
 
 
 def _show(value: object) -> str:

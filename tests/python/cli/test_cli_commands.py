@@ -6,12 +6,16 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from estimator_support import has_estimator, has_tensorflow
 
-from mxrec.cli import criteo_reader, main
+from mxrec.cli import main
+from mxrec.cli.criteo_reader import CriteoReader
+from mxrec.cli.examples import Examples
+from mxrec.cli.lines import DataError
 from mxrec.cli.sources import SyntheticSource
 
 ESTIMATOR = pytest.mark.skipif(
@@ -72,7 +76,7 @@ def test_train_on_a_criteo_file(tmp_path: Path) -> None:
     done = run("train", "--data", data, "--out", out, "--epochs", 1, "--no-plot", "--plain")
     assert done.returncode == 0, done.stderr
     assert "Identical to the last digit." in done.stdout
-    assert "skipped 1 malformed line of 5,400. First: line 100: 2 fields" in done.stdout
+    assert "skipping 1 malformed line of 6,000. First: line 100: 2 fields" in done.stdout
     assert not (out / "training.png").exists()
 
 
@@ -98,15 +102,14 @@ def test_bad_data_ends_with_file_and_line(tmp_path: Path) -> None:
     data.write_text("1\t2\n" * 50)
     done = run("train", "--data", data, "--out", tmp_path / "out")
     assert done.returncode == 2
-    assert "bad.tsv: 45 of 45 lines are malformed" in done.stderr
+    assert "bad.tsv: 50 of 50 lines are malformed" in done.stderr
     assert "line 1: 2 fields instead of 40" in done.stderr
 
 
 @ESTIMATOR
-def test_bad_lines_met_while_training_end_it_the_same_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_bad_lines_anywhere_end_it_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(criteo_reader, "CHUNK_LINES", 1000)
     data = tmp_path / "bad.tsv"
     SyntheticSource(4000, 1, 0.1).write_tsv(data)
     lines = data.read_bytes().splitlines(keepends=True)
@@ -114,8 +117,32 @@ def test_bad_lines_met_while_training_end_it_the_same_way(
     data.write_bytes(b"".join(lines))
     arguments = ["train", "--data", data, "--out", tmp_path / "out", "--no-plot", "--plain"]
     assert main(list(map(str, arguments))) == 2
+    output = capsys.readouterr()
+    message = "bad.tsv: 100 of 4,000 lines are malformed, more than 1%. First: line 2001"
+    assert message in output.err
+    assert "Traceback" not in output.err
+    assert "Training" not in output.out
+
+
+@ESTIMATOR
+def test_data_lost_while_training_ends_it_the_same_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "clicks.tsv"
+    SyntheticSource(4000, 1, 0.1).write_tsv(data)
+    read = CriteoReader.read
+
+    def lose_after_first_chunk(
+        reader: CriteoReader, start: int = 0, stop: int | None = None
+    ) -> Iterator[Examples]:
+        yield next(read(reader, start, stop))
+        raise DataError(f"{reader.path}, after line 1000: cannot read: gone")
+
+    monkeypatch.setattr(CriteoReader, "read", lose_after_first_chunk)
+    arguments = ["train", "--data", data, "--out", tmp_path / "out", "--no-plot", "--plain"]
+    assert main(list(map(str, arguments))) == 2
     error = capsys.readouterr().err
-    assert "bad.tsv: 100 of 3,000 lines are malformed, more than 1%. First: line 2001" in error
+    assert "clicks.tsv, after line 1000: cannot read: gone" in error
     assert "Traceback" not in error
 
 

@@ -55,11 +55,12 @@ class TestCriteo:
         lines[60] = ""
         reader = CriteoReader(write(tmp_path / "a.tsv", lines))
         assert len(read_all(reader)) == 994
-        assert reader.malformed.count == 6
-        assert [line for line, _ in reader.malformed.first] == [11, 21, 31, 41, 51]
-        summary = reader.malformed.summary()
+        tally = reader.tally()
+        assert tally.malformed == 6
+        assert [line for line, _ in tally.first] == [11, 21, 31, 41, 51]
+        summary = tally.summary()
         assert summary is not None
-        assert "skipped 6 malformed lines of 1,000" in summary
+        assert "skipping 6 malformed lines of 1,000" in summary
         assert (
             "line 11: 2 fields instead of 40; line 21: the label is '2', not 0 or 1; "
             "line 31: I1 is '1.5'" in summary
@@ -67,12 +68,56 @@ class TestCriteo:
 
     def test_exactly_one_percent_passes_and_more_stops(self, tmp_path: Path) -> None:
         lines = [criteo_line()] * 99 + ["bad"]
-        assert len(read_all(CriteoReader(write(tmp_path / "a.tsv", lines)))) == 99
+        reader = CriteoReader(write(tmp_path / "a.tsv", lines))
+        assert (reader.tally().lines, len(read_all(reader))) == (100, 99)
         with pytest.raises(
             DataError,
             match=r"b\.tsv: 2 of 100 lines are malformed, more than 1%.*line 99: 1 fields",
         ):
-            read_all(CriteoReader(write(tmp_path / "b.tsv", [*lines[1:99], "bad", "bad"])))
+            CriteoReader(write(tmp_path / "b.tsv", [*lines[1:99], "bad", "bad"])).tally()
+
+    @pytest.mark.parametrize(
+        ("lines", "bad"),
+        [
+            pytest.param(10_000, slice(9_990, None), id="at-the-end"),
+            pytest.param(10_000, slice(0, 10), id="at-the-start"),
+            pytest.param(200_000, slice(199_000, 199_700), id="many-in-one-chunk"),
+        ],
+    )
+    def test_share_of_malformed_lines_is_of_the_whole_file(
+        self, tmp_path: Path, lines: int, bad: slice
+    ) -> None:
+        rows = [criteo_line()] * lines
+        count = len(rows[bad])
+        rows[bad] = ["bad"] * count
+        source = FileSource(write(tmp_path / "a.tsv", rows), None, 0.05)
+        assert f"skipping {count} malformed lines of {lines:,}" in (source.malformed() or "")
+        used = sum(len(chunk) for part in (source.train(), source.holdout()) for chunk in part)
+        assert used == lines - count
+
+    def test_too_many_malformed_lines_are_known_before_the_first_chunk(
+        self, tmp_path: Path
+    ) -> None:
+        lines = [criteo_line()] * 9_899 + ["bad"] * 101
+        with pytest.raises(
+            DataError, match=r"a\.tsv: 101 of 10,000 lines are malformed.*line 9900: 1 fields"
+        ):
+            FileSource(write(tmp_path / "a.tsv", lines), None, 0.1)
+
+    @pytest.mark.parametrize(
+        ("bad", "holdout", "message"),
+        [
+            (slice(990, None), 0.01, r"all of the last 10 lines, to evaluate on, are malformed"),
+            (slice(0, 10), 0.99, r"all of the first 10 lines, to train on, are malformed"),
+        ],
+    )
+    def test_a_part_without_a_usable_line(
+        self, tmp_path: Path, bad: slice, holdout: float, message: str
+    ) -> None:
+        lines = [criteo_line()] * 1000
+        lines[bad] = ["bad"] * 10
+        with pytest.raises(DataError, match=message):
+            FileSource(write(tmp_path / "a.tsv", lines), None, holdout)
 
     def test_truncated_gzip_names_the_file(self, tmp_path: Path) -> None:
         path = tmp_path / "cut.gz"
@@ -125,7 +170,7 @@ class TestCsv:
         lines[12] = "old,clerk,Rome,yes"
         reader = CsvReader(write(tmp_path / "a.csv", lines), "bought")
         assert len(read_all(reader)) == 597
-        assert reader.malformed.first == [
+        assert reader.tally().first == [
             (6, "3 fields instead of 4"),
             (10, "bought is 'perhaps', not 'no' or 'yes'"),
             (13, "age is 'old', not a number"),
@@ -137,7 +182,56 @@ class TestCsv:
         with pytest.raises(
             DataError, match=r"a\.csv: 2 of 100 lines are malformed, more than 1%. First: line 6"
         ):
-            read_all(CsvReader(write(tmp_path / "a.csv", lines), "bought"))
+            CsvReader(write(tmp_path / "a.csv", lines), "bought").tally()
+
+    @pytest.mark.parametrize("at", [1, 5, 18_000, 19_999])
+    def test_a_stray_quote_costs_its_own_line_only(self, tmp_path: Path, at: int) -> None:
+        lines = [self.HEADER] + ["30,clerk,Rome,yes", "31,cook,Oslo,no"] * 10_000
+        lines[at] = '30,"clerk,Rome,yes'
+        reader = CsvReader(write(tmp_path / "a.csv", lines), "bought")
+        tally = reader.tally()
+        assert (tally.lines, tally.malformed) == (20_000, 1)
+        assert tally.first == [(at + 1, "a quote is not closed")]
+        assert len(read_all(reader)) == 19_999
+
+    def test_two_stray_quotes_do_not_join_their_lines(self, tmp_path: Path) -> None:
+        lines = [self.HEADER] + ["30,clerk,Rome,yes", "31,cook,Oslo,no"] * 200
+        lines[100] = '30,"clerk,Rome,yes'
+        lines[110] = '30,clerk,Rome,"yes'
+        tally = CsvReader(write(tmp_path / "a.csv", lines), "bought").tally()
+        assert (tally.lines, [number for number, _ in tally.first]) == (400, [101, 111])
+
+    def test_quotes_that_are_closed(self, tmp_path: Path) -> None:
+        jobs = ["cook, head", 'a "b"', '5" pipe', ""]
+        fields = ['"cook, head"', '"a ""b"""', '5" pipe', '""']
+        lines = ["age,job,bought", *(f"1,{field},{n % 2}" for n, field in enumerate(fields))]
+        path = tmp_path / "a.csv"
+        path.write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+        reader = CsvReader(path, "bought")
+        assert reader.tally().malformed == 0
+        expected = hash_bytes(np.array([job.encode() for job in jobs]))
+        np.testing.assert_array_equal(read_all(reader).keys[:, 0], expected)
+
+    def test_a_line_the_parser_refuses_is_one_malformed_line(self, tmp_path: Path) -> None:
+        lines = [self.HEADER] + ["30,clerk,Rome,yes", "31,cook,Oslo,no"] * 200
+        lines[7] = f"30,{'x' * 200_000},Rome,yes"
+        lines[9] = "30,cl\rerk,Rome,yes"
+        path = tmp_path / "a.csv"
+        path.write_bytes("\n".join(lines).encode())
+        tally = CsvReader(path, "bought").tally()
+        assert tally.lines == 400
+        assert [number for number, _ in tally.first] == [8, 10]
+
+    def test_a_header_with_an_open_quote(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.csv", ['a,"y', "1,0", "1,1"])
+        with pytest.raises(DataError, match="line 1: the header is malformed: a quote is not"):
+            CsvReader(path, "y")
+
+    def test_bad_labels_together_among_the_first_records(self, tmp_path: Path) -> None:
+        lines = [self.HEADER] + ["30,clerk,Rome,yes", "31,cook,Oslo,no"] * 15_000
+        lines[1:151] = ["30,clerk,Rome,perhaps"] * 150
+        tally = CsvReader(write(tmp_path / "a.csv", lines), "bought").tally()
+        assert (tally.lines, tally.malformed) == (30_000, 150)
 
     @pytest.mark.parametrize(
         ("lines", "message"),
@@ -152,7 +246,7 @@ class TestCsv:
     )
     def test_unusable_files(self, tmp_path: Path, lines: list[str], message: str) -> None:
         with pytest.raises(DataError, match=message):
-            CsvReader(write(tmp_path / "a.csv", lines), "y")
+            CsvReader(write(tmp_path / "a.csv", lines), "y").tally()
 
     def test_split_is_by_position(self, tmp_path: Path) -> None:
         lines = ["n,c,y"] + [f"{n},x,{n % 2}" for n in range(100)]
