@@ -71,8 +71,9 @@ def step_cases(config: Config) -> Cases:
 
     feeds = [workload.keys_of(r) for r in workload.step_ranks(config)]
 
-    def run(sparse: partial, dense: partial) -> Figures:
-        # A table and a graph of its own for each round: every round does the same work.
+    def run(sparse: partial, dense: partial, filled: bool = True) -> Figures:
+        # A table and a graph of its own for each round: every round does the same work. Filled, it
+        # has all the rows that the static variable has from the start.
         init(train_steps=-1, use_dynamic_expansion=True)
         try:
             with tf1.Graph().as_default():
@@ -92,6 +93,9 @@ def step_cases(config: Config) -> Cases:
                     dense().apply_gradients(dense_pairs),
                     sparse().apply_gradients(sparse_pairs),
                 )
+                for first in range(0, config.step_rows if filled else 0, config.batch):
+                    last = min(first + config.batch, config.step_rows)
+                    table.engine.lookup(workload.keys_of(np.arange(first, last)))
                 return tower.measure(config, ids, labels, train, feeds)
         finally:
             terminate_config_initializer()
@@ -101,6 +105,12 @@ def step_cases(config: Config) -> Cases:
             run,
             partial(adagrad.create_hash_optimizer, 1e-2, initial_accumulator_value=0.1),
             partial(tf1.train.AdagradOptimizer, 1e-2),
+        ),
+        "step adagrad, table growing from empty": partial(
+            run,
+            partial(adagrad.create_hash_optimizer, 1e-2, initial_accumulator_value=0.1),
+            partial(tf1.train.AdagradOptimizer, 1e-2),
+            filled=False,
         ),
         "step adam": partial(
             run,

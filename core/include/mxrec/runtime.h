@@ -20,7 +20,8 @@ MXREC_API std::vector<std::string> RegisteredTables();                // sorted
 // --- Worker pool. The calling thread works too: n = 1 means no extra threads.
 MXREC_API Status SetNumThreads(int n);  // [1, 1024]
 MXREC_API int NumThreads();             // default: the processors this process may use
-// Binds the worker threads to one processor each (sched_setaffinity), or unbinds them.
+// Binds the worker threads to one processor each (sched_setaffinity), or unbinds them. With fewer
+// than four processors they always roam.
 MXREC_API void SetThreadBinding(bool bound);
 MXREC_API bool ThreadBinding();  // default: false
 

@@ -178,10 +178,7 @@ Status TableState::Canonicalize(std::span<const int64_t> addresses, StaleAddress
       if (i + kWindow < end && addresses[i + kWindow] >= 0) {
         const Address ahead = Address::Unpack(addresses[i + kWindow], shard_bits_);
         const RowArena& arena = *shards_[ahead.shard]->arena;
-        if (ahead.slot < arena.slots()) {
-          Prefetch(&arena.Meta(ahead.slot));
-          PrefetchRange(arena.Row(ahead.slot), static_cast<size_t>(row_floats()) * sizeof(float));
-        }
+        if (ahead.slot < arena.slots()) Prefetch(&arena.Meta(ahead.slot));
       }
       current[i] = addresses[i];
       if (addresses[i] == kNoAddress) continue;

@@ -47,7 +47,8 @@ class Occurrences {
 
 // sum: [dim]; in the order of positions.
 void SumRows(const float* grads, std::span<const uint32_t> positions, size_t dim, float* sum) {
-  std::memcpy(sum, grads + positions[0] * dim, dim * sizeof(float));
+  const float* first = grads + positions[0] * dim;
+  for (size_t c = 0; c < dim; ++c) sum[c] = first[c];
   for (const uint32_t position : positions.subspan(1)) {
     const float* grad = grads + position * dim;
     for (size_t c = 0; c < dim; ++c) sum[c] += grad[c];
@@ -292,8 +293,8 @@ Status TableState::Update(KeyBatch* batch, KeyBatch::Grouping grouping, const fl
     } else {
       for (size_t u = b; u < e; ++u) {
         const int64_t address = batch->key[u];
-        batch->ref[u] =
-            address == kNoAddress ? kNoRow : RowAt(Address::Unpack(address, shard_bits_));
+        // Canonical, and no other change since.
+        batch->ref[u] = address == kNoAddress ? kNoRow : Address::Unpack(address, shard_bits_).slot;
       }
     }
     std::array<float*, kUpdateBlock> rows;
@@ -305,6 +306,9 @@ Status TableState::Update(KeyBatch* batch, KeyBatch::Grouping grouping, const fl
       filled = 0;
     };
     for (size_t u = b; u < e; ++u) {
+      if (u + kAhead < e) {
+        PrefetchRange(grads + batch->first[u + kAhead] * dim, dim * sizeof(float));
+      }
       if (batch->ref[u] == kNoRow) continue;
       rows[filled] = shard.arena->Row(batch->ref[u]);
       PrefetchRange(rows[filled], static_cast<size_t>(row_floats()) * sizeof(float));

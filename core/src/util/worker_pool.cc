@@ -36,9 +36,13 @@ int UsableProcessors() {
   return CPU_COUNT(&set);
 }
 
-// Worker `id` goes to processor id + 1 of those allowed: the callers of small machines tend to be
-// on the first.
+// On a smaller machine a bound worker mostly waits behind the caller, which is on its processor (a
+// step of 106,000 keys on two processors: 1.4 times as long as with workers that roam).
+constexpr int kFewestProcessorsToBind = 4;
+
+// Worker `id` goes to processor id + 1 of those allowed.
 void BindThisThread(const cpu_set_t& allowed, int id) {
+  if (CPU_COUNT(&allowed) < kFewestProcessorsToBind) return;
   int skip = (id + 1) % CPU_COUNT(&allowed);
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &allowed) || skip-- > 0) continue;

@@ -14,7 +14,8 @@ class WorkerPool {
   void SetNumThreads(int n);
   int num_threads() const;
   // Binds each worker to one of the processors that the process may use, or lets them roam again.
-  // The calling threads are not the pool's and stay as they are.
+  // The calling threads are not the pool's and stay as they are. With fewer than four processors
+  // workers always roam.
   void Bind(bool bound);
   bool bound() const;
 
