@@ -25,6 +25,17 @@ def finite(owner: object, **values: float) -> None:
             raise ValueError(f"{name}: {parameter} must be a finite float32, got {value!r}")
 
 
+def boolean(parameter: str, value: bool) -> bool:
+    """Checks that a parameter is True or False.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{parameter} must be a bool, got {value!r}")
+    return bool(value)
+
+
 def shortest(value: float) -> float:
     """Gives the shortest decimal that is the same float32: 0.1 instead of 0.10000000149."""
     return float(str(np.float32(value)))

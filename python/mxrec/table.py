@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mxrec import _mxrec, initializers, optimizers
-from mxrec._fields import integer
+from mxrec._fields import boolean, integer
 from mxrec.initializers import Initializer
 from mxrec.optimizers import Optimizer
 
@@ -45,7 +45,7 @@ class Table:
     arrays of shape [n], values C-contiguous float32 arrays of shape [n, dim]; nothing is converted
     or copied silently. Keys may repeat within a batch.
 
-    All methods raise ``TypeError`` for an argument that is no array or has another dtype,
+    All methods raise ``TypeError`` for an argument of another type or an array of another dtype,
     ``ValueError`` for a wrong shape or layout, and ``RuntimeError`` when the table is closed.
 
     Args:
@@ -185,7 +185,7 @@ class Table:
         Raises:
             CapacityError: Absent keys do not fit into the capacity or into memory.
         """
-        return self._engine.lookup(keys, bool(train))
+        return self._engine.lookup(keys, boolean("train", train))
 
     def lookup_into(self, keys: Keys, out: Floats, train: bool = True) -> None:
         """Reads the rows of a batch of keys into an array of the caller.
@@ -199,7 +199,7 @@ class Table:
         Raises:
             CapacityError: Absent keys do not fit into the capacity or into memory.
         """
-        self._engine.lookup_into(keys, out, bool(train))
+        self._engine.lookup_into(keys, out, boolean("train", train))
 
     def apply_gradients(
         self, keys: Keys, grads: Floats, *, learning_rate: float | None = None
@@ -218,21 +218,13 @@ class Table:
             ValueError: A gradient is NaN or infinite, or ``learning_rate`` is out of its range.
             RuntimeError: The table has no optimizer.
         """
-        if learning_rate is not None and not (
-            isinstance(learning_rate, int | float | np.number)
-            and math.isfinite(learning_rate)
-            and learning_rate >= 0
-        ):
-            raise ValueError(
-                f"learning_rate must be a finite number of at least 0, got {learning_rate!r}"
-            )
+        rate = None if learning_rate is None else _rate(learning_rate)
         engine = self._open()
         if engine.optimizer.kind == "None":
             raise RuntimeError(
                 f"table {self.name!r} has no optimizer and cannot apply gradients; create it with "
                 "one, such as mxrec.Table(name, dim, optimizer=mxrec.SGD(0.01))"
             )
-        rate = None if learning_rate is None else float(learning_rate)
         return ApplyResult(*engine.apply_gradients(keys, grads, learning_rate=rate))
 
     def assign(self, keys: Keys, values: Floats) -> None:
@@ -367,6 +359,16 @@ class Table:
         if self._engine.closed:
             raise RuntimeError(f"table {self.name!r} is closed; create it anew or load it")
         return self._engine
+
+
+def _rate(learning_rate: float) -> float:
+    wanted = "learning_rate must be a finite number of at least 0"
+    number = isinstance(learning_rate, int | float | np.integer | np.floating)
+    if isinstance(learning_rate, bool) or not number:
+        raise TypeError(f"{wanted}, got {learning_rate!r} ({type(learning_rate).__name__})")
+    if not (math.isfinite(learning_rate) and learning_rate >= 0):
+        raise ValueError(f"{wanted}, got {learning_rate!r}")
+    return float(learning_rate)
 
 
 def _shards(num_shards: int | None) -> int | None:

@@ -90,7 +90,6 @@ class ConfigInitializer:
 
 
 _instance: ConfigInitializer | None = None
-_threads_at_termination: int | None = None
 
 
 def init(**kwargs: Any) -> None:
@@ -110,15 +109,12 @@ def init(**kwargs: Any) -> None:
         RuntimeError: the library is initialized.
         NotImplementedError: delta checkpoints are asked for.
     """
-    global _instance, _threads_at_termination
+    global _instance
     if _instance is not None:
         raise RuntimeError(
             "init was called before; call terminate_config_initializer() first to start again."
         )
     settings = _checked(dict(kwargs))
-    if _threads_at_termination is not None:
-        _mxrec.set_num_threads(_threads_at_termination)
-        _threads_at_termination = None
     _mxrec.set_thread_binding(settings["bind_cpu"])
     _instance = ConfigInitializer(**settings)
 
@@ -176,8 +172,11 @@ def _check_intervals(intervals: dict[str, int]) -> None:
 
 
 def terminate_config_initializer() -> None:
-    """Releases every table and thread. Idempotent; ``init`` works again afterwards."""
-    global _instance, _threads_at_termination
+    """Releases every table and the binding of threads to cores. Idempotent.
+
+    ``init`` works again afterwards. The number of threads is the user's and stays.
+    """
+    global _instance
     from mxrec.tf import table  # it needs this module
 
     table.release_all()
@@ -185,8 +184,6 @@ def terminate_config_initializer() -> None:
     forget_warnings()
     if _instance is not None:
         _instance = None
-        _threads_at_termination = _mxrec.num_threads()
-        _mxrec.set_num_threads(1)
         _mxrec.set_thread_binding(False)
 
 

@@ -16,15 +16,18 @@ class FeatureSpec:
 
     Args:
         name: name of the feature.
-        table_name: table that the feature is looked up in; default ``name``.
+        table_name: table that the feature is looked up in; default ``name``. One that is given
+            must be the name of the table that ``sparse_lookup`` gets.
         index_key: position (int) or key (str) of the feature in a dataset element; default
             ``name``. A position counts the element's tensors in the order of tf.nest.flatten.
         access_threshold: admission threshold; None or -1: off.
         eviction_threshold: seconds until eviction; None or -1: off.
         is_timestamp: the feature is the timestamp of the samples, not ids.
-        batch_size: number of samples, if it is known.
+        batch_size: number of samples, if it is known: the first dimension of the ids. Checked
+            against the static shape, where that is known.
         faae_coefficient: weight of an occurrence in admission, >= 1.
-        feat_count: ids per sample, if it is known.
+        feat_count: ids per sample, if it is known: the product of the other dimensions. Ids of rank
+            1 are the ids of all samples in a row. Checked as ``batch_size`` is.
 
     Raises:
         ValueError: a value is out of its range.
@@ -45,6 +48,7 @@ class FeatureSpec:
         feat_count: int | None = None,
     ) -> None:
         self.name = check_str("name", name)
+        self._has_table_name = table_name is not None
         self.table_name = name if table_name is None else check_str("table_name", table_name)
         if index_key is None:
             self.index_key: int | str = name
@@ -82,6 +86,44 @@ class FeatureSpec:
                 f"{self.name!r}; pass the part of the element that is meant."
             )
         return found[0]
+
+    def check_table(self, looked_up: str) -> None:
+        """Raises ValueError if the feature belongs to another table.
+
+        Args:
+            looked_up: name of the table that is looked up.
+        """
+        if self._has_table_name and self.table_name != looked_up:
+            raise ValueError(
+                f"hashtable is table {looked_up!r}, but FeatureSpec {self.name!r} has "
+                f"table_name={self.table_name!r}; look it up in that table, or leave table_name "
+                "out."
+            )
+
+    def check_shape(self, shape: tf.TensorShape) -> None:
+        """Raises ValueError if ``batch_size`` or ``feat_count`` contradicts a static shape.
+
+        Args:
+            shape: of the feature's tensor.
+        """
+        if not shape.rank:
+            return
+        per_sample = shape[1:].num_elements()
+        if shape.rank == 1 and self.feat_count is not None:
+            fits = shape[0] is None or (
+                shape[0] % self.feat_count == 0
+                if self.batch_size is None
+                else shape[0] == self.batch_size * self.feat_count
+            )
+        else:
+            fits = self.batch_size in (None, shape[0]) or shape[0] is None
+            fits = fits and (self.feat_count in (None, per_sample) or per_sample is None)
+        if not fits:
+            raise ValueError(
+                f"FeatureSpec {self.name!r} has batch_size={self.batch_size} and "
+                f"feat_count={self.feat_count}, but its ids have shape {shape}; make them agree, "
+                "or leave out what is not known."
+            )
 
     def _by_key(self, batch: Any) -> list[Any]:
         if isinstance(batch, Mapping):

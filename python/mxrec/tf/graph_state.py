@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -45,6 +46,10 @@ class GraphState:
     epoch: int
     tables: dict[str, SparseTable] = dataclasses.field(default_factory=dict)
     nodes: dict[str, TableNodes] = dataclasses.field(default_factory=dict)
+    # Engine options by table: of the optimizer whose ops the graph holds.
+    optimizers: dict[str, Any] = dataclasses.field(default_factory=dict)
+    # Functions that create a table when they are traced, by its name.
+    creators: dict[str, weakref.WeakSet[Any]] = dataclasses.field(default_factory=dict)
 
 
 # Counts init / terminate cycles: state of an earlier one is not seen any more.

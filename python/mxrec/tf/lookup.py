@@ -40,9 +40,10 @@ def sparse_lookup(
     Args:
         hashtable: what ``create_table`` returned.
         ids: integer tensor of any shape, or a FeatureSpec whose tensor is taken from ``batch``.
-            Float ids are truncated to int64.
+            Float ids are truncated to int64. A FeatureSpec's ``table_name``, ``batch_size`` and
+            ``feat_count``, where given, must fit the table and the tensor.
         send_count: with ``use_dynamic=False``, the number of unique ids of a training lookup, per
-            rank.
+            rank. Without it the unique size stays dynamic, with a warning.
         is_train: missing keys are inserted, and the lookup has a gradient. False: the table does
             not change.
         name: of the lookup; made unique.
@@ -83,11 +84,11 @@ def sparse_lookup(
         )
     _refuse_while_loop(scope)
     with tf.compat.v1.name_scope(scope):
-        keys = _keys(ids, batch)
+        keys = _keys(hashtable, ids, batch)
         absent = _absent_row(serving_default_value, hashtable.dim)
         if not is_train:
             return _read(hashtable, keys, absent)
-        unique_size = 0 if config.use_dynamic else (send_count or 0) * get_rank_size()
+        unique_size = 0 if config.use_dynamic else _static_unique_size(send_count)
         return _train(hashtable, keys, unique_size, is_grad, config.use_dynamic_expansion)
 
 
@@ -101,6 +102,17 @@ def _scope_name(name: Any, table: SparseTable) -> str:
         raise TypeError(f"name must be a str, got {name!r} ({type(name).__name__}).")
     text = re.sub(r"[^A-Za-z0-9_.\-/]", "_", name).strip("/")
     return text if re.match(r"[A-Za-z0-9.]", text) else f"lookup_{text}"
+
+
+def _static_unique_size(send_count: int | None) -> int:
+    if send_count is None:
+        warn_once(
+            "send_count",
+            "sparse_lookup: use_dynamic=False, but send_count is not given; the number of unique "
+            "ids of a training lookup stays dynamic until it is.",
+        )
+        return 0
+    return send_count * get_rank_size()
 
 
 def _refuse_pooling(ids: Any, kwargs: dict[str, Any]) -> None:
@@ -134,7 +146,8 @@ _WHILE = (
 )
 
 
-def _keys(ids: Any, batch: Any) -> tf.Tensor:
+def _keys(table: SparseTable, ids: Any, batch: Any) -> tf.Tensor:
+    spec = None
     if isinstance(ids, FeatureSpec):
         if batch is None:
             raise ValueError(
@@ -143,6 +156,7 @@ def _keys(ids: Any, batch: Any) -> tf.Tensor:
             )
         spec, ids = ids, ids.tensor_of(batch)
         _refuse_pooling(ids, {})
+        spec.check_table(table.table_name)
         if spec.is_timestamp:
             raise ValueError(
                 f"ids: FeatureSpec {spec.name!r} has is_timestamp=True; it holds times, not ids."
@@ -150,6 +164,15 @@ def _keys(ids: Any, batch: Any) -> tf.Tensor:
     if isinstance(ids, (list, tuple, np.ndarray)) and np.size(ids) == 0:
         ids = np.asarray(ids, np.int64)
     tensor = tf.convert_to_tensor(ids)
+    if spec is not None:
+        spec.check_shape(tensor.shape)
+    if tensor.dtype == tf.int64 and table.key_dtype == tf.int32:
+        warn_once(
+            ("key_dtype", table.table_name),
+            "sparse_lookup: ids of dtype int64 are looked up in table %r of key_dtype=tf.int32; "
+            "they are taken as they are. Create it with key_dtype=tf.int64, or cast the ids.",
+            table.table_name,
+        )
     if tensor.dtype in (tf.int64, tf.int32):
         return tensor
     if tensor.dtype.is_floating:

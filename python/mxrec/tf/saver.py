@@ -16,19 +16,21 @@ from typing import Any
 
 import tensorflow as tf
 
-from mxrec.tf import table_checkpoint, warm_start
+from mxrec.tf import table_checkpoint, tables_only, warm_start
 from mxrec.tf.table import registered_tables, tables_of_graph
 from mxrec.tf.table_checkpoint import SavedTable
+from mxrec.tf.unsupported import not_delivered
 
 _INSTALLED = "_mxrec_covers_tables"
 
 
 def install() -> None:
-    """Wraps ``Saver.save``, ``Saver.restore`` and ``warm_start`` process-wide. Idempotent."""
+    """Wraps ``Saver.build``, ``save``, ``restore`` and ``warm_start`` process-wide. Idempotent."""
     warm_start.install()
     saver_class = tf.compat.v1.train.Saver
     if getattr(saver_class, _INSTALLED, False):
         return
+    saver_class.build = _covering_build(saver_class.build)
     saver_class.save = _covering_save(saver_class.save)
     saver_class.restore = _covering_restore(saver_class.restore)
     setattr(saver_class, _INSTALLED, True)
@@ -110,6 +112,18 @@ def _saved_tables(session: Any) -> list[SavedTable]:
     return [table for table in tables_of_graph(graph) if table.is_save]
 
 
+def _covering_build(dense_build: Any) -> Any:
+    @functools.wraps(dense_build)
+    def build(self: Any) -> Any:
+        if not tf.executing_eagerly():
+            graph = tf.compat.v1.get_default_graph()
+            if any(table.is_save for table in tables_of_graph(graph)):
+                tables_only.give_variable(self)
+        return dense_build(self)
+
+    return build
+
+
 def _covering_save(dense_save: Any) -> Any:
     @functools.wraps(dense_save)
     def save(
@@ -131,10 +145,10 @@ def _covering_save(dense_save: Any) -> Any:
             ("save_delta", save_delta),
         ):
             if value:
-                raise NotImplementedError(
-                    f"Saver.save({name}={value!r}): incremental checkpoints (deltas) are not "
-                    f"available in this version of mxrec. Leave {name} at False: every "
-                    "checkpoint is then a full one."
+                raise not_delivered(
+                    "incremental checkpoints",
+                    f"Saver.save({name}={value!r})",
+                    f"leave {name} at False: every checkpoint is then a full one",
                 )
         options = {
             "latest_filename": latest_filename,
@@ -183,6 +197,8 @@ def _covering_restore(dense_restore: Any) -> Any:
         ):
             dense_restore(self, sess, save_path)  # raises: this is no checkpoint at all
         with table_checkpoint.restoring(prefix, tables, _directory_of_same_step(prefix)):
+            if tables_only.has_nothing_to_restore(self, prefix):
+                return None
             return dense_restore(self, sess, save_path)
 
     return restore

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -78,12 +79,12 @@ class SparseTable:
         """Returns the table's handle and proxy in the outermost context around the current code."""
         self._open_engine()
         state = graph_state.state_here()
-        state.tables.setdefault(self.table_name, self)
         nodes = state.nodes.get(self.table_name)
         if nodes is None:
             with tf.init_scope():
                 nodes = self._make_nodes()
             state.nodes[self.table_name] = nodes
+            state.tables.setdefault(self.table_name, self)
             _proxies[id(nodes.proxy)] = self
         return nodes
 
@@ -151,10 +152,12 @@ def create_table(
     """Creates an embedding table, or attaches another graph to it.
 
     Args:
-        key_dtype: tf.int64 or tf.int32.
+        key_dtype: tf.int64 or tf.int32: the type of the ids that the table is meant for. Keys are
+            stored as int64 either way; int64 ids in a tf.int32 table work, with a warning.
         dim: width of an embedding, [1, 8192]; an int or a 1-D TensorShape.
         name: 1-100 of ``[A-Za-z0-9_.]``, unique in the graph. In another graph, the same name with
-            equal options is the same table.
+            equal options is the same table. A ``tf.function`` counts as a graph: tracing it again
+            gives the same table.
         emb_initializer: a TensorFlow initializer. Constant, zeros, ones, random and truncated
             normal, random uniform and variance scaling (with the fan-in of a [dim, dim] matrix)
             are computed per key; any other is called with the [n, dim] shape of each batch's new
@@ -172,7 +175,7 @@ def create_table(
         enable_merge: merge the lookups of the table.
         padding_keys: key or keys that get no update.
         padding_keys_mask: False: padding keys are updated like others.
-        padding_keys_len: accepted.
+        padding_keys_len: number of ``padding_keys``.
         value_dtype: tf.float32.
         shard_num: accepted; the engine chooses.
         fusion_optimizer_var: accepted.
@@ -186,7 +189,7 @@ def create_table(
         TypeError: an argument has the wrong type.
         ValueError: an argument is out of its range, the name is taken in this graph, or the table
             exists with other options.
-        RuntimeError: ``init`` has not been called.
+        RuntimeError: ``init`` has not been called, or the graph is finalized.
         NotImplementedError: a feature is asked for that this version does not have.
     """
     config = ConfigInitializer.get_instance()
@@ -221,7 +224,10 @@ def create_table(
 
 def _attach(spec: TableSpec, collection: str) -> SparseTable:
     state = graph_state.state_here()
-    if spec.name in state.tables:
+    function = _function_here()
+    there = state.tables.get(spec.name)
+    creators = state.creators.setdefault(spec.name, weakref.WeakSet())
+    if there is not None and (function is None or function in creators):
         raise ValueError(
             f"name={spec.name!r} is taken by another table of this graph; choose another name or "
             "use the table that is there."
@@ -236,10 +242,24 @@ def _attach(spec: TableSpec, collection: str) -> SparseTable:
         )
     else:
         engine = known.engine
-    table = SparseTable(spec, engine, collection)
-    table.nodes()  # before the table can be used: a graph that is finalized later has them
+    table = there or SparseTable(spec, engine, collection)
+    try:
+        table.nodes()  # before the table can be used: a graph that is finalized later has them
+    except BaseException:
+        if known is None:
+            _mxrec.unregister_table(spec.name)
+            engine.close()
+        raise
     _tables.setdefault(spec.name, table)
+    if function is not None:
+        creators.add(function)
     return table
+
+
+def _function_here() -> Any:
+    """The graph of the function that is being traced; None: there is none."""
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    return graph if hasattr(graph, "outer_graph") else None
 
 
 def _make_engine(spec: TableSpec) -> Any:

@@ -109,9 +109,14 @@ def check_padding(padding_keys: Any, mask: Any, length: Any) -> tuple[int, ...]:
     if length is not None:
         check_int("padding_keys_len", length, 0, INT32_MAX)
     if padding_keys is None:
-        return ()
-    if not isinstance(padding_keys, Sequence) or isinstance(padding_keys, str):
+        padding_keys = ()
+    elif not isinstance(padding_keys, Sequence) or isinstance(padding_keys, str):
         padding_keys = [padding_keys]
+    if length not in (None, len(padding_keys)):
+        raise ValueError(
+            f"padding_keys_len must be the number of padding_keys, {len(padding_keys)}, got "
+            f"{length}; leave it out."
+        )
     keys = {check_int("padding_keys", key, INT64_MIN, INT64_MAX) for key in padding_keys}
     return tuple(sorted(keys)) if mask else ()
 

@@ -19,10 +19,16 @@ _REWRITING = "automatic graph rewriting"
 _PIPELINE = "key processing in the input pipeline"
 
 
-def not_delivered(feature: str, asked_by: str) -> NotImplementedError:
-    """Returns the error that says that a feature is not in this version."""
+def not_delivered(feature: str, asked_by: str, remedy: str = "leave it off") -> NotImplementedError:
+    """Returns the error that says that a feature is not in this version.
+
+    Args:
+        feature: what is missing.
+        asked_by: the argument or call that asked for it.
+        remedy: what to do instead.
+    """
     return NotImplementedError(
-        f"{asked_by}: this version of mxrec does not have {feature}; leave it off."
+        f"{asked_by}: this version of mxrec does not have {feature}; {remedy}."
     )
 
 

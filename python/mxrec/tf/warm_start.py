@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from mxrec.tf.table import tables_of_graph
+from mxrec.tf.unsupported import not_delivered
 
 _INSTALLED = "_mxrec_checks_tables"
 
@@ -47,9 +48,10 @@ def refuse_lists(ckpt_to_initialize_from: Any) -> None:
         ckpt_to_initialize_from: as in ``tf.estimator.WarmStartSettings``.
     """
     if isinstance(ckpt_to_initialize_from, (list, tuple)):
-        raise NotImplementedError(
-            f"ckpt_to_initialize_from={ckpt_to_initialize_from!r}: warm start from several "
-            "checkpoints is not available in this version of mxrec. Name one path."
+        raise not_delivered(
+            "warm start from several checkpoints",
+            f"ckpt_to_initialize_from={ckpt_to_initialize_from!r}",
+            "name one path",
         )
 
 
@@ -66,11 +68,12 @@ def _checking(warm_start: Any) -> Any:
         selected = selected_tables(vars_to_warm_start, names)
         selected += [n for n in names if n in (var_name_to_prev_var_name or {})]
         if selected:
-            raise NotImplementedError(
+            raise not_delivered(
+                "warm start of tables",
                 f"vars_to_warm_start={vars_to_warm_start!r} selects the embedding table "
-                f"{', '.join(map(repr, dict.fromkeys(selected)))}: warm start of tables is not "
-                "available in this version of mxrec. Select dense variables only (a regular "
-                "expression or a list), or restore the whole checkpoint."
+                f"{', '.join(map(repr, dict.fromkeys(selected)))}",
+                "select dense variables only (a regular expression or a list), or restore the "
+                "whole checkpoint",
             )
         return warm_start(
             ckpt_to_initialize_from,

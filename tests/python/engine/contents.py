@@ -30,6 +30,13 @@ def contents(table: mxrec.Table, chunk_rows: int = 1000) -> Contents:
     return Contents(*(column[order] for column in columns))
 
 
+def assert_close(found: NDArray[np.float32], wanted: NDArray[np.float64]) -> None:
+    """Each value is within 1e-5: absolute up to 1, relative above."""
+    assert found.shape == wanted.shape
+    errors = np.abs(found - wanted) / np.maximum(1.0, np.abs(wanted))
+    assert errors.max(initial=0.0) <= 1e-5, errors.max()
+
+
 def assert_identical(a: mxrec.Table, b: mxrec.Table) -> None:
     """The two tables have the same rows and slots, bit for bit."""
     for name, x, y in zip(Contents._fields, contents(a), contents(b), strict=True):

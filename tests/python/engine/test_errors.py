@@ -112,10 +112,27 @@ def test_gradients_that_are_not_finite_change_nothing(table, bad, where):
     assert table.stats()["optimizer_step"] == 0
 
 
-@pytest.mark.parametrize("rate", [-0.1, np.nan, np.inf, "0.1"])
-def test_bad_learning_rate(table, rate):
+@pytest.mark.parametrize("rate", [-0.1, -1, np.nan, np.inf, np.float32(-1)])
+def test_learning_rate_out_of_range(table, rate):
     with pytest.raises(ValueError, match=r"learning_rate .*at least 0"):
         table.apply_gradients(KEYS, ROWS, learning_rate=rate)
+
+
+@pytest.mark.parametrize("rate", ["0.1", True, np.True_, [0.1], 1j])
+def test_learning_rate_of_a_wrong_type(table, rate):
+    before = contents(table)
+    with pytest.raises(TypeError, match=r"learning_rate .*at least 0"):
+        table.apply_gradients(KEYS, ROWS, learning_rate=rate)
+    np.testing.assert_array_equal(contents(table).values, before.values)
+
+
+@pytest.mark.parametrize("train", [0, 1, None, "no", np.array([True])])
+def test_train_is_a_bool(table, train):
+    with pytest.raises(TypeError, match="train must be a bool"):
+        table.lookup(KEYS, train)
+    with pytest.raises(TypeError, match="train must be a bool"):
+        table.lookup_into(KEYS, np.empty_like(ROWS), train=train)
+    assert table.lookup(KEYS, np.True_).shape == ROWS.shape
 
 
 def test_no_optimizer():

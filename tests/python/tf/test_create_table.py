@@ -7,6 +7,8 @@ import pytest
 import tensorflow as tf
 
 import mxrec.tf as mx
+from mxrec import _mxrec
+from mxrec.tf.optimizers import gradient_descent
 
 v1 = tf.compat.v1
 ZEROS = tf.zeros_initializer()
@@ -42,6 +44,8 @@ def make(name="t", dim=4, initializer=ZEROS, **kwargs):
         ({"all2all_gradients_op": "max"}, ValueError, "all2all_gradients_op must be one of"),
         ({"padding_keys": [0.5]}, TypeError, "padding_keys"),
         ({"padding_keys": 2**63}, ValueError, "padding_keys"),
+        ({"padding_keys": [1, 2], "padding_keys_len": 3}, ValueError, "padding_keys_len .* 2, got"),
+        ({"padding_keys_len": 1}, ValueError, "padding_keys_len .* 0, got 1"),
         ({"value_dtype": tf.int32}, ValueError, "value_dtype"),
         ({"value_dtype": tf.float16}, NotImplementedError, "float16 storage"),
         ({"enable_merge": True}, NotImplementedError, "merging of lookups"),
@@ -217,3 +221,51 @@ def test_initializer_that_wants_a_static_shape(start):
         table = make(initializer=v1.orthogonal_initializer(), device_vocabulary_size=9)
         rows = session.run(mx.sparse_lookup(table, tf.constant([1, 2, 3])))
     np.testing.assert_allclose(rows @ rows.T, np.eye(3), atol=1e-5)
+
+
+def test_a_finalized_graph_gets_no_half_a_table(start):
+    start()
+    with tf.Graph().as_default() as graph:
+        graph.finalize()
+        with pytest.raises(RuntimeError, match="finalized"):
+            make(device_vocabulary_size=7)
+        assert mx.tables_of_graph(graph) == [] and mx.registered_tables() == []
+        assert _mxrec.find_table("t") is None
+    with tf.Graph().as_default():
+        table = make(device_vocabulary_size=8)
+    with tf.Graph().as_default() as graph:
+        graph.finalize()
+        with pytest.raises(RuntimeError, match="finalized"):
+            make(device_vocabulary_size=8)
+    assert mx.registered_tables() == [table] and table.size() == 0
+    assert make("u", padding_keys=3, padding_keys_len=1).size() == 0
+
+
+def test_in_a_function_that_is_traced_again(start):
+    start()
+    traces = []
+    optimizer = gradient_descent.create_hash_optimizer(1.0)
+
+    @tf.function
+    def rows(ids):
+        table = make(device_vocabulary_size=7)
+        traces.append(table)
+        with pytest.raises(ValueError, match="taken"):
+            make(device_vocabulary_size=7)
+        with tf.GradientTape() as tape:
+            found = mx.sparse_lookup(table, ids)
+        sparse = mx.get_dense_and_sparse_variable()[1]
+        gradients = tape.gradient(found, sparse)
+        optimizer.apply_gradients(zip(gradients, sparse, strict=True))
+        return found
+
+    assert rows(tf.constant([1, 2])).shape == (2, 4)
+    assert rows(tf.constant([[1, 2]], tf.int64)).shape == (1, 2, 4)
+    assert len(traces) > 1 and all(table is traces[0] for table in traces)
+    assert mx.registered_tables() == traces[:1] and traces[0].size() == 2
+    values = traces[0].engine.lookup(np.array([1, 2]), train=False)
+    np.testing.assert_array_equal(values, np.full((2, 4), -2))
+    with pytest.raises(ValueError, match="taken"):
+        make(device_vocabulary_size=7)
+    with pytest.raises(ValueError, match="memory_rows 7 != 8"):
+        tf.function(lambda: make(device_vocabulary_size=8).size())()

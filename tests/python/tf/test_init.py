@@ -100,6 +100,23 @@ def test_terminate_releases_tables(start):
     assert mx.create_table(tf.int64, 8, "t", tf.zeros_initializer()).dim == 8
 
 
+def test_the_number_of_threads_is_the_users():
+    before = _mxrec.num_threads()
+    try:
+        for threads in (3, 2):
+            mx.init()
+            _mxrec.set_num_threads(threads)
+            mx.terminate_config_initializer()
+            assert _mxrec.num_threads() == threads
+            _mxrec.set_num_threads(threads + 2)
+            mx.init()
+            assert _mxrec.num_threads() == threads + 2
+            mx.terminate_config_initializer()
+    finally:
+        mx.terminate_config_initializer()
+        _mxrec.set_num_threads(before)
+
+
 def test_set_if_load(start):
     start()
     mx.set_if_load(True)
@@ -183,7 +200,8 @@ def test_bind_cpu_pins_the_workers(bind_cpu):
             table.lookup(np.arange(100_000))
         affinities = [os.sched_getaffinity(int(task)) for task in os.listdir("/proc/self/task")]
         bound = sum(affinity != everywhere for affinity in affinities)
-        assert bound >= 1 if bind_cpu and len(everywhere) > 1 else bound == 0
+        # On fewer than four processors a bound worker would wait behind its caller.
+        assert bound >= 1 if bind_cpu and len(everywhere) >= 4 else bound == 0
         assert os.sched_getaffinity(0) == everywhere  # the caller is not ours to pin
     finally:
         mx.terminate_config_initializer()

@@ -169,7 +169,7 @@ def test_static_unique_size(start, expansion):
         addresses, sums = session.run([gradient.indices, gradient.values], {fed: [5, 6, 5]})
         assert addresses[2] == -1 and (addresses[:2] != -1).all()
         np.testing.assert_array_equal(sums[:, 0], [2, 1, 0])
-        with pytest.raises(tf.errors.InvalidArgumentError, match=r"4.*3|3.*4"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"send_count x ranks.*raise send"):
             session.run(rows, {fed: [1, 2, 3, 4]})
 
 
@@ -211,3 +211,56 @@ def test_inside_a_dataset_and_a_loop_of_a_function(start):
 
     with pytest.raises(ValueError, match=r"inside tf\.while_loop"):
         looped()
+
+
+def test_a_dynamic_unique_size_is_warned_of(start, caplog):
+    start(use_dynamic=False)
+    table = make()
+    with caplog.at_level(logging.WARNING, "mxrec"):
+        mx.sparse_lookup(table, [1], is_train=False)
+        mx.sparse_lookup(table, [1], send_count=1)
+        assert "send_count" not in caplog.text
+        for _ in range(2):
+            assert mx.sparse_lookup(table, [1, 2]).shape == (2, 4)
+    assert caplog.text.count("stays dynamic") == 1
+
+
+def test_int64_ids_in_an_int32_table_are_warned_of(start, caplog):
+    start()
+    table = mx.create_table(tf.int32, 4, "small", NORMAL, device_vocabulary_size=2)
+    with caplog.at_level(logging.WARNING, "mxrec"):
+        mx.sparse_lookup(table, tf.constant([1], tf.int32))
+        mx.sparse_lookup(make(), tf.constant([1], tf.int64))
+        assert "key_dtype" not in caplog.text
+        for _ in range(2):
+            mx.sparse_lookup(table, tf.constant([2**40], tf.int64))
+    assert caplog.text.count("table 'small' of key_dtype=tf.int32") == 1
+    assert table.engine.contains(np.array([2**40])).all()
+
+
+def test_a_feature_spec_must_fit_table_and_tensor(start):
+    start()
+    table = make()
+    ids = {"f": tf.zeros([2, 3], tf.int64), "g": tf.zeros([6], tf.int64)}
+    for name, kwargs in [
+        ("f", {"table_name": table.table_name, "batch_size": 2, "feat_count": 3}),
+        ("g", {"batch_size": 2, "feat_count": 3}),
+        ("g", {"batch_size": 6}),
+        ("g", {"feat_count": 2}),
+    ]:
+        mx.sparse_lookup(table, mx.FeatureSpec(name, **kwargs), batch=ids)
+    with pytest.raises(ValueError, match=f"'{table.table_name}'.*FeatureSpec 'f'.*'other'"):
+        mx.sparse_lookup(table, mx.FeatureSpec("f", "other"), batch=ids)
+    for name, kwargs in [
+        ("f", {"batch_size": 3}),
+        ("f", {"feat_count": 2}),
+        ("g", {"batch_size": 2}),
+        ("g", {"batch_size": 3, "feat_count": 3}),
+        ("g", {"feat_count": 4}),
+    ]:
+        with pytest.raises(ValueError, match=f"FeatureSpec '{name}'.*ids have shape"):
+            mx.sparse_lookup(table, mx.FeatureSpec(name, **kwargs), batch=ids)
+    with tf.Graph().as_default():
+        spec = mx.FeatureSpec("f", batch_size=2, feat_count=3)
+        for shape in (None, [None], [None, 3], [2, None]):
+            spec.check_shape(tf.compat.v1.placeholder(tf.int64, shape).shape)

@@ -180,17 +180,19 @@ def test_unique_size_pads(make_table: TableMaker) -> None:
     insert([8], rows_of(8))
     rows, keys, addresses, inverse = lookup_unique([8, 8, 8], unique_size=3)
     np.testing.assert_array_equal(rows, np.concatenate([rows_of(8), np.zeros([2, DIM])]))
-    np.testing.assert_array_equal(keys, [8, 0, 0])
+    np.testing.assert_array_equal(keys, [8, 8, 8])  # a key of the batch: no other is touched
     np.testing.assert_array_equal(addresses.numpy()[1:], [-1, -1])
     np.testing.assert_array_equal(inverse, [0, 0, 0])
     values, keys, _, _ = lookup([8, 8, 8], unique_size=5)
     np.testing.assert_array_equal(values, rows_of(8, 8, 8))
     assert keys.shape == [5]
+    _, keys, _, _ = lookup(np.zeros(0, np.int64), unique_size=2)
+    assert keys[0] == keys[1] != 8
 
 
 def test_more_keys_than_unique_size_are_refused_and_not_inserted(make_table: TableMaker) -> None:
     table = make_table()
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"3 distinct keys.*unique_size is 2"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"3 distinct keys.*send_count"):
         lookup([1, 2, 3], unique_size=2)
     assert len(table) == 0
     with pytest.raises(tf.errors.InvalidArgumentError, match="unique_size is -1"):

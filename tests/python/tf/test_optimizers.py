@@ -13,6 +13,13 @@ v1 = tf.compat.v1
 KEYS, DIM, BATCH, STEPS = 40, 3, 32, 200
 
 
+def assert_close(found, wanted):
+    """Each value is within 1e-5: absolute up to 1, relative above."""
+    assert found.shape == wanted.shape
+    errors = np.abs(found - wanted) / np.maximum(1.0, np.abs(wanted))
+    assert errors.max(initial=0.0) <= 1e-5, errors.max()
+
+
 class ReferenceLazyAdam:
     """Adam on the rows seen in a step, with the powers of all steps, in float64."""
 
@@ -30,6 +37,9 @@ class ReferenceLazyAdam:
         self.v[keys] = beta2 * self.v[keys] + (1 - beta2) * grads**2
         rows[keys] -= rate * self.m[keys] / (np.sqrt(self.v[keys]) + epsilon)
 
+    def slots(self):
+        return [self.m, self.v]
+
 
 class ReferenceSgd:
     """Gradient descent with weight decay, in float64."""
@@ -39,6 +49,9 @@ class ReferenceSgd:
 
     def apply(self, rows, keys, grads):
         rows[keys] -= self.learning_rate * (grads + self.decay * rows[keys])
+
+    def slots(self):
+        return []
 
 
 def tf_ftrl(**kwargs):
@@ -97,8 +110,12 @@ CASES = {
 }
 
 
-def reference_rows(reference, initial, batches):
-    """Rows after the steps, by TensorFlow on a static variable or by NumPy."""
+SLOTS = {"SGD": [], "Momentum": ["momentum"], "Adagrad": ["accumulator"]}
+SLOTS["Ftrl"] = ["accum", "linear"]
+
+
+def reference_rows(reference, initial, batches, kind):
+    """Rows and slots after the steps, by TensorFlow on a static variable or by NumPy."""
     if not isinstance(reference, v1.train.Optimizer):
         rows = initial.astype(np.float64)
         for ids, grads in batches:
@@ -106,7 +123,7 @@ def reference_rows(reference, initial, batches):
             sums = np.zeros((len(keys), DIM))
             np.add.at(sums, inverse, grads)
             reference.apply(rows, keys, sums)
-        return rows
+        return np.hstack([rows, *reference.slots()])
     with tf.Graph().as_default(), v1.Session() as session:
         variable = v1.get_variable("static", initializer=initial)
         ids = v1.placeholder(tf.int64, [None])
@@ -117,7 +134,8 @@ def reference_rows(reference, initial, batches):
         session.run(v1.global_variables_initializer())
         for batch in batches:
             session.run(step, dict(zip((ids, grads), batch, strict=True)))
-        return session.run(variable)
+        slots = [reference.get_slot(variable, name) for name in SLOTS[kind]]
+        return np.hstack(session.run([variable, *slots]))
 
 
 def make(name="t", **kwargs):
@@ -144,13 +162,18 @@ def test_parity(start, rng, case, mode):
     initial = rng.normal(size=(KEYS, DIM)).astype(np.float32)
     batches = random_batches(rng)
     with tf.Graph().as_default():
-        expected = reference_rows(reference(), initial, batches)
+        kind = factory().options.kind
+        expected = reference_rows(reference(), initial, batches, kind)
     if mode == "function":
         table = run_function(factory, initial, batches)
     else:
         table = run_session(factory, initial, batches, mode)
-    rows = table.engine.lookup(np.arange(KEYS), train=False)
-    np.testing.assert_allclose(rows, expected, rtol=1e-5, atol=1e-5)
+    assert_close(rows_and_slots(table), expected)
+
+
+def rows_and_slots(table):
+    _, keys, values, slots, *_ = table.engine.scan((0, 0), 10 * KEYS)
+    return np.hstack([values, slots])[np.argsort(keys)]
 
 
 def run_session(factory, initial, batches, mode):
@@ -340,3 +363,38 @@ def test_another_kind_of_optimizer_is_refused(start):
     one_step(opt.adagrad.create_hash_optimizer(0.2), table)
     with pytest.raises(RuntimeError, match="Adagrad"):
         one_step(opt.lazy_adam.create_hash_optimizer(0.1), table)
+
+
+def test_one_graph_has_one_set_of_hyperparameters_per_table(start):
+    start()
+    with tf.Graph().as_default():
+        table = make()
+        loss = tf.reduce_sum(mx.sparse_lookup(table, [1]))
+        opt.adagrad.create_hash_optimizer(0.1, 0.1).minimize(loss)
+        opt.adagrad.create_hash_optimizer(0.2, 0.1).minimize(loss)
+        with pytest.raises(ValueError, match=r"Table 't'.*0\.1.*0\.5.*only learning rates"):
+            opt.adagrad.create_hash_optimizer(0.1, 0.5).minimize(loss)
+        with pytest.raises(ValueError, match=r"Table 't'.*Adagrad.*SGD"):
+            opt.gradient_descent.create_hash_optimizer(0.1).minimize(loss)
+        assert "0.5" not in repr(table.engine.optimizer)
+
+
+def test_an_eager_update_does_not_change_the_hyperparameters_of_a_function(start):
+    start()
+    table = make()
+    one_step(opt.adagrad.create_hash_optimizer(0.1, 0.5), table)
+    tf.function(lambda: one_step(opt.adagrad.create_hash_optimizer(0.1, 0.1), table))()
+    one_step(opt.adagrad.create_hash_optimizer(0.3, 0.1), table)
+    with pytest.raises(ValueError, match="only learning rates"):
+        one_step(opt.adagrad.create_hash_optimizer(0.1, 0.5), table)
+
+
+def test_another_learning_rate_keeps_the_slots(start):
+    start()
+    table = make()
+    one_step(opt.adagrad.create_hash_optimizer(0.1, 0.1), table)
+    bound = table.engine.optimizer
+    one_step(opt.adagrad.create_hash_optimizer(0.2, 0.1), table)
+    assert table.engine.optimizer == bound
+    slots = rows_and_slots(table)[:, DIM:]
+    np.testing.assert_allclose(slots, [[8.1] * DIM, [2.1] * DIM], rtol=1e-6)

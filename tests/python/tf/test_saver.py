@@ -17,6 +17,7 @@ import tensorflow as tf
 from checkpoint_program import Program
 
 import mxrec
+import mxrec.tf as mx
 from mx_rec.saver.sparse import export
 from mx_rec.util.initialize import terminate_config_initializer
 from mxrec.tf import table_checkpoint
@@ -313,6 +314,51 @@ def test_deltas_are_refused_by_name(tmp_path: Path, parameter: str) -> None:
     assert parameter in inspect.signature(program.saver.save).parameters
     with pytest.raises(NotImplementedError, match=f"{parameter}.*incremental checkpoints"):
         program.save(str(tmp_path / "m"), **{parameter: True})
+
+
+# --- Without variables ----------------------------------------------------------------------------
+
+
+def only_tables(seed: int) -> Any:
+    table = mx.create_table(tf.int64, 2, "alone", tf.random_normal_initializer(seed=seed))
+    return table, mx.sparse_lookup(table, tf.constant([1, 2, 3], tf.int64))
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("kwargs", [{}, {"sharded": True, "allow_empty": True, "max_to_keep": 1}])
+def test_a_graph_of_tables_only(tmp_path: Path, kwargs: dict[str, Any]) -> None:
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        table, rows = only_tables(1)
+        wanted = session.run(rows)
+        saver = tf.compat.v1.train.Saver(**kwargs)
+        for step in (1, 2):
+            path = saver.save(session, str(tmp_path / "m"), global_step=step)
+            assert path == tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / f"m-{step}")
+        assert (tmp_path / "sparse-m-2" / "alone").is_dir()
+        assert (tmp_path / "sparse-m-1").exists() == (not kwargs)
+        table.engine.assign(np.array([1, 2, 3]), np.zeros((3, 2), np.float32))
+        saver.restore(session, path)
+        np.testing.assert_array_equal(session.run(rows), wanted)
+
+
+@pytest.mark.usefixtures("library")
+def test_a_graph_of_tables_only_restores_a_checkpoint_with_variables(tmp_path: Path) -> None:
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        table, rows = only_tables(1)
+        tf.compat.v1.get_variable("dense", [2])
+        session.run(tf.compat.v1.global_variables_initializer())
+        wanted = session.run(rows)
+        path = tf.compat.v1.train.Saver().save(session, str(tmp_path / "m"))
+    table.engine.assign(np.array([1, 2, 3]), np.zeros((3, 2), np.float32))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        _, rows = only_tables(1)
+        tf.compat.v1.train.Saver().restore(session, path)
+        np.testing.assert_array_equal(session.run(rows), wanted)
+
+
+def test_a_graph_of_nothing_is_refused_as_ever() -> None:
+    with tf.Graph().as_default(), pytest.raises(ValueError, match="No variables to save"):
+        tf.compat.v1.train.Saver()
 
 
 # --- Without a Saver ------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from mxrec import _mxrec
+from mxrec.tf import graph_state
 from mxrec.tf.log import warn_once
 from mxrec.tf.ops import library
 from mxrec.tf.optimizers.targets import Update, update_for
@@ -44,6 +45,7 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]
         if not callable(learning_rate) and not _is_tensor(learning_rate):
             rate = check_float("learning_rate", learning_rate, 0.0, MAX_LEARNING_RATE)
             self._learning_rate = hyperparameters["learning_rate"] = rate
+        self._hyperparameters = hyperparameters
         self._options = _mxrec.OptimizerOptions(kind, **hyperparameters)
 
     @property
@@ -130,7 +132,8 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]
 
         Raises:
             TypeError: a pair's second is neither a sparse variable nor an int64 tensor.
-            ValueError: the table of a tensor cannot be found.
+            ValueError: the table of a tensor cannot be found, or another optimizer of this graph
+                updates a table with other hyperparameters; only learning rates may differ.
         """
         pairs = [(grad, target) for grad, target in grads_and_vars if grad is not None]
         if not pairs:
@@ -175,8 +178,29 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]
         )
 
     def _bind(self, table: SparseTable) -> None:
-        if table.engine.optimizer != self._options:
+        # An op takes the learning rate as input and all else from the table when it runs: what is
+        # bound last rules every op of the graph.
+        optimizers = graph_state.state_here().optimizers
+        earlier = optimizers.get(table.table_name)
+        if earlier is not None and not self._differs_in_rate_only(earlier):
+            raise ValueError(
+                f"Table {table.table_name!r} is updated by {earlier!r} in this graph and cannot be "
+                f"updated by {self._options!r} too; only learning rates may differ. Use equal "
+                "hyperparameters, or another graph."
+            )
+        if not self._differs_in_rate_only(table.engine.optimizer):
             table.engine.bind_optimizer(self._options)
+        if not tf.executing_eagerly():  # an eager update has run before the next one binds
+            optimizers.setdefault(table.table_name, self._options)
+
+    def _differs_in_rate_only(self, other: Any) -> bool:
+        if other.kind != self._options.kind:
+            return False
+        rate = {"learning_rate": other.learning_rate}
+        same: bool = other == _mxrec.OptimizerOptions(
+            other.kind, **{**self._hyperparameters, **rate}
+        )
+        return same
 
     def _rate_now(self, global_step: Any) -> Any:
         rate = self._learning_rate
