@@ -111,6 +111,34 @@ void CheckBuffer(nb::handle array, const std::string& name, const Py_buffer& buf
 
 }  // namespace
 
+KeyArray::KeyArray(nb::handle array, const char* parameter) {
+  const std::string name = parameter;
+  if (PyObject_GetBuffer(array.ptr(), &buffer_, PyBUF_RECORDS_RO) != 0) {
+    PyErr_Clear();
+    RefuseType(name + " must be a numpy array of dtype int64 or int32, got " + TypeName(array) +
+               "; convert it with np.asarray(" + name + ", np.int64)");
+  }
+  try {
+    if (IsFormat(buffer_, Dtype<int32_t>::kFormats, sizeof(int32_t))) {
+      CheckBuffer(array, name, buffer_, Dtype<int32_t>::kName, Dtype<int32_t>::kFormats,
+                  sizeof(int32_t), false, {-1});
+    } else {
+      CheckBuffer(array, name, buffer_, Dtype<int64_t>::kName, Dtype<int64_t>::kFormats,
+                  sizeof(int64_t), false, {-1});
+    }
+  } catch (...) {
+    PyBuffer_Release(&buffer_);
+    throw;
+  }
+}
+
+KeySpan KeyArray::span() const {
+  if (buffer_.itemsize == sizeof(int32_t)) {
+    return {static_cast<const int32_t*>(buffer_.buf), size()};
+  }
+  return {static_cast<const int64_t*>(buffer_.buf), size()};
+}
+
 template <class T>
 ArrayView<T>::ArrayView(nb::handle array, const char* parameter,
                         std::initializer_list<int64_t> shape) {

@@ -11,6 +11,8 @@
 #include <span>
 #include <vector>
 
+#include "mxrec/keys.h"
+
 namespace mxrec::python {
 
 // A view of an array of the caller, valid while it lives. Destroy it with the GIL held.
@@ -36,6 +38,21 @@ extern template class ArrayView<const int64_t>;
 extern template class ArrayView<const int32_t>;
 extern template class ArrayView<const float>;
 extern template class ArrayView<float>;
+
+// The keys of a batch: [n], int64 or int32, read in place. Destroy it with the GIL held.
+class KeyArray {
+ public:
+  KeyArray(nanobind::handle array, const char* parameter);
+  ~KeyArray() { PyBuffer_Release(&buffer_); }
+  KeyArray(const KeyArray&) = delete;
+  KeyArray& operator=(const KeyArray&) = delete;
+
+  size_t size() const { return static_cast<size_t>(buffer_.shape[0]); }
+  KeySpan span() const;
+
+ private:
+  Py_buffer buffer_;
+};
 
 // A new numpy array, not initialised, and the memory behind it.
 template <class T>

@@ -24,7 +24,6 @@ using namespace nb::literals;
 namespace mxrec::python {
 namespace {
 
-using Keys = ArrayView<const int64_t>;
 using Cursor = std::pair<uint32_t, uint64_t>;
 
 // The core spells "choose" as 0, so that a 0 from Python must not pass for it.
@@ -58,21 +57,21 @@ PyTable Create(std::string name, int dim, std::optional<int64_t> memory_rows, ui
   return {Unwrap(Unlocked([&] { return Table::Create(options); }))};
 }
 
-void LookupTo(const PyTable& self, const Keys& keys, bool train, float* out) {
+void LookupTo(const PyTable& self, const KeyArray& keys, bool train, float* out) {
   Check(Unlocked([&] {
     return train ? self->LookupOrInsert(keys.span(), out) : self->Lookup(keys.span(), nullptr, out);
   }));
 }
 
 nb::object Lookup(const PyTable& self, nb::handle keys_array, bool train) {
-  const Keys keys(keys_array, "keys", {-1});
+  const KeyArray keys(keys_array, "keys");
   NewArray<float> out({keys.size(), static_cast<size_t>(self->dim())});
   LookupTo(self, keys, train, out.data);
   return out.array;
 }
 
 void LookupInto(const PyTable& self, nb::handle keys_array, nb::handle out_array, bool train) {
-  const Keys keys(keys_array, "keys", {-1});
+  const KeyArray keys(keys_array, "keys");
   const ArrayView<float> out(out_array, "out", {static_cast<int64_t>(keys.size()), self->dim()});
   LookupTo(self, keys, train, out.data());
 }
@@ -80,7 +79,7 @@ void LookupInto(const PyTable& self, nb::handle keys_array, nb::handle out_array
 std::pair<int64_t, int64_t> ApplyGradients(const PyTable& self, nb::handle keys_array,
                                            nb::handle grads_array,
                                            std::optional<float> learning_rate) {
-  const Keys keys(keys_array, "keys", {-1});
+  const KeyArray keys(keys_array, "keys");
   const ArrayView<const float> grads(grads_array, "grads",
                                      {static_cast<int64_t>(keys.size()), self->dim()});
   ApplyResult result;
@@ -90,26 +89,26 @@ std::pair<int64_t, int64_t> ApplyGradients(const PyTable& self, nb::handle keys_
 }
 
 void Assign(const PyTable& self, nb::handle keys_array, nb::handle values_array) {
-  const Keys keys(keys_array, "keys", {-1});
+  const KeyArray keys(keys_array, "keys");
   const ArrayView<const float> values(values_array, "values",
                                       {static_cast<int64_t>(keys.size()), self->dim()});
   Check(Unlocked([&] { return self->Assign(keys.span(), values.data()); }));
 }
 
 nb::object Contains(const PyTable& self, nb::handle keys_array) {
-  const Keys keys(keys_array, "keys", {-1});
+  const KeyArray keys(keys_array, "keys");
   NewArray<bool> out({keys.size()});
   Check(Unlocked([&] { return self->Contains(keys.span(), out.data); }));
   return out.array;
 }
 
 int64_t Erase(const PyTable& self, nb::handle keys_array) {
-  const Keys keys(keys_array, "keys", {-1});
+  const KeyArray keys(keys_array, "keys");
   return Unwrap(Unlocked([&] { return self->Erase(keys.span()); }));
 }
 
 nb::object Missing(const PyTable& self, nb::handle keys_array) {
-  const Keys keys(keys_array, "keys", {-1});
+  const KeyArray keys(keys_array, "keys");
   std::vector<int64_t> missing;
   Check(Unlocked([&] { return self->Missing(keys.span(), &missing); }));
   return NewArray<int64_t>(missing).array;
@@ -163,7 +162,7 @@ nb::dict Stats(const PyTable& self) {
   return d;
 }
 
-#define MXREC_KEYS "keys: numpy.typing.NDArray[numpy.int64]"
+#define MXREC_KEYS "keys: numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32]"
 #define MXREC_FLOATS "numpy.typing.NDArray[numpy.float32]"
 
 // none(): a None reaches the checks of arrays.h, whose message names the parameter.

@@ -80,13 +80,6 @@ Result<Tensor> KernelContext::Allocate(int index, TF_DataType type, const Shape&
   return Tensor(raw);
 }
 
-KeyBatch::KeyBatch(Tensor tensor) : tensor_(std::move(tensor)) {
-  if (tensor_.type() == TF_INT32) {
-    const auto narrow = tensor_.span<const int32_t>();
-    widened_.assign(narrow.begin(), narrow.end());
-  }
-}
-
 Result<KeyBatch> KeyBatch::FromInput(const KernelContext& context, int index) {
   MXREC_ASSIGN_OR_RETURN(Tensor tensor, context.Input(index));
   constexpr auto kMaxKeys = static_cast<size_t>(std::numeric_limits<int32_t>::max());

@@ -46,21 +46,21 @@ class KernelContext {
   TF_OpKernelContext* raw_;
 };
 
-// The keys of an input of type int64 or int32. int64 are read in place, int32 are widened.
+// The keys of an input of type int64 or int32, read in place.
 class KeyBatch {
  public:
   static Result<KeyBatch> FromInput(const KernelContext& context, int index);
 
-  std::span<const int64_t> keys() const {
-    return widened_.empty() ? tensor_.span<const int64_t>() : std::span<const int64_t>(widened_);
+  KeySpan keys() const {
+    if (tensor_.type() == TF_INT32) return {tensor_.data<int32_t>(), tensor_.size()};
+    return {tensor_.data<int64_t>(), tensor_.size()};
   }
   size_t size() const { return tensor_.size(); }
   const Shape& shape() const { return tensor_.shape(); }
 
  private:
-  explicit KeyBatch(Tensor tensor);
+  explicit KeyBatch(Tensor tensor) : tensor_(std::move(tensor)) {}
   Tensor tensor_;
-  std::vector<int64_t> widened_;
 };
 
 // `shape` with one more axis, of length `last`.

@@ -93,7 +93,7 @@ class TrainingLookup {
   }
 
   // A batch with too many distinct keys is refused before it inserts any.
-  Status CheckUniqueSize(Table* table, std::span<const int64_t> keys) const {
+  Status CheckUniqueSize(Table* table, KeySpan keys) const {
     if (unique_size_ == 0 || keys.size() <= static_cast<size_t>(unique_size_)) return {};
     UniqueKeys unique;
     MXREC_RETURN_IF_ERROR(table->Resolve(keys, ResolveMode::kFind, nullptr, &unique));

@@ -16,7 +16,7 @@ from mxrec.optimizers import Optimizer
 
 __all__ = ["ApplyResult", "Table"]
 
-Keys = NDArray[np.int64]
+Keys = NDArray[np.int64] | NDArray[np.int32]
 Floats = NDArray[np.float32]
 
 _CHUNK_ROWS = 65_536
@@ -41,8 +41,8 @@ class Table:
     about it. The rows after a sequence of calls do not depend on the number of threads or shards.
 
     Every method may be called from any thread. A call works on its whole batch or, when it raises,
-    has changed nothing. Arrays are taken as they are or refused: keys must be C-contiguous int64
-    arrays of shape [n], values C-contiguous float32 arrays of shape [n, dim]; nothing is converted
+    has changed nothing. Arrays are taken as they are or refused: keys must be C-contiguous
+    int64 or int32 arrays of shape [n], values C-contiguous float32 arrays of shape [n, dim]; nothing is converted
     or copied silently. Keys may repeat within a batch.
 
     All methods raise ``TypeError`` for an argument of another type or an array of another dtype,
@@ -175,7 +175,7 @@ class Table:
         """Reads the rows of a batch of keys.
 
         Args:
-            keys: int64 [n].
+            keys: int64 or int32 [n].
             train: True inserts absent keys with their initial values; False reads them as zeros
                 and changes nothing.
 
@@ -191,7 +191,7 @@ class Table:
         """Reads the rows of a batch of keys into an array of the caller.
 
         Args:
-            keys: int64 [n].
+            keys: int64 or int32 [n].
             out: float32 [n, dim], C-contiguous and writable. Its contents are undefined when the
                 call raises.
             train: As in ``lookup``.
@@ -210,7 +210,7 @@ class Table:
         one step for the powers of LazyAdam. Keys without a row are skipped and counted.
 
         Args:
-            keys: int64 [n].
+            keys: int64 or int32 [n].
             grads: float32 [n, dim]. A NaN or infinite value refuses the whole call.
             learning_rate: Of this step, at least 0; None: the optimizer's own.
 
@@ -233,7 +233,7 @@ class Table:
         What the optimizer remembers about a row stays. The last of repeated keys wins.
 
         Args:
-            keys: int64 [n].
+            keys: int64 or int32 [n].
             values: float32 [n, dim].
 
         Raises:
@@ -245,7 +245,7 @@ class Table:
         """Tells which keys have a row.
 
         Args:
-            keys: int64 [n].
+            keys: int64 or int32 [n].
 
         Returns:
             bool [n].
@@ -256,7 +256,7 @@ class Table:
         """Removes rows; absent keys are passed over.
 
         Args:
-            keys: int64 [n].
+            keys: int64 or int32 [n].
 
         Returns:
             The number of rows removed.
@@ -269,7 +269,7 @@ class Table:
         """Number of rows."""
         return len(self._open())
 
-    def keys(self) -> Keys:
+    def keys(self) -> NDArray[np.int64]:
         """Gives all keys.
 
         Returns:
@@ -278,7 +278,7 @@ class Table:
         chunks = [keys for keys, _ in self.items()]
         return np.concatenate(chunks) if chunks else np.empty(0, np.int64)
 
-    def items(self, chunk_rows: int = _CHUNK_ROWS) -> Iterator[tuple[Keys, Floats]]:
+    def items(self, chunk_rows: int = _CHUNK_ROWS) -> Iterator[tuple[NDArray[np.int64], Floats]]:
         """Iterates over all rows, chunk by chunk.
 
         The table may be used and changed meanwhile: a row that is there throughout is given exactly
@@ -296,7 +296,7 @@ class Table:
         chunk_rows = integer("chunk_rows", chunk_rows, 1, 2**31 - 1)
         return self._chunks(self._open(), chunk_rows)
 
-    def _chunks(self, engine: _mxrec.Table, chunk_rows: int) -> Iterator[tuple[Keys, Floats]]:
+    def _chunks(self, engine: _mxrec.Table, chunk_rows: int) -> Iterator[tuple[NDArray[np.int64], Floats]]:
         cursor = (0, 0)
         while True:
             cursor, keys, values, *_ = engine.scan(cursor, chunk_rows)

@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "mxrec/keys.h"
 #include "mxrec/options.h"
 #include "mxrec/status.h"
 
@@ -136,35 +137,35 @@ class MXREC_API Table {
   int row_floats() const;    // dim * (1 + slots)
 
   // --- Reading. Absent keys read `absent_row` [dim], or zeros when it is null. out: [n, dim].
-  Status Lookup(std::span<const int64_t> keys, const float* absent_row, float* out) const;
-  Status Contains(std::span<const int64_t> keys, bool* out) const;  // out: [n]
+  Status Lookup(KeySpan keys, const float* absent_row, float* out) const;
+  Status Contains(KeySpan keys, bool* out) const;  // out: [n]
   // Distinct keys of the batch that have no row, in the order of first occurrence.
-  Status Missing(std::span<const int64_t> keys, std::vector<int64_t>* out) const;
+  Status Missing(KeySpan keys, std::vector<int64_t>* out) const;
 
   // --- Training lookups: missing keys get a row with its initial value.
-  Status LookupOrInsert(std::span<const int64_t> keys, float* out);
+  Status LookupOrInsert(KeySpan keys, float* out);
   // Deduplicates a batch and finds (or makes) its rows. inverse: [n], may be null:
   // keys[i] == unique->keys[inverse[i]].
-  Status Resolve(std::span<const int64_t> keys, ResolveMode mode, int32_t* inverse,
+  Status Resolve(KeySpan keys, ResolveMode mode, int32_t* inverse,
                  UniqueKeys* unique);
   // Embeddings of resolved keys, one row each. Stale addresses fall back to their key.
-  Status ReadRows(std::span<const int64_t> addresses, std::span<const int64_t> keys,
+  Status ReadRows(std::span<const int64_t> addresses, KeySpan keys,
                   const float* absent_row, float* out) const;
 
   // --- Updating. grads: [n, dim]; duplicates are summed in batch order, each row is updated once.
   // A NaN or infinite gradient is kInvalidArgument. One call is one optimizer step. learning_rate:
   // none: that of the bound optimizer.
-  Status ApplyGradients(std::span<const int64_t> keys, const float* grads,
+  Status ApplyGradients(KeySpan keys, const float* grads,
                         std::optional<float> learning_rate, ApplyResult* result);
   Status ApplyToAddresses(std::span<const int64_t> addresses, const float* grads,
                           std::optional<float> learning_rate, StaleAddress policy,
                           ApplyResult* result);
   // Sets embeddings; missing keys are inserted, slots keep (or get) their values. The last of
   // duplicate keys wins.
-  Status Assign(std::span<const int64_t> keys, const float* values);
+  Status Assign(KeySpan keys, const float* values);
   // Inserts those of the keys that have no row, with these embeddings; the others stay.
-  Status InsertMissing(std::span<const int64_t> keys, const float* values);
-  Result<int64_t> Erase(std::span<const int64_t> keys);  // rows erased
+  Status InsertMissing(KeySpan keys, const float* values);
+  Result<int64_t> Erase(KeySpan keys);  // rows erased
 
   // Gives the table its optimizer. A bound one is replaced only by an equal kind (new
   // hyperparameters); kNone may become any. Rows that are there get fresh slots, addresses stay.

@@ -53,7 +53,7 @@ uint64_t KeyBatch::HashOf(int64_t k) const {
   return (mixed >> shard_bits_) | (shard << (64 - shard_bits_));
 }
 
-void KeyBatch::Partition(std::span<const int64_t> keys, int shard_bits, Grouping grouping) {
+void KeyBatch::Partition(KeySpan keys, int shard_bits, Grouping grouping) {
   n_ = keys.size();
   shard_bits_ = shard_bits;
   shards_ = 1u << shard_bits;

@@ -13,6 +13,7 @@
 #include <span>
 #include <vector>
 
+#include "mxrec/keys.h"
 #include "util/buffer.h"
 
 namespace mxrec {
@@ -29,7 +30,7 @@ class KeyBatch {
   using Ptr = std::unique_ptr<KeyBatch, Release>;
   static Ptr Acquire();
 
-  void Partition(std::span<const int64_t> keys, int shard_bits, Grouping grouping);
+  void Partition(KeySpan keys, int shard_bits, Grouping grouping);
   void Deduplicate(uint32_t shard);
   // Numbers the unique keys of all shards by first occurrence in the batch: rank(u) in [0, total).
   // Returns the total.

@@ -103,7 +103,7 @@ Status WithChange(const std::string& name, Impl& impl, size_t batch, Call&& call
   });
 }
 
-KeyBatch::Ptr Partitioned(const TableState& state, std::span<const int64_t> keys,
+KeyBatch::Ptr Partitioned(const TableState& state, KeySpan keys,
                           KeyBatch::Grouping grouping = KeyBatch::Grouping::kKeys) {
   KeyBatch::Ptr batch = KeyBatch::Acquire();
   batch->Partition(keys, state.shard_bits(), grouping);
@@ -194,29 +194,29 @@ void Table::Close() {
 
 // --- Reading ------------------------------------------------------------------------------------
 
-Status Table::Lookup(std::span<const int64_t> keys, const float* absent_row, float* out) const {
+Status Table::Lookup(KeySpan keys, const float* absent_row, float* out) const {
   return WithState(name_, *impl_, keys.size(), [&](const TableState& state) {
     state.Read(keys, absent_row, out);
     return Status();
   });
 }
 
-Status Table::Contains(std::span<const int64_t> keys, bool* out) const {
+Status Table::Contains(KeySpan keys, bool* out) const {
   return WithState(name_, *impl_, keys.size(), [&](const TableState& state) {
     state.Contains(keys, out);
     return Status();
   });
 }
 
-Status Table::Missing(std::span<const int64_t> keys, std::vector<int64_t>* out) const {
+Status Table::Missing(KeySpan keys, std::vector<int64_t>* out) const {
   return WithState(name_, *impl_, keys.size(), [&](const TableState& state) {
     state.Missing(keys, out);
     return Status();
   });
 }
 
-Status Table::ReadRows(std::span<const int64_t> addresses, std::span<const int64_t> keys,
-                       const float* absent_row, float* out) const {
+Status Table::ReadRows(std::span<const int64_t> addresses, KeySpan keys, const float* absent_row,
+                       float* out) const {
   if (addresses.size() != keys.size()) {
     return InvalidArgument("addresses has " + std::to_string(addresses.size()) +
                            " elements and keys " + std::to_string(keys.size()) +
@@ -230,7 +230,7 @@ Status Table::ReadRows(std::span<const int64_t> addresses, std::span<const int64
 
 // --- Training lookups ---------------------------------------------------------------------------
 
-Status Table::LookupOrInsert(std::span<const int64_t> keys, float* out) {
+Status Table::LookupOrInsert(KeySpan keys, float* out) {
   return WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
     KeyBatch::Ptr batch = Partitioned(state, keys);
     MXREC_RETURN_IF_ERROR(
@@ -240,8 +240,7 @@ Status Table::LookupOrInsert(std::span<const int64_t> keys, float* out) {
   });
 }
 
-Status Table::Resolve(std::span<const int64_t> keys, ResolveMode mode, int32_t* inverse,
-                      UniqueKeys* unique) {
+Status Table::Resolve(KeySpan keys, ResolveMode mode, int32_t* inverse, UniqueKeys* unique) {
   return WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
     KeyBatch::Ptr batch = Partitioned(state, keys);
     if (mode == ResolveMode::kFind) {
@@ -273,8 +272,8 @@ Status CheckLearningRate(float learning_rate) {
 
 }  // namespace
 
-Status Table::ApplyGradients(std::span<const int64_t> keys, const float* grads,
-                             std::optional<float> learning_rate, ApplyResult* result) {
+Status Table::ApplyGradients(KeySpan keys, const float* grads, std::optional<float> learning_rate,
+                             ApplyResult* result) {
   return WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
     if (state.optimizer() == nullptr) return NoOptimizer(name_);
     const float rate = learning_rate.value_or(impl_->options.optimizer.learning_rate);
@@ -310,7 +309,7 @@ Status Table::ApplyToAddresses(std::span<const int64_t> addresses, const float* 
   });
 }
 
-Status Table::Assign(std::span<const int64_t> keys, const float* values) {
+Status Table::Assign(KeySpan keys, const float* values) {
   return WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
     KeyBatch::Ptr batch = Partitioned(state, keys);
     MXREC_RETURN_IF_ERROR(state.Insert(batch.get(), {.values = values}));
@@ -320,7 +319,7 @@ Status Table::Assign(std::span<const int64_t> keys, const float* values) {
   });
 }
 
-Status Table::InsertMissing(std::span<const int64_t> keys, const float* values) {
+Status Table::InsertMissing(KeySpan keys, const float* values) {
   return WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
     KeyBatch::Ptr batch = Partitioned(state, keys);
     MXREC_RETURN_IF_ERROR(state.Insert(batch.get(), {.values = values}));
@@ -329,7 +328,7 @@ Status Table::InsertMissing(std::span<const int64_t> keys, const float* values) 
   });
 }
 
-Result<int64_t> Table::Erase(std::span<const int64_t> keys) {
+Result<int64_t> Table::Erase(KeySpan keys) {
   int64_t erased = 0;
   MXREC_RETURN_IF_ERROR(WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
     KeyBatch::Ptr batch = Partitioned(state, keys);

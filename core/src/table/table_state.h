@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <shared_mutex>
@@ -46,12 +47,12 @@ class TableState {
   int shard_bits() const { return shard_bits_; }
 
   // --- By key (table_state_read.cc).
-  void Read(std::span<const int64_t> keys, const float* absent_row, float* out) const;
-  void Contains(std::span<const int64_t> keys, bool* out) const;
-  void Missing(std::span<const int64_t> keys, std::vector<int64_t>* out) const;
+  void Read(KeySpan keys, const float* absent_row, float* out) const;
+  void Contains(KeySpan keys, bool* out) const;
+  void Missing(KeySpan keys, std::vector<int64_t>* out) const;
   void Find(KeyBatch* batch) const;  // fills batch->address
-  void ReadAddresses(std::span<const int64_t> addresses, std::span<const int64_t> keys,
-                     const float* absent_row, float* out) const;
+  void ReadAddresses(std::span<const int64_t> addresses, KeySpan keys, const float* absent_row,
+                     float* out) const;
   // Translates addresses into current ones; -1 for padding and for rows that are gone.
   // kInvalidArgument for one that this table never gave out, and for a stale one under kReject.
   Status Canonicalize(std::span<const int64_t> addresses, StaleAddress policy,
@@ -64,6 +65,7 @@ class TableState {
   // Overwrites the embeddings of keys that have a row and are not fresh in `batch`.
   void AssignExisting(KeyBatch* batch, const float* values);
   int64_t Erase(KeyBatch* batch);
+  // --- Updates (table_state_update.cc).
   // batch: keys, or canonical addresses. `step` is advanced, unless the call fails.
   // check_sums: sums of duplicates may overflow; one that does is kInvalidArgument.
   Status Update(KeyBatch* batch, KeyBatch::Grouping grouping, const float* grads,
@@ -110,6 +112,15 @@ class TableState {
     return Address::Pack(tag_, shards_[s]->arena->Meta(ref).generation, s, ref, shard_bits_);
   }
   const float* FindRow(int64_t key) const;
+  // The embedding of a row, [dim], as floats and back; every other file goes through these two.
+  void LoadEmbedding(const float* row, float* out) const {
+    std::memcpy(out, row, static_cast<size_t>(dim_) * sizeof(float));
+  }
+  void StoreEmbedding(const float* values, float* row) const {
+    std::memcpy(row, values, static_cast<size_t>(dim_) * sizeof(float));
+  }
+  // The optimizer's slots of a row.
+  float* Slots(float* row) const { return row + dim_; }
 
   std::string name_;
   int dim_;

@@ -45,7 +45,7 @@ const float* TableState::FindRow(int64_t key) const {
   return ref == kNoRow ? nullptr : shard.arena->Row(ref);
 }
 
-void TableState::Read(std::span<const int64_t> keys, const float* absent_row, float* out) const {
+void TableState::Read(KeySpan keys, const float* absent_row, float* out) const {
   const Locks locks = LockAllShared();
   const size_t row_bytes = static_cast<size_t>(dim_) * sizeof(float);
   WorkerPool::Get().RunRanges(keys.size(), kReadGrain, [&](size_t begin, size_t end) {
@@ -77,7 +77,7 @@ void TableState::Read(std::span<const int64_t> keys, const float* absent_row, fl
   });
 }
 
-void TableState::Contains(std::span<const int64_t> keys, bool* out) const {
+void TableState::Contains(KeySpan keys, bool* out) const {
   const Locks locks = LockAllShared();
   WorkerPool::Get().RunRanges(keys.size(), kReadGrain, [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; ++i) {
@@ -116,7 +116,7 @@ void TableState::Find(KeyBatch* batch) const {
   if (!ok) throw std::bad_alloc();
 }
 
-void TableState::Missing(std::span<const int64_t> keys, std::vector<int64_t>* out) const {
+void TableState::Missing(KeySpan keys, std::vector<int64_t>* out) const {
   KeyBatch::Ptr batch = KeyBatch::Acquire();
   batch->Partition(keys, shard_bits_, KeyBatch::Grouping::kKeys);
   Find(batch.get());
@@ -139,7 +139,7 @@ RowRef TableState::RowAt(const Address& address) const {
   return arena.Meta(address.slot).generation == address.generation ? address.slot : kNoRow;
 }
 
-void TableState::ReadAddresses(std::span<const int64_t> addresses, std::span<const int64_t> keys,
+void TableState::ReadAddresses(std::span<const int64_t> addresses, KeySpan keys,
                                const float* absent_row, float* out) const {
   const Locks locks = LockAllShared();
   const size_t row_bytes = static_cast<size_t>(dim_) * sizeof(float);

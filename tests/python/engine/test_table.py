@@ -300,3 +300,21 @@ def test_missing_and_version():
     assert table.version == version
     table.lookup(np.array([7]))
     assert table.version != version
+
+
+def test_int32_keys_are_the_same_keys(rng):
+    wide = rng.integers(-(2**31), 2**31, 5_000)
+    wide[::3] = wide[0]
+    narrow = wide.astype(np.int32)
+    options = {"dim": 5, "initializer": mxrec.Normal(), "optimizer": mxrec.Adagrad(), "seed": 3}
+    one, other = mxrec.Table("wide", **options), mxrec.Table("narrow", **options)
+    for _ in range(2):
+        np.testing.assert_array_equal(one.lookup(wide), other.lookup(narrow))
+        grads = rng.standard_normal((len(wide), 5)).astype(np.float32)
+        assert one.apply_gradients(wide, grads) == other.apply_gradients(narrow, grads)
+    assert other.contains(wide).all() and one.contains(narrow).all()
+    out = np.empty_like(grads)
+    other.lookup_into(narrow, out, train=False)
+    np.testing.assert_array_equal(one.lookup(wide, train=False), out)
+    assert one.erase(narrow[:100]) == other.erase(wide[:100])
+    assert len(one) == len(other)
