@@ -1,35 +1,74 @@
-// SharedMutex: std::shared_mutex in which a waiting writer goes before later readers. The standard
-// one prefers readers, so two threads that keep reading would keep every writer out.
+// SharedMutex: a phase-fair reader-writer lock. A waiting writer goes before readers that come
+// later, and the readers that wait when a writer leaves go before the next writer: neither side
+// can keep the other out, which both kinds of std/pthread lock allow (two reading threads keep a
+// writer out for good, two training threads a save).
 //
 // A thread must not lock it shared twice: a writer that waits in between would stop both.
 #pragma once
 
-#include <pthread.h>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
 
 namespace mxrec {
 
 class SharedMutex {
  public:
-  SharedMutex() {
-    pthread_rwlockattr_t attributes;
-    pthread_rwlockattr_init(&attributes);
-    pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-    pthread_rwlock_init(&lock_, &attributes);
-    pthread_rwlockattr_destroy(&attributes);
+  void lock() {
+    std::unique_lock lock(mu_);
+    ++waiting_writers_;
+    writers_.wait(lock, [this] { return !writing_ && reading_ == 0; });
+    --waiting_writers_;
+    writing_ = true;
   }
-  ~SharedMutex() { pthread_rwlock_destroy(&lock_); }
-  SharedMutex(const SharedMutex&) = delete;
-  SharedMutex& operator=(const SharedMutex&) = delete;
-
-  void lock() { pthread_rwlock_wrlock(&lock_); }
-  bool try_lock() { return pthread_rwlock_trywrlock(&lock_) == 0; }
-  void unlock() { pthread_rwlock_unlock(&lock_); }
-  void lock_shared() { pthread_rwlock_rdlock(&lock_); }
-  bool try_lock_shared() { return pthread_rwlock_tryrdlock(&lock_) == 0; }
-  void unlock_shared() { pthread_rwlock_unlock(&lock_); }
+  bool try_lock() {
+    std::lock_guard lock(mu_);
+    if (writing_ || reading_ > 0) return false;
+    writing_ = true;
+    return true;
+  }
+  void unlock() {
+    std::lock_guard lock(mu_);
+    writing_ = false;
+    if (waiting_readers_ > 0) {
+      reading_ = waiting_readers_;
+      waiting_readers_ = 0;
+      ++phase_;
+      readers_.notify_all();
+    } else if (waiting_writers_ > 0) {
+      writers_.notify_one();
+    }
+  }
+  void lock_shared() {
+    std::unique_lock lock(mu_);
+    if (!writing_ && waiting_writers_ == 0) {
+      ++reading_;
+      return;
+    }
+    ++waiting_readers_;
+    const uint64_t phase = phase_;
+    readers_.wait(lock, [&] { return phase_ != phase; });  // counted in reading_ by unlock
+  }
+  bool try_lock_shared() {
+    std::lock_guard lock(mu_);
+    if (writing_ || waiting_writers_ > 0) return false;
+    ++reading_;
+    return true;
+  }
+  void unlock_shared() {
+    std::lock_guard lock(mu_);
+    if (--reading_ == 0 && waiting_writers_ > 0) writers_.notify_one();
+  }
 
  private:
-  pthread_rwlock_t lock_;
+  std::mutex mu_;
+  std::condition_variable readers_;
+  std::condition_variable writers_;
+  bool writing_ = false;          // guarded by mu_, as is all below
+  uint32_t reading_ = 0;          // readers inside
+  uint32_t waiting_readers_ = 0;  // that came while a writer was inside or waiting
+  uint32_t waiting_writers_ = 0;
+  uint64_t phase_ = 0;  // grows whenever waiting readers are let in
 };
 
 }  // namespace mxrec

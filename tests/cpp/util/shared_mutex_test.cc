@@ -1,0 +1,80 @@
+#include "util/shared_mutex.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <mutex>
+#include <shared_mutex>
+#include <thread>
+#include <vector>
+
+namespace mxrec {
+namespace {
+
+TEST(SharedMutexTest, WritersAreAloneAndReadersTogether) {
+  SharedMutex mu;
+  mu.lock_shared();
+  EXPECT_TRUE(mu.try_lock_shared());
+  EXPECT_FALSE(mu.try_lock());
+  mu.unlock_shared();
+  mu.unlock_shared();
+  EXPECT_TRUE(mu.try_lock());
+  EXPECT_FALSE(mu.try_lock_shared());
+  EXPECT_FALSE(mu.try_lock());
+  mu.unlock();
+}
+
+TEST(SharedMutexTest, ManyThreadsKeepTheInvariant) {
+  SharedMutex mu;
+  int64_t value = 0;
+  std::atomic<int64_t> seen{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 3; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 20000; ++i) {
+        std::unique_lock lock(mu);
+        ++value;
+      }
+    });
+    threads.emplace_back([&] {
+      for (int i = 0; i < 20000; ++i) {
+        std::shared_lock lock(mu);
+        seen += value >= 0;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(value, 60000);
+  EXPECT_EQ(seen, 60000);
+}
+
+// `steady` threads of one side take turns so that one of them always wants the lock; the other side
+// must get it all the same.
+template <class Steady, class Other>
+void OtherSideGetsIn(int steady, Steady steady_turn, Other other_turn) {
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < steady; ++t) {
+    threads.emplace_back([&] {
+      while (!stop) steady_turn();
+    });
+  }
+  for (int i = 0; i < 200; ++i) other_turn();  // would not end
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+}
+
+TEST(SharedMutexTest, ReadersDoNotKeepWritersOut) {
+  SharedMutex mu;
+  OtherSideGetsIn(
+      4, [&] { std::shared_lock lock(mu); }, [&] { std::unique_lock lock(mu); });
+}
+
+TEST(SharedMutexTest, WritersDoNotKeepReadersOut) {
+  SharedMutex mu;
+  OtherSideGetsIn(
+      4, [&] { std::unique_lock lock(mu); }, [&] { std::shared_lock lock(mu); });
+}
+
+}  // namespace
+}  // namespace mxrec
