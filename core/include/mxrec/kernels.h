@@ -9,6 +9,34 @@
 
 namespace mxrec::kernels {
 
+// Copies n rows, given by pointers, to out [n, dim]; a null pointer reads absent_row [dim] or, when
+// that is null too, zeros.
+using CopyRowsFn = void (*)(const float* const* rows, size_t n, size_t dim, const float* absent_row,
+                            float* out);
+
+// The copy kernel of one batch, chosen once. A thread that has called it calls Finish() after its
+// last copy and before it lets another thread read `out`: streaming stores are weakly ordered.
+class RowCopier {
+ public:
+  RowCopier(CopyRowsFn copy, bool streams) : copy_(copy), streams_(streams) {}
+
+  void operator()(const float* const* rows, size_t n, size_t dim, const float* absent_row,
+                  float* out) const {
+    copy_(rows, n, dim, absent_row, out);
+  }
+  MXREC_API void Finish() const;
+  bool streams() const { return streams_; }
+
+ private:
+  CopyRowsFn copy_;
+  bool streams_;
+};
+
+// Honours the gather mode (runtime.h). dim: the `dim` of the calls to come; output_bytes: of the
+// whole batch. Outputs of StreamingThresholdBytes() and more go past the caches.
+MXREC_API RowCopier ChooseRowCopier(int dim, size_t output_bytes);
+MXREC_API size_t StreamingThresholdBytes();
+
 // out[i] = rows[inverse[i]]. rows: [u, dim], out: [n, dim]; a negative index reads zeros.
 MXREC_API void GatherRows(const float* rows, const int32_t* inverse, size_t n, int dim, float* out);
 // out[j] = sum of values[i] over i with inverse[i] == j, in ascending i; 0 where there is none.

@@ -1,6 +1,7 @@
 // What a process has once: its named tables and its worker threads.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,6 +25,15 @@ MXREC_API int NumThreads();             // default: the processors this process 
 // than four processors they always roam.
 MXREC_API void SetThreadBinding(bool bound);
 MXREC_API bool ThreadBinding();  // default: false
+
+// --- Gather mode of all lookups of the process; both give the same bits.
+enum class GatherMode : uint8_t {
+  kHighPerformance,  // vector kernels, prefetch, streaming stores for outputs beyond the caches
+  kHighPrecision,    // plain loops
+};
+MXREC_API void SetGatherMode(GatherMode mode);          // batches that have begun keep theirs
+MXREC_API GatherMode GetGatherMode();                   // default: kHighPerformance
+MXREC_API const char* GatherModeName(GatherMode mode);  // "high_performance", "high_precision"
 
 MXREC_API const char* Version();  // "0.1.0"
 

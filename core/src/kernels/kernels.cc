@@ -3,26 +3,10 @@
 #include "hwy/foreach_target.h"  // must come before highway.h
 #include "hwy/highway.h"
 #include "kernels/row_ops-inl.h"
-#include "util/prefetch.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mxrec::kernels {
 namespace HWY_NAMESPACE {
-
-void GatherRange(const float* rows, const int32_t* inverse, size_t begin, size_t end, size_t dim,
-                 float* out) {
-  constexpr size_t kAhead = 8;
-  for (size_t i = begin; i < end; ++i) {
-    if (i + kAhead < end && inverse[i + kAhead] >= 0) {
-      PrefetchRange(rows + inverse[i + kAhead] * dim, dim * sizeof(float));
-    }
-    if (inverse[i] >= 0) {
-      CopyRow(rows + inverse[i] * dim, dim, out + i * dim);
-    } else {
-      ClearRow(dim, out + i * dim);
-    }
-  }
-}
 
 // Sums the segments [begin, end) and reads no others' sums.
 void SumSegments(const float* values, const int32_t* inverse, size_t n, size_t begin, size_t end,
@@ -56,7 +40,6 @@ HWY_AFTER_NAMESPACE();
 namespace mxrec::kernels {
 namespace {
 
-HWY_EXPORT(GatherRange);
 HWY_EXPORT(SumSegments);
 HWY_EXPORT(NonFiniteInRange);
 HWY_EXPORT(TargetOfThis);
@@ -84,14 +67,6 @@ std::vector<size_t> BalancedBounds(const int32_t* inverse, size_t n, size_t u, s
 }
 
 }  // namespace
-
-void GatherRows(const float* rows, const int32_t* inverse, size_t n, int dim, float* out) {
-  const size_t width = static_cast<size_t>(dim);
-  const auto gather = HWY_DYNAMIC_DISPATCH(GatherRange);
-  const size_t grain = std::max<size_t>(1, kGrainFloats / width);
-  WorkerPool::Get().RunRanges(
-      n, grain, [&](size_t begin, size_t end) { gather(rows, inverse, begin, end, width, out); });
-}
 
 void SegmentSum(const float* values, const int32_t* inverse, size_t n, size_t u, int dim,
                 float* out) {

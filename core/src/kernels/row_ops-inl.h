@@ -1,4 +1,4 @@
-// One row at a time: copy, clear, add; and the search for a value that is not finite.
+// One row at a time: clear, add; and the search for a value that is not finite.
 #if defined(MXREC_KERNELS_ROW_OPS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MXREC_KERNELS_ROW_OPS_INL_H_
 #undef MXREC_KERNELS_ROW_OPS_INL_H_
@@ -15,13 +15,6 @@ HWY_BEFORE_NAMESPACE();
 namespace mxrec::kernels {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-
-HWY_INLINE void CopyRow(const float* from, size_t dim, float* to) {
-  const hn::ScalableTag<float> d;
-  size_t c = 0;
-  for (; c + hn::Lanes(d) <= dim; c += hn::Lanes(d)) hn::StoreU(hn::LoadU(d, from + c), d, to + c);
-  for (; c < dim; ++c) to[c] = from[c];
-}
 
 HWY_INLINE void ClearRow(size_t dim, float* row) {
   const hn::ScalableTag<float> d;
