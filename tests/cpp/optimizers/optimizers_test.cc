@@ -8,9 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "hwy/highway.h"
-#include "hwy/targets.h"
-#include "mxrec/kernels.h"
+#include "kernels/instruction_sets.h"
 #include "optimizers/make.h"
 #include "optimizers/random_seed.h"
 
@@ -132,19 +130,6 @@ TEST_P(OptimizerTest, FollowsTheFormulaFor200Steps) {
   }
 }
 
-// Restores the machine's own choice when a test ends.
-class ForcedTargets {
- public:
-  explicit ForcedTargets(int64_t targets) { Force(targets); }
-  ~ForcedTargets() { Force(0); }
-
- private:
-  static void Force(int64_t targets) {
-    hwy::SetSupportedTargetsForTest(targets);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  }
-};
-
 TEST_P(OptimizerTest, VectorKernelsEqualTheScalarReference) {
   MXREC_TRACE_SEED();
   const OptimizerOptions& options = GetParam().options;
@@ -152,14 +137,13 @@ TEST_P(OptimizerTest, VectorKernelsEqualTheScalarReference) {
   const auto scalar = MakeOptimizer(options, KernelChoice::kScalar);
   std::mt19937_64 random(TestSeed());
   std::normal_distribution<float> normal;
+  const int slots = SlotCount(options.kind);
   std::vector<int> dims = {1, 3, 4, 8, 16, 17, 33};
   for (int i = 0; i < 6; ++i) dims.push_back(1 + static_cast<int>(random() % 300));
-  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    const ForcedTargets forced(target);
-    ASSERT_STREQ(kernels::Target(), hwy::TargetName(target));
+  testing::ForEachInstructionSet([&] {
     for (const int dim : dims) {
-      SCOPED_TRACE(std::string(hwy::TargetName(target)) + ", dim " + std::to_string(dim));
-      const size_t n = 11, floats = static_cast<size_t>(dim) * (1 + SlotCount(options.kind));
+      const size_t n = random() % 20, floats = static_cast<size_t>(dim) * (1 + slots);
+      SCOPED_TRACE("dim " + std::to_string(dim) + ", rows " + std::to_string(n));
       std::vector<float> a(n * floats + 1), grads(n * dim);
       std::vector<float*> rows_a(n), rows_b(n);
       for (size_t i = 0; i < n; ++i) {
@@ -179,13 +163,21 @@ TEST_P(OptimizerTest, VectorKernelsEqualTheScalarReference) {
       }
       ASSERT_EQ(std::memcmp(a.data(), b.data(), a.size() * sizeof(float)), 0);
     }
-  }
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(All, OptimizerTest, ::testing::ValuesIn(Cases()),
                          [](const auto& info) { return std::string(info.param.name); });
 
 TEST(OptimizerMakeTest, NoneIsNull) { EXPECT_EQ(Optimizer::Make(OptimizerOptions{}), nullptr); }
+
+TEST_P(OptimizerTest, AnEmptyBatchTouchesNothing) {
+  testing::ForEachInstructionSet([&] {
+    for (const KernelChoice choice : {KernelChoice::kVector, KernelChoice::kScalar}) {
+      MakeOptimizer(GetParam().options, choice)->Update(nullptr, nullptr, 0, 16, {0.05f, 1});
+    }
+  });
+}
 
 TEST(FtrlTest, RateZeroMovesNothing) {
   OptimizerOptions options;
