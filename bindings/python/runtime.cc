@@ -15,6 +15,16 @@ namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace mxrec::python {
+namespace {
+
+Result<GatherMode> GatherModeOf(const std::string& name) {
+  for (const GatherMode mode : {GatherMode::kHighPerformance, GatherMode::kHighPrecision}) {
+    if (name == GatherModeName(mode)) return mode;
+  }
+  return InvalidArgument("mode must be 'high_performance' or 'high_precision', got '" + name + "'");
+}
+
+}  // namespace
 
 void InitRuntime(nb::module_& m) {
   m.def(
@@ -44,6 +54,10 @@ void InitRuntime(nb::module_& m) {
       "set_thread_binding", [](bool bound) { Unlocked([&] { SetThreadBinding(bound); }); },
       "bound"_a, "Binds each worker thread to one processor, or lets them roam.");
   m.def("thread_binding", &ThreadBinding);
+  m.def(
+      "set_gather_mode", [](const std::string& mode) { SetGatherMode(Unwrap(GatherModeOf(mode))); },
+      "mode"_a, "How lookups move rows: 'high_performance' or 'high_precision'.");
+  m.def("gather_mode", [] { return GatherModeName(GetGatherMode()); });
   m.def("version", &Version);
 }
 

@@ -20,6 +20,7 @@ from mxrec.initializers import (
     Zeros,
 )
 from mxrec.optimizers import SGD, Adagrad, Ftrl, LazyAdam, Momentum, Optimizer
+from mxrec.runtime import gather_mode, set_gather_mode, stats
 from mxrec.table import ApplyResult, Table
 
 __version__: str = _version()
@@ -44,8 +45,11 @@ __all__ = [
     "VarianceScaling",
     "Zeros",
     "__version__",
+    "gather_mode",
     "num_threads",
+    "set_gather_mode",
     "set_num_threads",
+    "stats",
 ]
 
 

@@ -226,6 +226,11 @@ def set_thread_binding(bound: bool) -> None:
 
 def thread_binding() -> bool: ...
 
+def set_gather_mode(mode: str) -> None:
+    """How lookups move rows: 'high_performance' or 'high_precision'."""
+
+def gather_mode() -> str: ...
+
 def version() -> str: ...
 
 def read_checkpoint_info(dir: str) -> dict[str, Any]:
@@ -235,3 +240,8 @@ def read_checkpoint_info(dir: str) -> dict[str, Any]:
 
 def kernel_target() -> str:
     """The instruction set in use: 'AVX2', 'NEON', ..."""
+
+def streaming_threshold_bytes() -> int:
+    """
+    Bytes of a lookup's output from which on it is written past the caches.
+    """
