@@ -3,7 +3,7 @@
 # Loads the ops, and says which TensorFlow versions work if it cannot; so it comes first.
 from mxrec.tf import ops  # isort: skip
 
-from mxrec.tf import constants, gradients, hccl_ops, npu_ops, optimizers, saver
+from mxrec.tf import constants, gradients, hccl_ops, npu_ops, optimizers, precision_mode, saver
 from mxrec.tf.communication import get_device_id, get_rank_id, get_rank_size
 from mxrec.tf.config import (
     ConfigInitializer,
@@ -45,6 +45,7 @@ from mxrec.tf.unsupported import (
 from mxrec.tf.variables import get_dense_and_sparse_variable
 
 saver.install()
+precision_mode.install()
 
 __all__ = [
     "ASCEND_SPARSE_LOOKUP_ID_OFFSET",

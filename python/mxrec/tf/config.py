@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from mxrec import _mxrec
+from mxrec.runtime import DEFAULT_GATHER_MODE, set_gather_mode
 from mxrec.tf import constants, graph_state, unsupported
 from mxrec.tf.host_pipeline_ops import import_host_pipeline_ops
 from mxrec.tf.log import forget_warnings, logger
@@ -172,9 +173,9 @@ def _check_intervals(intervals: dict[str, int]) -> None:
 
 
 def terminate_config_initializer() -> None:
-    """Releases every table and the binding of threads to cores. Idempotent.
+    """Releases every table and the binding of threads to cores, and takes back the gather mode.
 
-    ``init`` works again afterwards. The number of threads is the user's and stays.
+    Idempotent; ``init`` works again afterwards. The number of threads is the user's and stays.
     """
     global _instance
     from mxrec.tf import table  # it needs this module
@@ -182,6 +183,7 @@ def terminate_config_initializer() -> None:
     table.release_all()
     graph_state.next_epoch()
     forget_warnings()
+    set_gather_mode(DEFAULT_GATHER_MODE)
     if _instance is not None:
         _instance = None
         _mxrec.set_thread_binding(False)

@@ -12,12 +12,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from mxrec.tf import precision_mode
 from mxrec.tf.log import logger
 from mxrec.tf.warm_start import refuse_lists
 
-# Options of the accelerator that existing scripts pass. They are kept, and mean nothing on the
-# CPU; any other name that RunConfig does not know is kept as well, with a warning, because it is
-# likely misspelt.
+# Options of the accelerator that existing scripts pass. They are kept, and all but
+# op_precision_mode mean nothing on the CPU; any other name that RunConfig does not know is kept as
+# well, with a warning, because it is likely misspelt.
 ACCELERATOR_OPTIONS = frozenset(
     """
     HCCL_algorithm accelerate_train_mode aicore_num all_tensor_not_empty aoe_config_file aoe_mode
@@ -135,11 +136,14 @@ class NPURunConfig(_RunConfigBase):  # type: ignore[misc]
                 runs one.
             profiling_config: kept.
             model_dir: as in ``RunConfig``.
-            **kwargs: other arguments of ``RunConfig``, and options to keep.
+            **kwargs: other arguments of ``RunConfig``, and options to keep. ``op_precision_mode``,
+                the path of an ``op_impl_mode.ini``, takes effect when the Estimator makes its
+                Sessions (docs/gather-modes.md); the others have no effect on the CPU.
 
         Raises:
             ImportError: this TensorFlow has no ``tf.estimator``.
-            ValueError: an argument is out of its range.
+            ValueError: an argument is out of its range, or the file of ``op_precision_mode`` has a
+                line that is not valid.
         """
         _require_estimator("NPURunConfig")
         if isinstance(iterations_per_loop, bool) or not isinstance(iterations_per_loop, int):
@@ -155,6 +159,7 @@ class NPURunConfig(_RunConfigBase):  # type: ignore[misc]
         options.update(iterations_per_loop=iterations_per_loop, profiling_config=profiling_config)
         # Before the base class: it may call replace.
         self._accelerator_options: dict[str, Any] = {}
+        self._named_session_config: tuple[Any, Any, Any] = (None, None, None)
         self._keep(options)
         super().__init__(model_dir=model_dir, **base)
 
@@ -162,6 +167,23 @@ class NPURunConfig(_RunConfigBase):  # type: ignore[misc]
     def accelerator_options(self) -> dict[str, Any]:
         """The options beyond those of ``RunConfig``, by name."""
         return dict(self._accelerator_options)
+
+    @property
+    def session_config(self) -> Any:
+        """The ``ConfigProto`` of Sessions; with ``op_precision_mode``, a copy that names the file.
+
+        None until an Estimator fills in its default, as in ``RunConfig``.
+        """
+        given = super().session_config
+        path = self._accelerator_options.get(precision_mode.OPTION)
+        if given is None or not path:
+            return given
+        # One copy for each: distribution strategies write into the object that they read here.
+        source, named, copy = self._named_session_config
+        if source is not given or named != path:
+            copy = precision_mode.with_path(given, path)
+            self._named_session_config = (given, path, copy)
+        return copy
 
     def __getattr__(self, name: str) -> Any:
         # Reached for names that are not there: the options. copy.deepcopy asks before any is set.
@@ -189,12 +211,8 @@ class NPURunConfig(_RunConfigBase):  # type: ignore[misc]
             logger.warning(
                 "NPURunConfig: unknown options %s are kept and have no effect.", ", ".join(unknown)
             )
-        if options.get("op_precision_mode") is not None:
-            logger.info(
-                "op_precision_mode=%r is kept. Both of its GatherV2 modes give the same values; "
-                "this version of mxrec has one kernel for them.",
-                options["op_precision_mode"],
-            )
+        if options.get(precision_mode.OPTION):
+            precision_mode.check(options[precision_mode.OPTION])
         self._accelerator_options.update(options)
 
 
