@@ -3,12 +3,20 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <new>
 
 namespace mxrec {
 namespace {
 
-constexpr uint64_t kRestingBatches = 2;
 constexpr uint16_t kLastGeneration = 0xFFFE;
+// Small enough that growing many shards wastes little and that slabs empty out; large enough that
+// the array of slabs stays in the cache.
+constexpr size_t kSlabBytes = size_t{256} << 10;
+constexpr uint32_t kMostSlabRows = 8192;
+constexpr uint32_t kLeastSlabRows = 16;
+
+// What a slab without memory has for metadata: generation 0, of which there are no addresses.
+RowMeta no_metas[kMostSlabRows];
 
 size_t StrideOf(int row_floats) {
   const size_t bytes = static_cast<size_t>(row_floats) * sizeof(float);
@@ -16,96 +24,208 @@ size_t StrideOf(int row_floats) {
   return (bytes + 15) / 16 * 16;
 }
 
-// Rows per slab: a power of two, so that a slot splits by a shift, and whole huge pages.
-int SlabShift(size_t stride) {
-  int shift = 6;
-  while (((stride << shift) % kHugePage) != 0) ++shift;
-  return shift;
+// A power of two, so that a slot splits by a shift.
+uint32_t SlabRows(size_t stride) {
+  const auto rows = static_cast<uint32_t>(std::bit_floor(std::max<size_t>(kSlabBytes / stride, 1)));
+  return std::clamp(rows, kLeastSlabRows, kMostSlabRows);
 }
+
+size_t RoundUp(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 }  // namespace
 
 RowArena::RowArena(PageAllocator* pages, int row_floats)
-    : pages_(pages), stride_(StrideOf(row_floats)), shift_(SlabShift(stride_)) {
-  mask_ = (1u << shift_) - 1;
+    : pages_(pages), stride_(StrideOf(row_floats)) {
+  SetShift(std::countr_zero(SlabRows(stride_)));
 }
 
 RowArena::~RowArena() {
-  const size_t rows = size_t{1} << shift_;
-  for (const Slab& slab : slabs_) {
-    pages_->Free(slab.rows, rows * stride_);
-    pages_->Free(slab.metas, rows * sizeof(RowMeta));
+  for (const Slab& slab : slabs_) pages_->Free(slab.rows, slab_bytes());
+}
+
+void RowArena::SetShift(int shift) {
+  shift_ = shift;
+  mask_ = (1u << shift) - 1;
+}
+
+bool RowArena::GiveMemory(uint32_t slab) {
+  // The first slab, on small pages, is not touched before it is used.
+  const bool huge = slab > 0;
+  const auto contents = huge ? PageAllocator::Contents::kAny : PageAllocator::Contents::kZero;
+  auto* rows = static_cast<char*>(pages_->Allocate(slab_bytes(), huge, contents));
+  if (rows == nullptr) return false;
+  auto* metas = reinterpret_cast<RowMeta*>(rows + meta_offset());
+  State& state = states_[slab];
+  if (huge || state.floor > 0) std::fill_n(metas, slab_rows(), RowMeta{0, 0, state.floor, 0});
+  slabs_[slab] = {rows, metas};
+  state.highest = state.floor;
+  ++held_slabs_;
+  ++idle_slabs_;
+  return true;
+}
+
+void RowArena::Release(uint32_t slab) {
+  State& state = states_[slab];
+  pages_->Free(slabs_[slab].rows, slab_bytes());
+  slabs_[slab] = {nullptr, no_metas};
+  // Above what a slot at rest has, so that no address seems to be of the row that just left.
+  const int floor = std::min(state.highest + 2, static_cast<int>(kLastGeneration));
+  queued_ -= state.queued;
+  state = {};
+  state.floor = static_cast<uint16_t>(floor);
+  --held_slabs_;
+  --idle_slabs_;
+  if (open_ == slab) open_ = kNoSlot;
+}
+
+bool RowArena::OpenSlab() {
+  uint32_t slab = 0;
+  if (held_slabs_ < slabs_.size()) {
+    while (slab < slabs_.size() &&
+           (slabs_[slab].rows != nullptr || states_[slab].floor >= kLastGeneration)) {
+      ++slab;
+    }
+  } else {
+    slab = static_cast<uint32_t>(slabs_.size());
+  }
+  if (slab == slabs_.size()) {
+    if (slots() >= kMaxSlots) return false;
+    try {
+      if (slabs_.size() == slabs_.capacity()) slabs_.reserve(slabs_.size() * 2 + 1);
+      states_.emplace_back();
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+    slabs_.push_back({nullptr, no_metas});
+  }
+  if (!GiveMemory(slab)) return false;
+  open_ = slab;
+  return true;
+}
+
+void RowArena::SetClock(uint32_t batches) {
+  if (batches == clock_) return;
+  clock_ = batches;
+  recycled_ = 0;
+  for (uint32_t slab = 0; idle_slabs_ > 0 && slab < slabs_.size(); ++slab) {
+    const State& state = states_[slab];
+    const bool idle = slabs_[slab].rows != nullptr && state.live == 0;
+    if (idle && Rested(state.last_freed_at)) Release(slab);
   }
 }
 
-bool RowArena::AddSlab() {
-  const size_t rows = size_t{1} << shift_;
-  const bool huge = !slabs_.empty();
-  char* row_memory = static_cast<char*>(pages_->Allocate(rows * stride_, huge));
-  if (row_memory == nullptr) return false;
-  auto* metas = static_cast<RowMeta*>(pages_->Allocate(rows * sizeof(RowMeta), huge));
-  if (metas == nullptr) {
-    pages_->Free(row_memory, rows * stride_);
-    return false;
-  }
-  if (slabs_.size() == 1) PromoteToHugePages(slabs_[0].rows, rows * stride_);
-  slabs_.push_back({row_memory, metas});
-  return true;
+uint32_t RowArena::TakeFree(uint32_t slab) {
+  State& state = states_[slab];
+  const uint32_t first = state.first_free;
+  if (first == kNoSlot) return kNoSlot;
+  const RowMeta& meta = slabs_[slab].metas[first];
+  if (!Rested(meta.frequency)) return kNoSlot;
+  state.first_free = meta.last_time;
+  if (state.first_free == kNoSlot) state.last_free = kNoSlot;
+  --state.queued;
+  --queued_;
+  return first;
 }
 
 uint32_t RowArena::Allocate() {
-  uint32_t slot;
-  if (!free_.empty() && free_.front().since + kRestingBatches <= clock_) {
-    slot = free_.front().slot;
-    free_.pop_front();
-  } else {
-    if (slots_ == kMaxSlots) return kNoSlot;
-    if ((slots_ >> shift_) == slabs_.size() && !AddSlab()) return kNoSlot;
-    slot = slots_++;
+  uint32_t slab = kNoSlot;
+  uint32_t within = kNoSlot;
+  // The lowest slab that has one, so that the others empty out.
+  for (; queued_ > 0 && recycled_ < slabs_.size(); ++recycled_) {
+    within = TakeFree(recycled_);
+    if (within == kNoSlot) continue;
+    slab = recycled_;
+    break;
   }
-  RowMeta& meta = Meta(slot);
+  if (slab == kNoSlot) {
+    const bool full = open_ == kNoSlot || states_[open_].fresh == slab_rows();
+    if (full && !OpenSlab()) return kNoSlot;
+    slab = open_;
+    within = states_[slab].fresh++;
+  }
+  if (states_[slab].live++ == 0) --idle_slabs_;
+  RowMeta& meta = slabs_[slab].metas[within];
   meta = {0, 0, static_cast<uint16_t>(meta.generation + 1), 0};
-  return slot;
+  return (slab << shift_) | within;
 }
 
 void RowArena::Free(uint32_t slot, int64_t key) {
-  ++Meta(slot).generation;
+  const uint32_t slab = slot >> shift_;
+  const uint32_t within = slot & mask_;
+  State& state = states_[slab];
+  RowMeta& meta = Meta(slot);
   std::memcpy(Row(slot), &key, sizeof(key));
-  if (Meta(slot).generation < kLastGeneration) free_.push_back({slot, clock_});
+  ++meta.generation;
+  state.highest = std::max(state.highest, meta.generation);
+  state.last_freed_at = clock_;
+  if (--state.live == 0) ++idle_slabs_;
+  if (meta.generation >= kLastGeneration) return;
+  meta.last_time = kNoSlot;
+  meta.frequency = clock_;
+  if (state.last_free == kNoSlot) {
+    state.first_free = within;
+  } else {
+    slabs_[slab].metas[state.last_free].last_time = within;
+  }
+  state.last_free = within;
+  ++state.queued;
+  ++queued_;
 }
 
-int64_t RowArena::DepartedKey(uint32_t slot) const {
-  int64_t key;
-  std::memcpy(&key, Row(slot), sizeof(key));
-  return key;
-}
-
-bool RowArena::CopySlotsTo(RowArena* target, int floats) const {
-  while ((static_cast<uint64_t>(target->slabs_.size()) << target->shift_) < slots_) {
-    if (!target->AddSlab()) return false;
-  }
-  target->slots_ = slots_;
-  target->clock_ = clock_;
-  target->free_ = free_;
-  for (uint32_t slot = 0; slot < slots_; ++slot) {
-    // At least the departed key of a free slot.
-    const size_t bytes = std::max<size_t>(floats * sizeof(float), sizeof(int64_t));
-    std::memcpy(target->Row(slot), Row(slot), bytes);
-    target->Meta(slot) = Meta(slot);
-  }
+bool RowArena::DepartedKey(uint32_t slot, uint16_t generation, int64_t* key) const {
+  if (slabs_[slot >> shift_].rows == nullptr) return false;
+  if (Meta(slot).generation != generation + 1) return false;
+  std::memcpy(key, Row(slot), sizeof(*key));
   return true;
 }
 
-int64_t RowArena::row_bytes() const {
-  if (slabs_.size() > 1) {
-    return static_cast<int64_t>(((slots_ * stride_) + kHugePage - 1) / kHugePage * kHugePage);
+bool RowArena::CopySlotsTo(RowArena* target, int floats) const {
+  // At least the departed key of a free slot.
+  const size_t bytes = std::max<size_t>(floats * sizeof(float), sizeof(int64_t));
+  target->SetShift(shift_);
+  try {
+    target->slabs_.assign(slabs_.size(), {nullptr, no_metas});
+    target->states_ = states_;
+  } catch (const std::bad_alloc&) {
+    return false;
   }
-  return static_cast<int64_t>(slots_ * stride_);
+  for (uint32_t slab = 0; slab < slabs_.size(); ++slab) {
+    if (slabs_[slab].rows == nullptr) continue;
+    if (!target->GiveMemory(slab)) return false;
+    const Slab& to = target->slabs_[slab];
+    target->states_[slab] = states_[slab];
+    for (size_t within = 0; within < states_[slab].fresh; ++within) {
+      std::memcpy(to.rows + within * target->stride_, slabs_[slab].rows + within * stride_, bytes);
+    }
+    std::copy_n(slabs_[slab].metas, states_[slab].fresh, to.metas);
+  }
+  target->clock_ = clock_;
+  target->open_ = open_;
+  target->recycled_ = recycled_;
+  target->idle_slabs_ = idle_slabs_;
+  target->queued_ = queued_;
+  return true;
+}
+
+std::pair<size_t, size_t> RowArena::Untouched() const {
+  if (slabs_.empty() || slabs_[0].rows == nullptr) return {0, 0};
+  const size_t fresh = states_[0].fresh;
+  const size_t rows = RoundUp(fresh * stride_, kSmallPage);
+  const size_t metas = RoundUp(fresh * sizeof(RowMeta), kSmallPage);
+  const size_t all_metas = slab_bytes() - meta_offset();
+  return {meta_offset() - std::min(rows, meta_offset()), all_metas - std::min(metas, all_metas)};
+}
+
+int64_t RowArena::row_bytes() const {
+  return static_cast<int64_t>(held_slabs_ * meta_offset() - Untouched().first);
 }
 
 int64_t RowArena::meta_bytes() const {
-  return static_cast<int64_t>(slots_ * sizeof(RowMeta) + slabs_.capacity() * sizeof(Slab) +
-                              free_.size() * sizeof(Resting));
+  const size_t tracking = slabs_.capacity() * sizeof(Slab) + states_.capacity() * sizeof(State);
+  const size_t metas = held_slabs_ * (slab_bytes() - meta_offset());
+  return static_cast<int64_t>(metas - Untouched().second + tracking);
 }
+
+int64_t RowArena::held_bytes() const { return static_cast<int64_t>(held_slabs_ * slab_bytes()); }
 
 }  // namespace mxrec

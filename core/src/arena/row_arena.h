@@ -1,18 +1,20 @@
-// RowArena: the rows of one shard, in slabs, with their metadata beside them.
+// RowArena: the rows of one shard, in slabs, each with the metadata of its rows behind them.
 //
 // A row stays in its slot until it is freed. Freeing leaves the key in the slot's memory, and the
 // slot rests for two training batches before it is used again, so that an address carried from
-// forward to backward can still be traced to its key.
+// forward to backward can still be traced to its key. A slab whose slots have all rested gives its
+// memory back; the slots stay, and of their generations the slab remembers a bound.
 //
 // Invariants:
 //  1. A slot's generation is odd while it holds a row, even while it does not; it only grows.
 //  2. A slot whose generation would wrap is retired.
+//  3. The slots of a slab without memory are free, and no address of them names a row.
 //
 // Not thread-safe: the shard's lock guards it; const methods may run concurrently.
 #pragma once
 
 #include <cstdint>
-#include <deque>
+#include <utility>
 #include <vector>
 
 #include "util/page_allocator.h"
@@ -31,6 +33,7 @@ class RowArena {
  public:
   static constexpr uint32_t kNoSlot = 0xFFFFFFFFu;
   static constexpr uint32_t kMaxSlots = 1u << 31;
+  static constexpr uint32_t kRestingBatches = 2;
 
   RowArena(PageAllocator* pages, int row_floats);
   ~RowArena();
@@ -41,45 +44,77 @@ class RowArena {
   // memory.
   uint32_t Allocate();
   void Free(uint32_t slot, int64_t key);
-  // Marks the passage of one training batch.
-  void Tick() { ++clock_; }
+  // Tells how many training batches there have been, modulo 2^32, and gives rested slabs back.
+  void SetClock(uint32_t batches);
+  // Whether SetClock may find something to give back.
+  bool has_idle_slabs() const { return idle_slabs_ > 0; }
 
   float* Row(uint32_t slot) {
     return reinterpret_cast<float*>(slabs_[slot >> shift_].rows + (slot & mask_) * stride_);
   }
   const float* Row(uint32_t slot) const { return const_cast<RowArena*>(this)->Row(slot); }
+  // Of any slot below slots(); that of a slab without memory is never odd and must not be written.
   RowMeta& Meta(uint32_t slot) { return slabs_[slot >> shift_].metas[slot & mask_]; }
   const RowMeta& Meta(uint32_t slot) const { return const_cast<RowArena*>(this)->Meta(slot); }
-  // Slots that ever held a row are [0, slots()).
-  uint32_t slots() const { return slots_; }
-  // The key that a freed, not yet reused slot held.
-  int64_t DepartedKey(uint32_t slot) const;
+  // Slots that ever held a row are below.
+  uint32_t slots() const { return static_cast<uint32_t>(slabs_.size()) << shift_; }
+  // Greater than the generation of every address that names a row that has left the slot.
+  uint16_t Generation(uint32_t slot) const {
+    const Slab& slab = slabs_[slot >> shift_];
+    return slab.rows == nullptr ? states_[slot >> shift_].floor : Meta(slot).generation;
+  }
+  // The key that the slot's row of this generation held, if the slot has not been used since.
+  bool DepartedKey(uint32_t slot, uint16_t generation, int64_t* key) const;
 
-  // Copies the first `floats` of every slot and all metadata into an arena of another width.
+  // Copies the first `floats` of every slot and all metadata into an empty arena of another width.
   bool CopySlotsTo(RowArena* target, int floats) const;
 
+  // Of the slabs that have memory, and what keeps track of them.
   int64_t row_bytes() const;
   int64_t meta_bytes() const;
+  // Of the allocator's pieces: what the system gave or will give for these slabs.
+  int64_t held_bytes() const;
 
  private:
   struct Slab {
-    char* rows;
+    char* rows;  // null: no memory
     RowMeta* metas;
   };
-  struct Resting {
-    uint32_t slot;
-    uint64_t since;
+  // Freed slots form a queue, the longest at rest first: RowMeta::last_time is the next slot
+  // (within the slab), RowMeta::frequency the clock when it was freed.
+  struct State {
+    uint32_t fresh = 0;  // slots from here on have not been used since the slab has its memory
+    uint32_t live = 0;
+    uint32_t queued = 0;
+    uint32_t first_free = kNoSlot, last_free = kNoSlot;  // within the slab
+    uint32_t last_freed_at = 0;                          // clock
+    uint16_t floor = 0;    // even; generations start here when the slab gets memory again
+    uint16_t highest = 0;  // generation of a freed slot
   };
-  bool AddSlab();
+  bool Rested(uint32_t since) const { return clock_ - since >= kRestingBatches; }
+  uint32_t slab_rows() const { return mask_ + 1; }
+  size_t meta_offset() const { return slab_rows() * stride_; }
+  size_t slab_bytes() const { return meta_offset() + slab_rows() * sizeof(RowMeta); }
+  void SetShift(int shift);
+  bool GiveMemory(uint32_t slab);  // to a slab that has none
+  void Release(uint32_t slab);
+  uint32_t TakeFree(uint32_t slab);  // kNoSlot: none has rested
+  bool OpenSlab();                   // makes open_ a slab with fresh slots
+  // Bytes of the first slab, on small pages, that nothing has touched: of rows, of metadata.
+  std::pair<size_t, size_t> Untouched() const;
 
   PageAllocator* pages_;
   size_t stride_;  // bytes from row to row
   int shift_ = 0;  // log2 of the rows per slab
   uint32_t mask_ = 0;
-  uint32_t slots_ = 0;
-  uint64_t clock_ = 0;
+  uint32_t clock_ = 0;
   std::vector<Slab> slabs_;
-  std::deque<Resting> free_;
+  std::vector<State> states_;  // beside slabs_
+  uint32_t open_ = kNoSlot;    // the slab that fresh slots come from
+  uint32_t recycled_ = 0;      // slabs before this one have no rested slot
+  uint32_t idle_slabs_ = 0;    // with memory and without a live row
+  uint32_t held_slabs_ = 0;    // with memory
+  uint32_t queued_ = 0;        // slots in queues
 };
 
 }  // namespace mxrec

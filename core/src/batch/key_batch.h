@@ -44,6 +44,7 @@ class KeyBatch {
   size_t end(uint32_t shard) const { return begin_[shard + 1]; }
   size_t unique_end(uint32_t shard) const { return begin_[shard] + unique_count_[shard]; }
 
+  int64_t occurrence_key(size_t j) const { return occurrence_key_[j]; }
   // Per occurrence: where it stands in the batch; which unique key it is (after Deduplicate).
   Buffer<uint32_t> position;
   Buffer<uint32_t> unique_of;

@@ -1,8 +1,8 @@
 #include "index/key_index.h"
 
-#include <cstring>
-#include <memory>
+#include <array>
 #include <new>
+#include <utility>
 
 namespace mxrec {
 
@@ -48,27 +48,39 @@ void KeyIndex::Point(uint32_t id) {
   }
 }
 
+void KeyIndex::Remove(IndexBucket* segment, uint32_t home, uint32_t b, int i) {
+  segment[b].occupied = static_cast<uint8_t>(segment[b].occupied & ~(1u << i));
+  for (; home != b; home = (home + 1) & (kBuckets - 1)) --segment[home].overflow;
+}
+
+bool KeyIndex::GrowDirectory() {
+  try {
+    std::vector<IndexBucket*> directory(directory_.size() * 2);
+    std::vector<uint32_t> ids(directory_.size() * 2);
+    for (size_t i = 0; i < directory.size(); ++i) {
+      directory[i] = directory_[i / 2];
+      ids[i] = directory_ids_[i / 2];
+    }
+    directory_ = std::move(directory);
+    directory_ids_ = std::move(ids);
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  ++depth_;
+  return true;
+}
+
 bool KeyIndex::Split(uint32_t id) {
   const int child_depth = segments_[id].depth + 1;
   if (child_depth > kMaxDepth) return false;
+  try {
+    if (segments_.size() == segments_.capacity()) segments_.reserve(2 * segments_.size());
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
   IndexBucket* fresh = NewSegment();
   if (fresh == nullptr) return false;
-  std::unique_ptr<IndexBucket[]> old;
-  try {
-    old = std::make_unique_for_overwrite<IndexBucket[]>(kBuckets);
-    segments_.reserve(segments_.size() + 1);
-    if (child_depth > depth_) {
-      std::vector<IndexBucket*> directory(directory_.size() * 2);
-      std::vector<uint32_t> ids(directory_.size() * 2);
-      for (size_t i = 0; i < directory.size(); ++i) {
-        directory[i] = directory_[i / 2];
-        ids[i] = directory_ids_[i / 2];
-      }
-      directory_ = std::move(directory);
-      directory_ids_ = std::move(ids);
-      depth_ = child_depth;
-    }
-  } catch (const std::bad_alloc&) {
+  if (child_depth > depth_ && !GrowDirectory()) {
     pages_->Free(fresh, kSegmentBytes);
     return false;
   }
@@ -78,24 +90,69 @@ bool KeyIndex::Split(uint32_t id) {
   Segment& lower = segments_[id];
   lower.depth = child_depth;
   lower.prefix *= 2;
-  lower.count = 0;
-  std::memcpy(old.get(), lower.buckets, kSegmentBytes);
-  std::memset(lower.buckets, 0, kSegmentBytes);
+  // The upper half moves out, then what had overflowed moves towards home.
+  std::array<uint16_t, kSegmentEntries> displaced;  // bucket * kEntries + entry
+  size_t displaced_count = 0;
   for (uint32_t b = 0; b < kBuckets; ++b) {
-    const IndexBucket& bucket = old[b];
+    IndexBucket& bucket = lower.buckets[b];
     for (uint32_t bits = bucket.occupied; bits != 0; bits &= bits - 1) {
       const int i = std::countr_zero(bits);
       const uint64_t hash = HashKey(bucket.keys[i]);
-      const bool up = (PositionOf(hash, shard_bits_) >> (32 - child_depth)) & 1;
-      Segment& target = up ? upper : lower;
-      Place(target.buckets, BucketOf(hash), bucket.keys[i], bucket.refs[i]);
-      ++target.count;
+      const uint32_t home = BucketOf(hash);
+      if ((PositionOf(hash, shard_bits_) >> (32 - child_depth)) & 1) {
+        Place(upper.buckets, home, bucket.keys[i], bucket.refs[i]);
+        Remove(lower.buckets, home, b, i);
+        ++upper.count;
+      } else if (home != b) {
+        displaced[displaced_count++] = static_cast<uint16_t>(b * IndexBucket::kEntries + i);
+      }
     }
+  }
+  lower.count -= upper.count;
+  for (size_t d = 0; d < displaced_count; ++d) {
+    const uint32_t b = displaced[d] / IndexBucket::kEntries;
+    const int i = displaced[d] % IndexBucket::kEntries;
+    const int64_t key = lower.buckets[b].keys[i];
+    const RowRef ref = lower.buckets[b].refs[i];
+    const uint32_t home = BucketOf(HashKey(key));
+    Remove(lower.buckets, home, b, i);
+    Place(lower.buckets, home, key, ref);
   }
   Point(id);
   Point(static_cast<uint32_t>(segments_.size() - 1));
   ++splits_;
   return true;
+}
+
+void KeyIndex::MergeSparse(uint32_t id) {
+  while (segments_[id].depth > 0) {
+    const uint32_t sibling = segments_[id].prefix ^ 1;
+    const int depth = segments_[id].depth;
+    uint32_t other = directory_ids_[sibling << (depth_ - depth)];
+    if (segments_[other].depth != depth) return;  // split further
+    if (segments_[id].count + segments_[other].count > kMergeAt) return;
+    if (segments_[id].count < segments_[other].count) std::swap(id, other);  // the fewer move
+    Segment& target = segments_[id];
+    const Segment& source = segments_[other];
+    for (uint32_t b = 0; b < kBuckets; ++b) {
+      const IndexBucket& bucket = source.buckets[b];
+      for (uint32_t bits = bucket.occupied; bits != 0; bits &= bits - 1) {
+        const int i = std::countr_zero(bits);
+        Place(target.buckets, BucketOf(HashKey(bucket.keys[i])), bucket.keys[i], bucket.refs[i]);
+      }
+    }
+    target.count += source.count;
+    target.prefix /= 2;
+    --target.depth;
+    Point(id);
+    pages_->Free(source.buckets, kSegmentBytes);
+    // The last segment takes the place of the one that went.
+    const auto last = static_cast<uint32_t>(segments_.size() - 1);
+    segments_[other] = segments_[last];
+    segments_.pop_back();
+    if (other != last) Point(other);
+    if (id == last) id = other;
+  }
 }
 
 bool KeyIndex::Insert(uint64_t hash, int64_t key, RowRef ref) {
@@ -127,7 +184,8 @@ bool KeyIndex::Insert(uint64_t hash, int64_t key, RowRef ref) {
 
 RowRef KeyIndex::Erase(uint64_t hash, int64_t key) {
   if (directory_.empty()) return kNoRow;
-  Segment& segment = segments_[directory_ids_[DirectoryIndex(hash)]];
+  const uint32_t id = directory_ids_[DirectoryIndex(hash)];
+  Segment& segment = segments_[id];
   const uint32_t home = BucketOf(hash);
   for (uint32_t b = home;; b = (b + 1) & (kBuckets - 1)) {
     IndexBucket& bucket = segment.buckets[b];
@@ -136,13 +194,13 @@ RowRef KeyIndex::Erase(uint64_t hash, int64_t key) {
       if (bucket.overflow == 0) return kNoRow;
       continue;
     }
-    bucket.occupied = static_cast<uint8_t>(bucket.occupied & ~match);
-    for (uint32_t passed = home; passed != b; passed = (passed + 1) & (kBuckets - 1)) {
-      --segment.buckets[passed].overflow;
-    }
+    const int i = std::countr_zero(match);
+    const RowRef ref = bucket.refs[i];
+    Remove(segment.buckets, home, b, i);
     --segment.count;
     --size_;
-    return bucket.refs[std::countr_zero(match)];
+    if (segment.count <= kMergeAt) MergeSparse(id);
+    return ref;
   }
 }
 

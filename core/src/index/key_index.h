@@ -3,7 +3,7 @@
 // A segment is 1,024 buckets of one cache line; a bucket holds five keys with their references, so
 // that a probe costs one cache miss. A full bucket spills into the next one and counts what passed
 // through it: a probe stops at a bucket that nothing passed, and erasing leaves no tombstones. A
-// full segment splits alone.
+// full segment splits alone; two halves that have become sparse merge again.
 //
 // Invariants:
 //  1. A key lies in its home bucket or in the first bucket behind it that had room.
@@ -41,6 +41,8 @@ class KeyIndex {
   static constexpr uint32_t kBuckets = 1024;
   static constexpr uint32_t kSegmentEntries = kBuckets * IndexBucket::kEntries;
   static constexpr uint32_t kSplitAt = kSegmentEntries * 9 / 10;
+  // Far below kSplitAt: a merged segment takes many inserts before it splits again.
+  static constexpr uint32_t kMergeAt = kSegmentEntries * 9 / 20;
   static constexpr size_t kSegmentBytes = kBuckets * sizeof(IndexBucket);
   static constexpr int kMaxDepth = 24;
 
@@ -60,11 +62,12 @@ class KeyIndex {
   // Precondition: the key is absent. False: no memory, or too many keys with one hash prefix;
   // nothing has changed.
   bool Insert(uint64_t hash, int64_t key, RowRef ref);
-  // The reference that the key had; kNoRow if it was absent.
+  // The reference that the key had; kNoRow if it was absent. May merge segments.
   RowRef Erase(uint64_t hash, int64_t key);
 
-  // Calls visit(key, ref) for every key of the segment at `position`; returns the position of the
-  // next segment, 2^32 behind the last. Keys keep their positions when segments split.
+  // Calls visit(key, ref) for every key from `position` to the end of the segment there; returns
+  // the position of the next segment, 2^32 behind the last. Keys keep their positions when segments
+  // split and merge.
   template <class Visit>
   uint64_t VisitSegment(uint64_t position, Visit&& visit) const;
 
@@ -72,6 +75,7 @@ class KeyIndex {
   int64_t segments() const { return static_cast<int64_t>(segments_.size()); }
   int64_t splits() const { return splits_; }
   int64_t bytes() const;
+  int64_t segment_bytes() const { return static_cast<int64_t>(segments_.size() * kSegmentBytes); }
 
  private:
   struct Segment {
@@ -104,9 +108,14 @@ class KeyIndex {
     }
   }
   static void Place(IndexBucket* segment, uint32_t home, int64_t key, RowRef ref);
+  // Takes out entry i of bucket b, whose home is `home`.
+  static void Remove(IndexBucket* segment, uint32_t home, uint32_t b, int i);
 
   IndexBucket* NewSegment();
+  bool GrowDirectory();
   bool Split(uint32_t id);
+  // Joins segment `id` and its sparse other half, as often as there is one.
+  void MergeSparse(uint32_t id);
   void Point(uint32_t id);  // directory entries of segment `id` at it
 
   PageAllocator* pages_;
@@ -125,10 +134,13 @@ uint64_t KeyIndex::VisitSegment(uint64_t position, Visit&& visit) const {
   if (directory_.empty() || position >= kEnd) return kEnd;
   const uint32_t entry = depth_ == 0 ? 0 : static_cast<uint32_t>(position >> (32 - depth_));
   const Segment& segment = segments_[directory_ids_[entry]];
+  // A merge may have moved the segment's begin before `position`.
+  const bool whole = position <= static_cast<uint64_t>(segment.prefix) << (32 - segment.depth);
   for (uint32_t b = 0; b < kBuckets; ++b) {
     const IndexBucket& bucket = segment.buckets[b];
     for (uint32_t bits = bucket.occupied; bits != 0; bits &= bits - 1) {
       const int i = std::countr_zero(bits);
+      if (!whole && PositionOf(HashKey(bucket.keys[i]), shard_bits_) < position) continue;
       visit(bucket.keys[i], bucket.refs[i]);
     }
   }

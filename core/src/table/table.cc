@@ -312,8 +312,7 @@ Status Table::ApplyToAddresses(std::span<const int64_t> addresses, const float* 
 Status Table::Assign(KeySpan keys, const float* values) {
   return WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
     KeyBatch::Ptr batch = Partitioned(state, keys);
-    MXREC_RETURN_IF_ERROR(state.Insert(batch.get(), {.values = values}));
-    state.AssignExisting(batch.get(), values);
+    MXREC_RETURN_IF_ERROR(state.Assign(batch.get(), values, Existing::kOverwrite));
     ++impl_->version;
     return Status();
   });
@@ -322,7 +321,7 @@ Status Table::Assign(KeySpan keys, const float* values) {
 Status Table::InsertMissing(KeySpan keys, const float* values) {
   return WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
     KeyBatch::Ptr batch = Partitioned(state, keys);
-    MXREC_RETURN_IF_ERROR(state.Insert(batch.get(), {.values = values}));
+    MXREC_RETURN_IF_ERROR(state.Assign(batch.get(), values, Existing::kKeep));
     ++impl_->version;
     return Status();
   });

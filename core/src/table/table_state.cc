@@ -1,5 +1,6 @@
 #include "table/table_state.h"
 
+#include <algorithm>
 #include <bit>
 #include <bitset>
 #include <mutex>
@@ -77,11 +78,13 @@ void TableState::AddStats(TableStats* stats) const {
   stats->capacity = capacity_;
   stats->num_shards = static_cast<int>(shards());
   uint64_t entries = 0;
+  int64_t pieces = 0;
   for (const auto& shard : shards_) {
     std::shared_lock lock(shard->mu);
     stats->bytes_rows += shard->arena->row_bytes();
     stats->bytes_metadata += shard->arena->meta_bytes();
     stats->bytes_index += shard->index.bytes();
+    pieces += shard->arena->held_bytes() + shard->index.segment_bytes();
     stats->segments += shard->index.segments();
     stats->growth_events += shard->index.splits();
     stats->hits += shard->hits;
@@ -90,6 +93,8 @@ void TableState::AddStats(TableStats* stats) const {
     stats->erased += shard->erased;
     entries += static_cast<uint64_t>(shard->index.segments()) * KeyIndex::kSegmentEntries;
   }
+  // Rows are what the rest of partly used pages will hold.
+  stats->bytes_rows += std::max<int64_t>(pages_.held_bytes() - pieces, 0);
   stats->misses += read_misses_.load(std::memory_order_relaxed);
   stats->hits += read_hits_.load(std::memory_order_relaxed);
   stats->refused = refused_.load(std::memory_order_relaxed);

@@ -27,11 +27,13 @@ namespace mxrec {
 
 // What an inserting call wants done with the rows it resolves.
 struct InsertRequest {
-  const float* values = nullptr;  // [n, dim]; embeddings of new rows; null: the initializer's
-  bool count_use = false;         // frequency and time of the last use
-  uint32_t now = 0;               // seconds
-  float* gather = nullptr;        // [n, dim]; embeddings by batch position
+  bool count_use = false;   // frequency and time of the last use
+  uint32_t now = 0;         // seconds
+  float* gather = nullptr;  // [n, dim]; embeddings by batch position
 };
+
+// What becomes of rows that Assign finds.
+enum class Existing : uint8_t { kOverwrite, kKeep };
 
 class TableState {
  public:
@@ -62,8 +64,9 @@ class TableState {
   // there is one change at a time; readers may run meanwhile.
   // All or nothing. Fills batch->address and batch->fresh.
   Status Insert(KeyBatch* batch, const InsertRequest& request);
-  // Overwrites the embeddings of keys that have a row and are not fresh in `batch`.
-  void AssignExisting(KeyBatch* batch, const float* values);
+  // Gives every key a row with its embedding (values: [n, dim], by batch position); the last of
+  // duplicates wins. The batch need not be deduplicated. All or nothing (table_state_assign.cc).
+  Status Assign(KeyBatch* batch, const float* values, Existing existing);
   int64_t Erase(KeyBatch* batch);
   // --- Updates (table_state_update.cc).
   // batch: keys, or canonical addresses. `step` is advanced, unless the call fails.
@@ -100,8 +103,17 @@ class TableState {
   bool ForEachShard(size_t batch_size, Task&& task) const;
 
   void FindInShard(const Shard& shard, KeyBatch* batch, uint32_t s) const;
-  bool InsertInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request);
+  bool InsertInShard(uint32_t s, KeyBatch* batch);
   int64_t UndoInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request);
+  bool AssignInShard(uint32_t s, KeyBatch* batch, const float* values, Existing existing,
+                     int64_t* inserted);
+  int64_t UndoAssignInShard(uint32_t s, const KeyBatch& batch);
+  // An index entry and a row for an absent key, contents undefined; kNoRow: no memory.
+  static RowRef NewRow(Shard* shard, uint64_t hash, int64_t key);
+  // Whether the capacity would not hold the batch if all its keys were new and distinct.
+  bool MayExceedCapacity(const KeyBatch& batch) const {
+    return capacity_ - rows() < static_cast<int64_t>(batch.size());
+  }
   Status CheckCapacity(KeyBatch* batch);
   Status OutOfMemory(const KeyBatch& batch) const;
   void UseInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request);
@@ -134,6 +146,7 @@ class TableState {
   PageAllocator pages_;
   std::vector<std::unique_ptr<Shard>> shards_;
   std::atomic<int64_t> rows_{0};
+  uint32_t batches_ = 0;  // inserting ones, modulo 2^32; changed by the one change at a time
   std::atomic<int64_t> refused_{0};
   std::atomic<int64_t> skipped_{0};
   mutable std::atomic<int64_t> read_hits_{0};

@@ -187,7 +187,7 @@ Status TableState::Canonicalize(std::span<const int64_t> addresses, StaleAddress
       const RowArena& arena = *shards_[address.shard]->arena;
       const bool given = addresses[i] >= 0 && address.tag == tag_ && address.slot < arena.slots() &&
                          (address.generation & 1) == 1 &&
-                         address.generation < arena.Meta(address.slot).generation;
+                         address.generation < arena.Generation(address.slot);
       if (!given || policy == StaleAddress::kReject) {
         size_t lowest = bad.load();
         while (i < lowest && !bad.compare_exchange_weak(lowest, i)) {
@@ -195,8 +195,8 @@ Status TableState::Canonicalize(std::span<const int64_t> addresses, StaleAddress
         continue;
       }
       current[i] = kNoAddress;
-      if (arena.Meta(address.slot).generation != address.generation + 1) continue;
-      const int64_t key = arena.DepartedKey(address.slot);
+      int64_t key;
+      if (!arena.DepartedKey(address.slot, address.generation, &key)) continue;
       const uint64_t hash = HashKey(key);
       const uint32_t s = ShardOf(hash, shard_bits_);
       const RowRef ref = shards_[s]->index.Find(hash, key);
@@ -212,7 +212,7 @@ Status TableState::Canonicalize(std::span<const int64_t> addresses, StaleAddress
           "' has replaced";
   } else if (address >= 0 && parts.slot < shards_[parts.shard]->arena->slots() &&
              (parts.generation & 1) == 1 &&
-             parts.generation < shards_[parts.shard]->arena->Meta(parts.slot).generation) {
+             parts.generation < shards_[parts.shard]->arena->Generation(parts.slot)) {
     why = "its row in table '" + name_ + "' is gone";
   }
   return InvalidArgument("addresses[" + std::to_string(bad.load()) +

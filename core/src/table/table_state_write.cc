@@ -22,39 +22,28 @@ void TableState::InitializeRow(int64_t key, const float* values, float* row) con
   if (optimizer_ != nullptr) optimizer_->InitSlots(Slots(row), dim_);
 }
 
+RowRef TableState::NewRow(Shard* shard, uint64_t hash, int64_t key) {
+  const RowRef slot = shard->arena->Allocate();
+  if (slot == RowArena::kNoSlot) return kNoRow;
+  if (shard->index.Insert(hash, key, slot)) return slot;
+  shard->arena->Free(slot, key);
+  return kNoRow;
+}
+
 // Gives every missing unique key a row. On failure batch->fresh tells what UndoInShard must undo.
-bool TableState::InsertInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request) {
+bool TableState::InsertInShard(uint32_t s, KeyBatch* batch) {
   Shard& shard = *shards_[s];
-  std::vector<uint32_t> value_of;  // the last occurrence's value wins
-  if (request.values != nullptr) {
-    value_of.resize(batch->unique_end(s) - batch->begin(s));
-    for (size_t j = batch->begin(s); j < batch->end(s); ++j) {
-      value_of[batch->unique_of[j] - batch->begin(s)] = batch->position[j];
-    }
-  }
-  const auto value_at = [&](size_t u) {
-    return request.values +
-           static_cast<size_t>(value_of[u - batch->begin(s)]) * static_cast<size_t>(dim_);
-  };
   const size_t e = batch->unique_end(s);
   for (size_t u = batch->begin(s); u < e; ++u) {
     if (u + kAhead < e && batch->ref[u + kAhead] == kNoRow) {
       Prefetch(shard.index.HomeBucket(batch->hash[u + kAhead]));
-      if (request.values != nullptr) {
-        PrefetchRange(value_at(u + kAhead), static_cast<size_t>(dim_) * sizeof(float));
-      }
     }
     if (batch->ref[u] != kNoRow) continue;
-    const int64_t key = batch->key[u];
-    const RowRef slot = shard.arena->Allocate();
-    if (slot == RowArena::kNoSlot) return false;
-    if (!shard.index.Insert(batch->hash[u], key, slot)) {
-      shard.arena->Free(slot, key);
-      return false;
-    }
+    const RowRef slot = NewRow(&shard, batch->hash[u], batch->key[u]);
+    if (slot == kNoRow) return false;
     batch->ref[u] = slot;
     batch->fresh[u] = 1;
-    InitializeRow(key, request.values == nullptr ? nullptr : value_at(u), shard.arena->Row(slot));
+    InitializeRow(batch->key[u], nullptr, shard.arena->Row(slot));
     ++shard.inserts;
   }
   return true;
@@ -138,8 +127,9 @@ Status TableState::CheckCapacity(KeyBatch* batch) {
 }
 
 Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
-  const bool bounded = capacity_ != kUnbounded;
-  if (bounded) MXREC_RETURN_IF_ERROR(CheckCapacity(batch));
+  const bool counted = MayExceedCapacity(*batch);
+  if (counted) MXREC_RETURN_IF_ERROR(CheckCapacity(batch));
+  ++batches_;
   std::atomic<bool> failed{false};
   std::atomic<int64_t> inserted{0};
   const bool ok = ForEachShard(batch->size(), [&](uint32_t s) {
@@ -147,14 +137,14 @@ Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
     std::memset(batch->fresh.data() + b, 0, batch->end(s) - b);
     std::fill(batch->address.data() + b, batch->address.data() + batch->end(s), kNoAddress);
     if (failed) return;
-    if (!bounded) batch->Deduplicate(s);
+    if (!counted) batch->Deduplicate(s);
     const size_t e = batch->unique_end(s);
-    if (b == e) return;
     Shard& shard = *shards_[s];
+    if (b == e && !shard.arena->has_idle_slabs()) return;
     std::unique_lock lock(shard.mu);
-    shard.arena->Tick();
+    shard.arena->SetClock(batches_);
     FindInShard(shard, batch, s);
-    const bool done = InsertInShard(s, batch, request);
+    const bool done = InsertInShard(s, batch);
     inserted += std::count(batch->fresh.data() + b, batch->fresh.data() + e, 1);
     if (!done) {
       failed = true;
@@ -170,35 +160,32 @@ Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
   return OutOfMemory(*batch);
 }
 
-void TableState::AssignExisting(KeyBatch* batch, const float* values) {
-  ForEachShard(batch->size(), [&](uint32_t s) {
-    Shard& shard = *shards_[s];
-    std::unique_lock lock(shard.mu);
-    for (size_t j = batch->begin(s); j < batch->end(s); ++j) {
-      const size_t u = batch->unique_of[j];
-      if (batch->fresh[u] != 0) continue;
-      const RowRef ref = shard.index.Find(batch->hash[u], batch->key[u]);
-      if (ref == kNoRow) continue;  // erased since by another thread
-      StoreEmbedding(values + batch->position[j] * static_cast<size_t>(dim_),
-                     shard.arena->Row(ref));
-    }
-  });
-}
-
 int64_t TableState::Erase(KeyBatch* batch) {
   std::atomic<int64_t> erased{0};
-  if (!ForEachShard(batch->size(), [&](uint32_t s) { batch->Deduplicate(s); })) {
-    throw std::bad_alloc();
-  }
   ForEachShard(batch->size(), [&](uint32_t s) {
+    const size_t e = batch->end(s);
+    if (batch->begin(s) == e) return;
     Shard& shard = *shards_[s];
     std::unique_lock lock(shard.mu);
+    shard.arena->SetClock(batches_);
     int64_t here = 0;
-    for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
-      const RowRef ref = shard.index.Erase(batch->hash[u], batch->key[u]);
-      if (ref == kNoRow) continue;
-      shard.arena->Free(ref, batch->key[u]);
-      ++here;
+    for (size_t j = batch->begin(s), ahead = j; j < e; j += kAhead) {
+      for (; ahead < std::min(e, j + 2 * kAhead); ++ahead) {
+        batch->hash[ahead] = HashKey(batch->occurrence_key(ahead));
+        Prefetch(shard.index.HomeBucket(batch->hash[ahead]));
+      }
+      const size_t window = std::min(e, j + kAhead);
+      for (size_t i = j; i < window; ++i) {
+        batch->ref[i] = shard.index.Erase(batch->hash[i], batch->occurrence_key(i));
+        if (batch->ref[i] == kNoRow) continue;
+        Prefetch(shard.arena->Row(batch->ref[i]));
+        Prefetch(&shard.arena->Meta(batch->ref[i]));
+      }
+      for (size_t i = j; i < window; ++i) {
+        if (batch->ref[i] == kNoRow) continue;
+        shard.arena->Free(batch->ref[i], batch->occurrence_key(i));
+        ++here;
+      }
     }
     shard.erased += here;
     erased += here;

@@ -1,4 +1,8 @@
-// PageAllocator: zeroed memory from the operating system for index segments and row slabs.
+// PageAllocator: memory from the operating system for index segments and row slabs.
+//
+// Pieces of all sizes are carved one behind the other from large regions, so that huge pages fill
+// and fault one at a time however many shards grow at once: no batch pays for a page per shard. A
+// huge page without a live piece goes back to the system, and so does a whole region.
 //
 // Huge pages are asked for where a table is large enough to profit (`huge`): a small table then
 // costs the 4 KiB pages that it touches, not 2 MiB per piece.
@@ -10,42 +14,61 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <set>
+#include <utility>
 #include <vector>
 
 namespace mxrec {
 
 inline constexpr size_t kHugePage = size_t{2} << 20;
-inline constexpr size_t kPieceAlignment = size_t{64} << 10;
+inline constexpr size_t kSmallPage = size_t{4} << 10;
 
 class PageAllocator {
  public:
+  enum class Contents : uint8_t {
+    kZero,
+    kAny,  // whatever an earlier piece left there
+  };
+
   PageAllocator() = default;
   ~PageAllocator();
   PageAllocator(const PageAllocator&) = delete;
   PageAllocator& operator=(const PageAllocator&) = delete;
 
-  void* Allocate(size_t bytes, bool huge);
-  // `bytes` as it was allocated. Pieces of at least a huge page go back to the system at once.
+  void* Allocate(size_t bytes, bool huge, Contents contents = Contents::kZero);
+  // `bytes` as it was allocated.
   void Free(void* p, size_t bytes);
+
+  // Bytes that are resident once every live piece has been touched: whole huge pages, freed pieces
+  // between live ones included.
+  int64_t held_bytes() const;
 
   // For tests: the n-th allocation from now fails, in this process; -1: none.
   static void FailAllocation(int64_t n);
 
  private:
-  struct Chunk {
-    char* base = nullptr;
-    size_t used = kHugePage;
+  struct Region {
+    char* base;
+    size_t bytes;
+    bool huge;
+    size_t carved = 0;           // [base, base + carved) has been given out at least once
+    size_t live = 0;             // pieces
+    std::vector<uint16_t> used;  // per huge page: small pages of live pieces
   };
-  void* Carve(size_t bytes, Chunk* chunk, bool huge);
+  using Size = std::pair<bool, size_t>;  // huge, bytes
 
-  std::mutex mu_;
-  Chunk small_chunk_, huge_chunk_;             // guarded by mu_
-  std::vector<void*> chunks_;                  // guarded by mu_
-  std::map<size_t, std::vector<void*>> free_;  // by size; guarded by mu_
-  std::map<void*, size_t> mappings_;           // of at least a huge page; guarded by mu_
+  Region* Map(size_t piece, bool huge);
+  Region* Owner(const char* p);
+  char* Recycle(Size size);  // null: no free piece
+  void Take(Region* region, char* p, size_t bytes, bool recycled, Contents contents);
+  void Forget(const Region& region);
+
+  mutable std::mutex mu_;
+  std::map<const char*, Region> regions_;  // by base; guarded by mu_
+  Region* current_[2] = {};                // carved from: small, huge; guarded by mu_
+  std::map<Size, std::set<char*>> free_;   // guarded by mu_
+  size_t mapped_ = 0;                      // in regions of huge pages; guarded by mu_
+  size_t held_ = 0;                        // guarded by mu_
 };
-
-// Asks for huge pages under memory that was mapped without. Best effort: only speed depends on it.
-void PromoteToHugePages(void* p, size_t bytes);
 
 }  // namespace mxrec
