@@ -92,6 +92,60 @@ TEST(KeyIndexTest, SplitsAreSpreadOverGrowth) {
   EXPECT_LT(static_cast<double>(index.bytes()) / 1e6, 24.0);  // bytes per key
 }
 
+TEST(KeyIndexTest, SparseSegmentsMerge) {
+  for (int shard_bits : {0, 3}) {
+    PageAllocator pages;
+    KeyIndex index(&pages, shard_bits);
+    constexpr int64_t kKeys = 200000;
+    for (int64_t k = 0; k < kKeys; ++k) {
+      ASSERT_TRUE(index.Insert(HashKey(k), k, static_cast<RowRef>(k)));
+    }
+    const int64_t full = index.segments();
+    for (int64_t k = 0; k < kKeys; ++k) {
+      if (k % 10 != 0) ASSERT_EQ(index.Erase(HashKey(k), k), static_cast<RowRef>(k));
+    }
+    EXPECT_LE(index.segments(), full / 3);
+    for (int64_t k = 0; k < kKeys; ++k) {
+      ASSERT_EQ(index.Find(HashKey(k), k), k % 10 == 0 ? static_cast<RowRef>(k) : kNoRow) << k;
+    }
+    for (int64_t k = 0; k < kKeys; k += 10) ASSERT_NE(index.Erase(HashKey(k), k), kNoRow);
+    EXPECT_EQ(index.segments(), 1);
+    EXPECT_EQ(index.size(), 0u);
+    for (int64_t k = 0; k < kKeys; ++k) ASSERT_TRUE(index.Insert(HashKey(k), k, 1));
+    EXPECT_EQ(index.segments(), full);
+  }
+}
+
+// A key that stays is visited once although segments split and merge between the visits.
+TEST(KeyIndexTest, VisitsMeetKeysOnceWhileSegmentsSplitAndMerge) {
+  std::mt19937_64 rng(Seed());
+  for (int round = 0; round < 20; ++round) {
+    PageAllocator pages;
+    KeyIndex index(&pages, 0);
+    constexpr int64_t kStay = 3000;
+    const int64_t others = 60000;
+    for (int64_t k = 0; k < kStay; ++k) ASSERT_TRUE(index.Insert(HashKey(k), k, 0));
+    bool there = false;
+    const auto flip = [&] {
+      for (int64_t k = kStay; k < kStay + others; ++k) {
+        if (there) {
+          ASSERT_NE(index.Erase(HashKey(k), k), kNoRow);
+        } else {
+          ASSERT_TRUE(index.Insert(HashKey(k), k, 0));
+        }
+      }
+      there = !there;
+    };
+    if (rng() % 2) flip();
+    std::unordered_map<int64_t, int> visits;
+    for (uint64_t p = 0; p < (uint64_t{1} << 32);) {
+      p = index.VisitSegment(p, [&](int64_t k, RowRef) { ++visits[k]; });
+      if (rng() % 4 == 0) flip();
+    }
+    for (int64_t k = 0; k < kStay; ++k) ASSERT_EQ(visits[k], 1) << k;
+  }
+}
+
 TEST(KeyIndexTest, FailedAllocationChangesNothing) {
   PageAllocator pages;
   KeyIndex index(&pages, 0);
