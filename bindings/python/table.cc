@@ -155,6 +155,9 @@ nb::dict Stats(const PyTable& self) {
   d["inserts"] = stats.inserts;
   d["erased"] = stats.erased;
   d["refused"] = stats.refused;
+  d["hot_hits"] = stats.hot_hits;
+  d["hot_rows"] = stats.hot_rows;
+  d["bytes_hot"] = stats.bytes_hot;
   d["skipped_gradients"] = stats.skipped_gradients;
   d["growth_events"] = stats.growth_events;
   d["optimizer_step"] = stats.optimizer_step;

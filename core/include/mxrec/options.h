@@ -91,6 +91,8 @@ struct TableOptions {
   OptimizerOptions optimizer;
   InitializerOptions initializer;
   std::vector<int64_t> padding_keys;  // read like any key, never updated
+  // Copies of the most frequent rows where reads find them sooner. Changes speed, never values.
+  bool use_hot = true;
 
   bool operator==(const TableOptions&) const = default;
 };

@@ -86,14 +86,17 @@ struct TableStats {
   int64_t bytes_index = 0;
   double load = 0.0;  // occupied fraction of the index's entries
   int64_t segments = 0;
-  // Since creation. hits and misses count distinct keys of training lookups and every key of
-  // read-only ones.
+  // Since creation. Hits and misses: keys of lookups, repetitions included, that had a row when the
+  // call began or had none.
   int64_t hits = 0;
   int64_t misses = 0;
   int64_t inserts = 0;
   int64_t erased = 0;
   int64_t refused = 0;            // keys turned away by a full table
   int64_t skipped_gradients = 0;  // gradients whose key had no row
+  int64_t hot_hits = 0;           // of `hits`, those found among the hot rows
+  int64_t hot_rows = 0;           // rows that have a copy there now
+  int64_t bytes_hot = 0;
   int64_t growth_events = 0;      // index segments split
   int64_t optimizer_step = 0;
   int num_shards = 0;

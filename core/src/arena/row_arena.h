@@ -35,6 +35,11 @@ class RowArena {
   static constexpr uint32_t kMaxSlots = 1u << 31;
   static constexpr uint32_t kRestingBatches = 2;
 
+  struct Slab {
+    char* rows;  // null: no memory
+    RowMeta* metas;
+  };
+
   RowArena(PageAllocator* pages, int row_floats);
   ~RowArena();
   RowArena(const RowArena&) = delete;
@@ -56,6 +61,18 @@ class RowArena {
   // Of any slot below slots(); that of a slab without memory is never odd and must not be written.
   RowMeta& Meta(uint32_t slot) { return slabs_[slot >> shift_].metas[slot & mask_]; }
   const RowMeta& Meta(uint32_t slot) const { return const_cast<RowArena*>(this)->Meta(slot); }
+  // Where rows are, for loops over many of them. Valid until the arena changes.
+  struct View {
+    const Slab* slabs;
+    int shift;
+    uint32_t mask;
+    size_t stride;
+
+    const float* Row(uint32_t slot) const {
+      return reinterpret_cast<const float*>(slabs[slot >> shift].rows + (slot & mask) * stride);
+    }
+  };
+  View view() const { return {slabs_.data(), shift_, mask_, stride_}; }
   // Slots that ever held a row are below.
   uint32_t slots() const { return static_cast<uint32_t>(slabs_.size()) << shift_; }
   // Greater than the generation of every address that names a row that has left the slot.
@@ -76,10 +93,6 @@ class RowArena {
   int64_t held_bytes() const;
 
  private:
-  struct Slab {
-    char* rows;  // null: no memory
-    RowMeta* metas;
-  };
   // Freed slots form a queue, the longest at rest first: RowMeta::last_time is the next slot
   // (within the slab), RowMeta::frequency the clock when it was freed.
   struct State {

@@ -51,6 +51,14 @@ class KeyIndex {
   KeyIndex(const KeyIndex&) = delete;
   KeyIndex& operator=(const KeyIndex&) = delete;
 
+  // What a batched probe needs: directory[position >> shift] is the segment of a position. Null
+  // while the index has none. Valid until the index changes.
+  struct View {
+    const IndexBucket* const* directory;
+    int shift;
+  };
+  View view() const { return {directory_.empty() ? nullptr : directory_.data(), 32 - depth_}; }
+  static uint32_t BucketOf(uint64_t hash) { return static_cast<uint32_t>(hash) & (kBuckets - 1); }
   // The line that Find reads first.
   const IndexBucket* HomeBucket(uint64_t hash) const {
     return directory_.empty() ? nullptr : SegmentOf(hash) + BucketOf(hash);
@@ -85,7 +93,6 @@ class KeyIndex {
     int depth;
   };
 
-  static uint32_t BucketOf(uint64_t hash) { return static_cast<uint32_t>(hash) & (kBuckets - 1); }
   uint32_t DirectoryIndex(uint64_t hash) const {
     return depth_ == 0 ? 0 : PositionOf(hash, shard_bits_) >> (32 - depth_);
   }

@@ -232,9 +232,7 @@ Status Table::ReadRows(std::span<const int64_t> addresses, KeySpan keys, const f
 
 Status Table::LookupOrInsert(KeySpan keys, float* out) {
   return WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
-    KeyBatch::Ptr batch = Partitioned(state, keys);
-    MXREC_RETURN_IF_ERROR(
-        state.Insert(batch.get(), {.count_use = true, .now = NowSeconds(), .gather = out}));
+    MXREC_RETURN_IF_ERROR(state.ReadOrInsert(keys, NowSeconds(), out));
     ++impl_->version;
     return Status();
   });

@@ -61,7 +61,9 @@ TableState::TableState(const TableOptions& options, uint32_t tag)
       padding_(options.padding_keys.begin(), options.padding_keys.end()),
       initializer_(
           std::make_unique<RowInitializer>(options.initializer, options.seed, options.dim)),
-      optimizer_(Optimizer::Make(options.optimizer)) {
+      optimizer_(Optimizer::Make(options.optimizer)),
+      hot_(static_cast<size_t>(options.dim) * sizeof(float), options.use_hot),
+      sampler_(hot_.places()) {
   shards_.reserve(static_cast<size_t>(options.num_shards));
   for (int s = 0; s < options.num_shards; ++s) {
     shards_.push_back(std::make_unique<Shard>(&pages_, shard_bits_, row_floats()));
@@ -81,6 +83,8 @@ void TableState::AddStats(TableStats* stats) const {
   int64_t pieces = 0;
   for (const auto& shard : shards_) {
     std::shared_lock lock(shard->mu);
+    stats->hot_rows = static_cast<int64_t>(hot_.size());  // any shard's lock keeps the set
+    stats->bytes_hot = hot_.bytes();
     stats->bytes_rows += shard->arena->row_bytes();
     stats->bytes_metadata += shard->arena->meta_bytes();
     stats->bytes_index += shard->index.bytes();
@@ -96,6 +100,7 @@ void TableState::AddStats(TableStats* stats) const {
   // Rows are what the rest of partly used pages will hold.
   stats->bytes_rows += std::max<int64_t>(pages_.held_bytes() - pieces, 0);
   stats->misses += read_misses_.load(std::memory_order_relaxed);
+  stats->hot_hits = hot_hits_.load(std::memory_order_relaxed);
   stats->hits += read_hits_.load(std::memory_order_relaxed);
   stats->refused = refused_.load(std::memory_order_relaxed);
   stats->skipped_gradients = skipped_.load(std::memory_order_relaxed);
@@ -112,6 +117,7 @@ void TableState::InheritCounters(const TableState& previous) {
   read_misses_ += stats.misses;
   refused_ += stats.refused;
   skipped_ += stats.skipped_gradients;
+  hot_hits_ += stats.hot_hits;
 }
 
 }  // namespace mxrec

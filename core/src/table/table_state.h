@@ -20,6 +20,9 @@
 #include "initializers/row_initializer.h"
 #include "mxrec/table.h"
 #include "optimizers/optimizer.h"
+#include "table/hot_rows.h"
+#include "table/hot_sampler.h"
+#include "table/read_pipeline.h"
 #include "table/shard.h"
 #include "util/worker_pool.h"
 
@@ -27,9 +30,11 @@ namespace mxrec {
 
 // What an inserting call wants done with the rows it resolves.
 struct InsertRequest {
-  bool count_use = false;   // frequency and time of the last use
-  uint32_t now = 0;         // seconds
-  float* gather = nullptr;  // [n, dim]; embeddings by batch position
+  bool count_use = false;  // frequency and time of the last use
+  uint32_t now = 0;        // seconds
+  // [n, dim]; embeddings by batch position or, with `positions` [n], by positions[that].
+  float* gather = nullptr;
+  const uint32_t* positions = nullptr;
 };
 
 // What becomes of rows that Assign finds.
@@ -68,6 +73,10 @@ class TableState {
   // duplicates wins. The batch need not be deduplicated. All or nothing (table_state_assign.cc).
   Status Assign(KeyBatch* batch, const float* values, Existing existing);
   int64_t Erase(KeyBatch* batch);
+  // Reads the rows of a batch, makes the missing ones and counts the uses: by occurrence, without
+  // deduplicating what is there already (table_state_train.cc). All or nothing.
+  Status ReadOrInsert(KeySpan keys, uint32_t now, float* out);
+
   // --- Updates (table_state_update.cc).
   // batch: keys, or canonical addresses. `step` is advanced, unless the call fails.
   // check_sums: sums of duplicates may overflow; one that does is kInvalidArgument.
@@ -117,7 +126,13 @@ class TableState {
   Status CheckCapacity(KeyBatch* batch);
   Status OutOfMemory(const KeyBatch& batch) const;
   void UseInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request);
-  void GatherInShard(uint32_t s, const KeyBatch& batch, float* out) const;
+  void GatherInShard(uint32_t s, const KeyBatch& batch, const InsertRequest& request) const;
+  ReadResult ReadPlain(KeySpan keys, size_t begin, size_t end, const kernels::RowCopier& copy,
+                       const float* absent_row, float* out) const;
+  // Now and then, makes the keys hot that recent batches asked for most. No lock may be held.
+  void RefreshHotRows(KeySpan keys) const;
+  void ReadAndCollect(KeySpan keys, float* out, bool* out_of_memory);
+  void UseCollected(uint32_t now);
   void InitializeRow(int64_t key, const float* values, float* row) const;
   RowRef RowAt(const Address& address) const;  // kNoRow: not a live row
   int64_t AddressOf(uint32_t s, RowRef ref) const {
@@ -151,6 +166,13 @@ class TableState {
   std::atomic<int64_t> skipped_{0};
   mutable std::atomic<int64_t> read_hits_{0};
   mutable std::atomic<int64_t> read_misses_{0};
+  mutable std::atomic<int64_t> hot_hits_{0};
+  // Copies and guesses only: a read leaves the table as it is.
+  mutable HotRows hot_;
+  mutable HotSampler sampler_;
+  // Scratch of ReadOrInsert; one change at a time.
+  std::vector<UsedRows> used_;                       // by range of the batch
+  std::vector<std::vector<HotRows::Use>> hot_used_;  // by shard
 };
 
 // Below this many keys a batch is handled by the calling thread alone.

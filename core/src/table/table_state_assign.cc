@@ -49,6 +49,7 @@ bool TableState::AssignInShard(uint32_t s, KeyBatch* batch, const float* values,
       if (existing == Existing::kKeep) arena.Meta(ref).last_time = kOfThisBatch;
     } else if (existing == Existing::kKeep && arena.Meta(ref).last_time == kOfThisBatch) {
       StoreEmbedding(value_at(j), arena.Row(ref));  // the last of duplicates wins
+      hot_.WriteThrough(s, ref, arena.Row(ref));
     }
     batch->ref[j] = ref;
   }
@@ -100,6 +101,7 @@ Status TableState::Assign(KeyBatch* batch, const float* values, Existing existin
       if (batch->fresh[j] != 0) continue;
       StoreEmbedding(values + batch->position[j] * static_cast<size_t>(dim_),
                      arena.Row(batch->ref[j]));
+      hot_.WriteThrough(s, batch->ref[j], arena.Row(batch->ref[j]));
     }
   });
   return {};
@@ -113,6 +115,7 @@ int64_t TableState::UndoAssignInShard(uint32_t s, const KeyBatch& batch) {
   for (size_t j = batch.begin(s); j < batch.end(s); ++j) {
     if (batch.fresh[j] == 0) continue;
     shard.index.Erase(batch.hash[j], batch.occurrence_key(j));
+    hot_.Drop(s, batch.ref[j]);
     shard.arena->Free(batch.ref[j], batch.occurrence_key(j));
     ++undone;
   }

@@ -3,6 +3,8 @@
 #include <array>
 #include <cstring>
 
+#include "mxrec/kernels.h"
+#include "mxrec/runtime.h"
 #include "table/table_state.h"
 #include "util/prefetch.h"
 
@@ -46,35 +48,56 @@ const float* TableState::FindRow(int64_t key) const {
 }
 
 void TableState::Read(KeySpan keys, const float* absent_row, float* out) const {
-  const Locks locks = LockAllShared();
-  const size_t row_bytes = static_cast<size_t>(dim_) * sizeof(float);
-  WorkerPool::Get().RunRanges(keys.size(), kReadGrain, [&](size_t begin, size_t end) {
-    std::array<uint64_t, kWindow> hashes;
-    std::array<const Shard*, kWindow> owners;
-    std::array<const float*, kWindow> rows;
-    int64_t hits = 0;
-    for (size_t i = begin; i < end; i += kWindow) {
-      const size_t m = std::min(kWindow, end - i);
-      for (size_t j = 0; j < m; ++j) {
-        hashes[j] = HashKey(keys[i + j]);
-        owners[j] = shards_[ShardOf(hashes[j], shard_bits_)].get();
-        Prefetch(owners[j]->index.HomeBucket(hashes[j]));
-      }
-      for (size_t j = 0; j < m; ++j) {
-        const RowRef ref = owners[j]->index.Find(hashes[j], keys[i + j]);
-        rows[j] = nullptr;
-        if (ref == kNoRow) continue;
-        rows[j] = owners[j]->arena->Row(ref);
-        PrefetchRange(rows[j], row_bytes);
-        ++hits;
-      }
-      for (size_t j = 0; j < m; ++j) {
-        CopyOrAbsent(rows[j], absent_row, dim_, out + (i + j) * static_cast<size_t>(dim_));
-      }
-    }
-    read_hits_.fetch_add(hits, std::memory_order_relaxed);
-    read_misses_.fetch_add(static_cast<int64_t>(end - begin) - hits, std::memory_order_relaxed);
-  });
+  {
+    const Locks locks = LockAllShared();
+    const auto dim = static_cast<size_t>(dim_);
+    const size_t row_bytes = dim * sizeof(float);
+    const kernels::RowCopier copy = kernels::ChooseRowCopier(dim_, keys.size() * row_bytes);
+    const bool plain = GetGatherMode() == GatherMode::kHighPrecision;
+    ReadView view;
+    if (!plain) MakeReadView(shards_, shard_bits_, hot_, &view);
+    WorkerPool::Get().RunRanges(keys.size(), kReadGrain, [&](size_t begin, size_t end) {
+      const ReadResult read = plain ? ReadPlain(keys, begin, end, copy, absent_row, out)
+                                    : ReadRange(view, keys, begin, end, copy, dim_, row_bytes,
+                                                absent_row, out, nullptr);
+      read_hits_.fetch_add(static_cast<int64_t>(read.found), std::memory_order_relaxed);
+      read_misses_.fetch_add(static_cast<int64_t>(end - begin - read.found),
+                             std::memory_order_relaxed);
+      hot_hits_.fetch_add(static_cast<int64_t>(read.hot), std::memory_order_relaxed);
+    });
+  }
+  RefreshHotRows(keys);
+}
+
+ReadResult TableState::ReadPlain(KeySpan keys, size_t begin, size_t end,
+                                 const kernels::RowCopier& copy, const float* absent_row,
+                                 float* out) const {
+  size_t found = 0;
+  for (size_t i = begin; i < end; ++i) {
+    const float* row = FindRow(keys[i]);
+    found += row != nullptr;
+    copy(&row, 1, static_cast<size_t>(dim_), absent_row, out + i * static_cast<size_t>(dim_));
+  }
+  copy.Finish();
+  return {.found = found};
+}
+
+void TableState::RefreshHotRows(KeySpan keys) const {
+  if (!hot_.enabled() || !sampler_.Sample(keys)) return;
+  const std::optional<std::vector<int64_t>> candidates = sampler_.Candidates();
+  if (!candidates.has_value()) return;
+  std::vector<HotRows::Row> rows;
+  rows.reserve(candidates->size());
+  std::vector<std::unique_lock<SharedMutex>> locks;
+  locks.reserve(shards_.size());
+  for (const auto& shard : shards_) locks.emplace_back(shard->mu);
+  for (const int64_t key : *candidates) {
+    const uint64_t hash = HashKey(key);
+    const uint32_t s = ShardOf(hash, shard_bits_);
+    const RowRef ref = shards_[s]->index.Find(hash, key);
+    if (ref != kNoRow) rows.push_back({key, s, ref, shards_[s]->arena->Row(ref)});
+  }
+  hot_.Rebuild(rows);
 }
 
 void TableState::Contains(KeySpan keys, bool* out) const {

@@ -102,10 +102,12 @@ Status TableState::Update(KeyBatch* batch, KeyBatch::Grouping grouping, const fl
       }
     }
     std::array<float*, kUpdateBlock> rows;
+    std::array<RowRef, kUpdateBlock> refs;
     size_t filled = 0;
     int64_t here = 0;
     const auto flush = [&] {
       optimizer_->Update(rows.data(), scratch[s].data(), filled, dim_, params);
+      for (size_t i = 0; i < filled; ++i) hot_.WriteThrough(s, refs[i], rows[i]);
       here += static_cast<int64_t>(filled);
       filled = 0;
     };
@@ -114,6 +116,7 @@ Status TableState::Update(KeyBatch* batch, KeyBatch::Grouping grouping, const fl
         PrefetchRange(grads + batch->first[u + kAhead] * dim, dim * sizeof(float));
       }
       if (batch->ref[u] == kNoRow) continue;
+      refs[filled] = batch->ref[u];
       rows[filled] = shard.arena->Row(batch->ref[u]);
       PrefetchRange(rows[filled], static_cast<size_t>(row_floats()) * sizeof(float));
       SumRows(grads, occurrences[s]->of(u), dim, scratch[s].data() + filled * dim);

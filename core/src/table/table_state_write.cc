@@ -58,8 +58,7 @@ void TableState::UseInShard(uint32_t s, KeyBatch* batch, const InsertRequest& re
     const uint32_t room = std::numeric_limits<uint32_t>::max() - meta.frequency;
     meta.frequency += std::min(room, batch->count[u]);
     meta.last_time = request.now;
-    shard.hits += 1 - batch->fresh[u];
-    shard.misses += batch->fresh[u];
+    (batch->fresh[u] != 0 ? shard.misses : shard.hits) += batch->count[u];
   }
 }
 
@@ -72,21 +71,23 @@ int64_t TableState::UndoInShard(uint32_t s, KeyBatch* batch, const InsertRequest
     const bool used = request.count_use && batch->address[u] != kNoAddress;
     if (batch->fresh[u] != 0) {
       shard.index.Erase(batch->hash[u], batch->key[u]);
+      hot_.Drop(s, batch->ref[u]);
       shard.arena->Free(batch->ref[u], batch->key[u]);
       --shard.inserts;
-      shard.misses -= used;
+      if (used) shard.misses -= batch->count[u];
       ++undone;
     } else if (used) {
       RowMeta& meta = shard.arena->Meta(batch->ref[u]);
       meta.frequency = batch->old_frequency[u];
       meta.last_time = batch->old_time[u];
-      --shard.hits;
+      shard.hits -= batch->count[u];
     }
   }
   return undone;
 }
 
-void TableState::GatherInShard(uint32_t s, const KeyBatch& batch, float* out) const {
+void TableState::GatherInShard(uint32_t s, const KeyBatch& batch,
+                               const InsertRequest& request) const {
   const RowArena& arena = *shards_[s]->arena;
   const size_t e = batch.end(s);
   const size_t row_bytes = static_cast<size_t>(dim_) * sizeof(float);
@@ -94,8 +95,10 @@ void TableState::GatherInShard(uint32_t s, const KeyBatch& batch, float* out) co
     if (j + kAhead < e) {
       PrefetchRange(arena.Row(batch.ref[batch.unique_of[j + kAhead]]), row_bytes);
     }
+    const uint32_t position =
+        request.positions == nullptr ? batch.position[j] : request.positions[batch.position[j]];
     LoadEmbedding(arena.Row(batch.ref[batch.unique_of[j]]),
-                  out + batch.position[j] * static_cast<size_t>(dim_));
+                  request.gather + position * static_cast<size_t>(dim_));
   }
 }
 
@@ -152,7 +155,7 @@ Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
     }
     if (request.count_use) UseInShard(s, batch, request);
     for (size_t u = b; u < e; ++u) batch->address[u] = AddressOf(s, batch->ref[u]);
-    if (request.gather != nullptr) GatherInShard(s, *batch, request.gather);
+    if (request.gather != nullptr) GatherInShard(s, *batch, request);
   });
   rows_ += inserted;
   if (ok && !failed) return {};
@@ -183,6 +186,7 @@ int64_t TableState::Erase(KeyBatch* batch) {
       }
       for (size_t i = j; i < window; ++i) {
         if (batch->ref[i] == kNoRow) continue;
+        hot_.Drop(s, batch->ref[i]);
         shard.arena->Free(batch->ref[i], batch->occurrence_key(i));
         ++here;
       }

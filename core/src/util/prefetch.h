@@ -6,10 +6,14 @@ namespace mxrec {
 
 inline constexpr size_t kCacheLine = 64;
 
-inline void Prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+// Always inlined: GCC takes a function that only prefetches for one without effect and drops calls
+// of it, which is what calls from code for another instruction set stay until late.
+#define MXREC_PREFETCH_INLINE [[gnu::always_inline]] inline
+
+MXREC_PREFETCH_INLINE void Prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
 
 // Every line of [p, p + bytes), up to a limit beyond which the hardware prefetcher takes over.
-inline void PrefetchRange(const void* p, size_t bytes) {
+MXREC_PREFETCH_INLINE void PrefetchRange(const void* p, size_t bytes) {
   const char* c = static_cast<const char*>(p);
   if (bytes > 8 * kCacheLine) bytes = 8 * kCacheLine;
   for (size_t i = 0; i < bytes; i += kCacheLine) Prefetch(c + i);

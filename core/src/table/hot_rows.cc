@@ -1,0 +1,117 @@
+#include "table/hot_rows.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "index/key_hash.h"
+
+namespace mxrec {
+namespace {
+
+// Half of a core's second-level cache: the rest is for the batch and the index.
+size_t BlockBudget() {
+  long bytes = 0;
+#ifdef _SC_LEVEL2_CACHE_SIZE
+  bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+  return bytes > 0 ? static_cast<size_t>(bytes) / 2 : size_t{256} << 10;
+}
+
+constexpr size_t kFewestPlaces = 64, kMostPlaces = 16384;
+constexpr RowRef kNoOwner = kNoRow;
+
+}  // namespace
+
+HotRows::HotRows(size_t row_bytes, bool enabled) : row_bytes_(row_bytes) {
+  if (!enabled) return;
+  view_.stride = (row_bytes + 15) / 16 * 16;
+  const size_t places = std::bit_floor(std::max<size_t>(BlockBudget() / view_.stride, 1));
+  places_ = std::clamp(places, kFewestPlaces, kMostPlaces);
+  view_.mask = places_ - 1;
+}
+
+HotRows::~HotRows() {
+  if (block_ != nullptr) pages_.Free(block_, block_bytes_);
+}
+
+int64_t HotRows::bytes() const {
+  return static_cast<int64_t>(
+      (block_ == nullptr ? 0 : block_bytes_) + owners_.capacity() * sizeof(Owner) +
+      filter_.capacity() * sizeof(uint64_t) + by_row_.capacity() * sizeof(uint32_t));
+}
+
+// Some key whose place is another: what an empty place holds, so that no key is found there.
+int64_t HotRows::KeyOfNoRowAt(size_t place) const {
+  int64_t key = 0;
+  while (view_.PlaceOf(HashKey(key)) == place) ++key;
+  return key;
+}
+
+void HotRows::Clear() {
+  view_.keys = nullptr;
+  size_ = 0;
+}
+
+void HotRows::Rebuild(std::span<const Row> rows) {
+  Clear();
+  if (!enabled() || rows.empty()) return;
+  try {
+    owners_.resize(places_);
+    filter_.assign(kFilterBits / 64, 0);
+    by_row_.assign(4 * places_, 0);
+  } catch (const std::bad_alloc&) {
+    return;
+  }
+  const size_t rows_bytes = places_ * view_.stride;
+  if (block_ == nullptr) {
+    block_bytes_ = rows_bytes + places_ * sizeof(int64_t);
+    block_ = pages_.Allocate(block_bytes_, true);
+    if (block_ == nullptr) return;
+  }
+  char* copies = static_cast<char*>(block_);
+  auto* keys = reinterpret_cast<int64_t*>(copies + rows_bytes);
+  std::fill(owners_.begin(), owners_.end(), Owner{0, kNoOwner});
+  for (size_t place = 0; place < places_; ++place) keys[place] = KeyOfNoRowAt(place);
+  for (const Row& row : rows) {
+    const size_t place = view_.PlaceOf(HashKey(row.key));
+    if (owners_[place].ref != kNoOwner) continue;
+    owners_[place] = {row.shard, row.ref};
+    keys[place] = row.key;
+    std::memcpy(copies + place * view_.stride, row.row, row_bytes_);
+    const uint32_t bit = FilterBit(row.shard, row.ref);
+    filter_[bit / 64] |= uint64_t{1} << (bit % 64);
+    size_t at = FilterBit(row.shard, row.ref) & (by_row_.size() - 1);
+    while (by_row_[at] != 0) at = (at + 1) & (by_row_.size() - 1);
+    by_row_[at] = static_cast<uint32_t>(place + 1);
+    ++size_;
+  }
+  view_.rows = copies;
+  view_.keys = keys;
+}
+
+size_t HotRows::PlaceOfRow(uint32_t shard, RowRef ref) const {
+  for (size_t at = FilterBit(shard, ref) & (by_row_.size() - 1); by_row_[at] != 0;
+       at = (at + 1) & (by_row_.size() - 1)) {
+    const Owner& owner = owners_[by_row_[at] - 1];
+    if (owner.ref == ref && owner.shard == shard) return by_row_[at] - 1;
+  }
+  return places_;
+}
+
+void HotRows::Store(uint32_t shard, RowRef ref, const float* row) {
+  const size_t place = PlaceOfRow(shard, ref);
+  if (place == places_) return;
+  std::memcpy(static_cast<char*>(block_) + place * view_.stride, row, row_bytes_);
+}
+
+void HotRows::Forget(uint32_t shard, RowRef ref) {
+  const size_t place = PlaceOfRow(shard, ref);
+  if (place == places_) return;
+  owners_[place].ref = kNoOwner;
+  const_cast<int64_t*>(view_.keys)[place] = KeyOfNoRowAt(place);
+}
+
+}  // namespace mxrec

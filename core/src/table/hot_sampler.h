@@ -1,0 +1,44 @@
+// HotSampler: which keys of recent batches are the most frequent, from a sample of them.
+//
+// Every batch gives some of its keys; counts are halved whenever the sample has doubled, so that
+// keys that are no longer asked for make room. What is sampled, and when, decides only which rows
+// are copied to where reads find them sooner, never what they read.
+//
+// Thread-safe; a thread that finds it busy goes on without sampling.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "mxrec/keys.h"
+
+namespace mxrec {
+
+class HotSampler {
+ public:
+  explicit HotSampler(size_t places) : places_(places) {}
+
+  // Takes some keys of a batch that was read. True: it is time for Candidates().
+  bool Sample(KeySpan keys);
+  // The keys worth a place now, most frequent first: none of them while keys are too even to
+  // profit. No value: another thread has just taken them.
+  std::optional<std::vector<int64_t>> Candidates();
+
+ private:
+  const size_t places_;
+  std::mutex mu_;
+  std::unordered_map<int64_t, uint32_t> counts_;  // guarded by mu_
+  size_t sampled_ = 0;                            // guarded by mu_; since the last candidates
+  size_t wanted_ = 4096;              // guarded by mu_; samples until the next candidates
+  uint64_t random_ = 1;               // guarded by mu_
+  std::vector<int64_t> last_;         // guarded by mu_; the candidates of last time, sorted
+  std::atomic<uint32_t> batches_{0};  // that came
+  std::atomic<uint32_t> every_{1};    // one batch in so many gives a sample
+};
+
+}  // namespace mxrec

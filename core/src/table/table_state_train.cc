@@ -1,0 +1,111 @@
+// TableState: the lookup of numpy-level training, which wants rows and counts, no unique keys.
+#include <algorithm>
+#include <atomic>
+#include <limits>
+#include <mutex>
+#include <new>
+
+#include "mxrec/kernels.h"
+#include "table/table_state.h"
+#include "util/prefetch.h"
+
+namespace mxrec {
+namespace {
+
+constexpr size_t kAhead = 16;
+
+void Use(RowMeta* meta, uint32_t count, uint32_t now) {
+  meta->frequency += std::min(std::numeric_limits<uint32_t>::max() - meta->frequency, count);
+  meta->last_time = now;
+}
+
+}  // namespace
+
+// Reads the rows that are there. Leaves in used_ and hot_used_ what was used and what is missing.
+void TableState::ReadAndCollect(KeySpan keys, float* out, bool* out_of_memory) {
+  const Locks locks = LockAllShared();
+  ReadView view;
+  MakeReadView(shards_, shard_bits_, hot_, &view);
+  const size_t hot_places = view.hot.keys == nullptr ? 0 : hot_.places();
+  const size_t n = keys.size();
+  WorkerPool& pool = WorkerPool::Get();
+  const size_t ranges =
+      std::clamp<size_t>(n / kParallelKeys, 1, 4 * static_cast<size_t>(pool.num_threads()));
+  used_.resize(ranges);
+  hot_used_.resize(shards());
+  const size_t row_bytes = static_cast<size_t>(dim_) * sizeof(float);
+  const kernels::RowCopier copy = kernels::ChooseRowCopier(dim_, n * row_bytes);
+  std::atomic<bool> failed{false};
+  std::atomic<int64_t> hot_hits{0};
+  pool.Run(ranges, [&](size_t r) {
+    try {
+      used_[r].Clear(static_cast<int>(shards()), hot_places);
+      const ReadResult read = ReadRange(view, keys, n * r / ranges, n * (r + 1) / ranges, copy,
+                                        dim_, row_bytes, nullptr, out, &used_[r]);
+      hot_hits += static_cast<int64_t>(read.hot);
+    } catch (const std::bad_alloc&) {
+      failed = true;
+    }
+  });
+  *out_of_memory = failed;
+  if (failed) return;
+  hot_hits_ += hot_hits;
+  // While the locks are held: a place may be given to another row afterwards.
+  for (auto& uses : hot_used_) uses.clear();
+  for (size_t place = 0; place < hot_places; ++place) {
+    uint32_t count = 0;
+    for (const UsedRows& used : used_) count += used.hot_uses[place];
+    if (count == 0) continue;
+    const HotRows::Owner owner = hot_.owner(place);
+    hot_used_[owner.shard].push_back({owner.ref, count});
+  }
+}
+
+// Frequency and time of the rows that ReadAndCollect found.
+void TableState::UseCollected(uint32_t now) {
+  size_t keys = 0;
+  for (const UsedRows& used : used_) {
+    for (uint32_t s = 0; s < shards(); ++s) keys += used.refs[s].size();
+  }
+  ForEachShard(keys, [&](uint32_t s) {
+    Shard& shard = *shards_[s];
+    std::unique_lock lock(shard.mu);
+    for (const UsedRows& used : used_) {
+      const std::vector<RowRef>& refs = used.refs[s];
+      for (size_t i = 0; i < refs.size(); ++i) {
+        if (i + kAhead < refs.size()) Prefetch(&shard.arena->Meta(refs[i + kAhead]));
+        Use(&shard.arena->Meta(refs[i]), 1, now);
+      }
+      shard.hits += static_cast<int64_t>(refs.size());
+    }
+    for (const HotRows::Use& use : hot_used_[s]) {
+      Use(&shard.arena->Meta(use.ref), use.count, now);
+      shard.hits += use.count;
+    }
+  });
+}
+
+Status TableState::ReadOrInsert(KeySpan keys, uint32_t now, float* out) {
+  bool out_of_memory = false;
+  ReadAndCollect(keys, out, &out_of_memory);
+  if (out_of_memory) throw std::bad_alloc();
+  std::vector<uint32_t> positions;
+  for (const UsedRows& used : used_) {
+    positions.insert(positions.end(), used.missing.begin(), used.missing.end());
+  }
+  if (!positions.empty()) {
+    std::vector<int64_t> missing(positions.size());
+    for (size_t i = 0; i < missing.size(); ++i) missing[i] = keys[positions[i]];
+    KeyBatch::Ptr batch = KeyBatch::Acquire();
+    batch->Partition(missing, shard_bits_, KeyBatch::Grouping::kKeys);
+    MXREC_RETURN_IF_ERROR(
+        Insert(batch.get(),
+               {.count_use = true, .now = now, .gather = out, .positions = positions.data()}));
+  }
+  // Nothing can fail any more.
+  UseCollected(now);
+  RefreshHotRows(keys);
+  return {};
+}
+
+}  // namespace mxrec
