@@ -20,6 +20,7 @@
 
 #include "mxrec/keys.h"
 #include "mxrec/options.h"
+#include "mxrec/pooling.h"
 #include "mxrec/status.h"
 
 namespace mxrec {
@@ -145,21 +146,35 @@ class MXREC_API Table {
   // Distinct keys of the batch that have no row, in the order of first occurrence.
   Status Missing(KeySpan keys, std::vector<int64_t>* out) const;
 
+  // --- Pooled lookups (pooling.h): one row per bag, out: [bags, dim]; no array of one row per key.
+  // Offsets that are not those of the keys are kInvalidArgument. Absent keys read as above and
+  // count in the divisor.
+  Status LookupPooled(KeySpan keys, const Bags& bags, const float* absent_row, float* out) const;
+  // Missing keys get a row with its initial value.
+  Status LookupOrInsertPooled(KeySpan keys, const Bags& bags, float* out);
+  // Of resolved keys; inverse: [n], each in [0, unique.size()). Stale addresses fall back to their
+  // key.
+  Status ReadRowsPooled(const UniqueKeys& unique, const int32_t* inverse, const Bags& bags,
+                        float* out) const;
+  // ApplyGradients from the gradients of the bags, grads: [bags, dim]. NaN or infinite weights are
+  // kInvalidArgument, too.
+  Status ApplyPooledGradients(KeySpan keys, const Bags& bags, const float* grads,
+                              std::optional<float> learning_rate, ApplyResult* result);
+
   // --- Training lookups: missing keys get a row with its initial value.
   Status LookupOrInsert(KeySpan keys, float* out);
   // Deduplicates a batch and finds (or makes) its rows. inverse: [n], may be null:
   // keys[i] == unique->keys[inverse[i]].
-  Status Resolve(KeySpan keys, ResolveMode mode, int32_t* inverse,
-                 UniqueKeys* unique);
+  Status Resolve(KeySpan keys, ResolveMode mode, int32_t* inverse, UniqueKeys* unique);
   // Embeddings of resolved keys, one row each. Stale addresses fall back to their key.
-  Status ReadRows(std::span<const int64_t> addresses, KeySpan keys,
-                  const float* absent_row, float* out) const;
+  Status ReadRows(std::span<const int64_t> addresses, KeySpan keys, const float* absent_row,
+                  float* out) const;
 
   // --- Updating. grads: [n, dim]; duplicates are summed in batch order, each row is updated once.
   // A NaN or infinite gradient is kInvalidArgument. One call is one optimizer step. learning_rate:
   // none: that of the bound optimizer.
-  Status ApplyGradients(KeySpan keys, const float* grads,
-                        std::optional<float> learning_rate, ApplyResult* result);
+  Status ApplyGradients(KeySpan keys, const float* grads, std::optional<float> learning_rate,
+                        ApplyResult* result);
   Status ApplyToAddresses(std::span<const int64_t> addresses, const float* grads,
                           std::optional<float> learning_rate, StaleAddress policy,
                           ApplyResult* result);

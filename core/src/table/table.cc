@@ -228,6 +228,23 @@ Status Table::ReadRows(std::span<const int64_t> addresses, KeySpan keys, const f
   });
 }
 
+Status Table::LookupPooled(KeySpan keys, const Bags& bags, const float* absent_row,
+                           float* out) const {
+  MXREC_RETURN_IF_ERROR(Validate(bags, keys.size()));
+  return WithState(name_, *impl_, keys.size(), [&](const TableState& state) {
+    state.ReadPooled(keys, bags, absent_row, out);
+    return Status();
+  });
+}
+
+Status Table::ReadRowsPooled(const UniqueKeys& unique, const int32_t* inverse, const Bags& bags,
+                             float* out) const {
+  return WithState(name_, *impl_, unique.size(), [&](const TableState& state) {
+    state.ReadAddressesPooled(unique.addresses, unique.keys, inverse, bags, out);
+    return Status();
+  });
+}
+
 // --- Training lookups ---------------------------------------------------------------------------
 
 Status Table::LookupOrInsert(KeySpan keys, float* out) {

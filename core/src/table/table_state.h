@@ -60,6 +60,10 @@ class TableState {
   void Find(KeyBatch* batch) const;  // fills batch->address
   void ReadAddresses(std::span<const int64_t> addresses, KeySpan keys, const float* absent_row,
                      float* out) const;
+  // One row per bag (table_state_pooled.cc). Bags are valid.
+  void ReadPooled(KeySpan keys, const Bags& bags, const float* absent_row, float* out) const;
+  void ReadAddressesPooled(std::span<const int64_t> addresses, KeySpan keys, const int32_t* inverse,
+                           const Bags& bags, float* out) const;
   // Translates addresses into current ones; -1 for padding and for rows that are gone.
   // kInvalidArgument for one that this table never gave out, and for a stale one under kReject.
   Status Canonicalize(std::span<const int64_t> addresses, StaleAddress policy,

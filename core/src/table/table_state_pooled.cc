@@ -1,0 +1,89 @@
+// TableState: pooled reading.
+#include <array>
+
+#include "kernels/pool_bags.h"
+#include "table/table_state.h"
+#include "util/prefetch.h"
+
+namespace mxrec {
+namespace {
+
+// What a key without a row reads.
+class AbsentRow {
+ public:
+  AbsentRow(const float* row, int dim)
+      : zeros_(row == nullptr ? static_cast<size_t>(dim) : 0), row_(row) {}
+  const float* get() const { return row_ == nullptr ? zeros_.data() : row_; }
+
+ private:
+  std::vector<float> zeros_;
+  const float* row_;
+};
+
+}  // namespace
+
+void TableState::ReadPooled(KeySpan keys, const Bags& bags, const float* absent_row,
+                            float* out) const {
+  const AbsentRow absent(absent_row, dim_);
+  const size_t row_bytes = static_cast<size_t>(dim_) * sizeof(float);
+  std::atomic<int64_t> misses{0};
+  const Locks locks = LockAllShared();
+  const auto find = [&](const auto* key, size_t begin, size_t n, const float** rows) {
+    std::array<uint64_t, kernels::kPoolWindow> hashes;
+    std::array<const Shard*, kernels::kPoolWindow> owners;
+    for (size_t j = 0; j < n; ++j) {
+      hashes[j] = HashKey(key[begin + j]);
+      owners[j] = shards_[ShardOf(hashes[j], shard_bits_)].get();
+      Prefetch(owners[j]->index.HomeBucket(hashes[j]));
+    }
+    int64_t absent_here = 0;
+    for (size_t j = 0; j < n; ++j) {
+      const RowRef ref = owners[j]->index.Find(hashes[j], key[begin + j]);
+      absent_here += ref == kNoRow;
+      rows[j] = ref == kNoRow ? absent.get() : owners[j]->arena->Row(ref);
+      PrefetchRange(rows[j], row_bytes);
+    }
+    if (absent_here > 0) misses.fetch_add(absent_here, std::memory_order_relaxed);
+  };
+  keys.Dispatch([&](const auto* key) {
+    kernels::PoolBags(
+        bags, dim_, [&](size_t begin, size_t n, const float** rows) { find(key, begin, n, rows); },
+        out);
+  });
+  read_misses_.fetch_add(misses, std::memory_order_relaxed);
+  read_hits_.fetch_add(static_cast<int64_t>(keys.size()) - misses, std::memory_order_relaxed);
+}
+
+void TableState::ReadAddressesPooled(std::span<const int64_t> addresses, KeySpan keys,
+                                     const int32_t* inverse, const Bags& bags, float* out) const {
+  const AbsentRow absent(nullptr, dim_);
+  const size_t row_bytes = static_cast<size_t>(dim_) * sizeof(float);
+  const auto row_of = std::make_unique_for_overwrite<const float*[]>(addresses.size());
+  const Locks locks = LockAllShared();
+  WorkerPool::Get().RunRanges(addresses.size(), kParallelKeys, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) {
+      if (i + kernels::kPoolWindow < end && addresses[i + kernels::kPoolWindow] >= 0) {
+        const Address ahead = Address::Unpack(addresses[i + kernels::kPoolWindow], shard_bits_);
+        const RowArena& arena = *shards_[ahead.shard]->arena;
+        if (ahead.slot < arena.slots()) Prefetch(&arena.Meta(ahead.slot));
+      }
+      const float* row = nullptr;
+      if (addresses[i] >= 0) {
+        const Address address = Address::Unpack(addresses[i], shard_bits_);
+        const RowRef ref = RowAt(address);
+        if (ref != kNoRow) row = shards_[address.shard]->arena->Row(ref);
+      }
+      if (row == nullptr) row = FindRow(keys[i]);
+      row_of[i] = row == nullptr ? absent.get() : row;
+    }
+  });
+  const auto find = [&](size_t begin, size_t n, const float** rows) {
+    for (size_t j = 0; j < n; ++j) {
+      rows[j] = row_of[static_cast<size_t>(inverse[begin + j])];
+      PrefetchRange(rows[j], row_bytes);
+    }
+  };
+  kernels::PoolBags(bags, dim_, find, out);
+}
+
+}  // namespace mxrec
