@@ -18,6 +18,9 @@ struct PyTable {
   Table* operator->() const { return table.get(); }
 };
 
+// Pooled calls (pooling.cc).
+void DefinePooledCalls(nanobind::class_<PyTable>& type);
+
 // Runs `work` without the GIL. A Status it returns is thrown with the GIL held again.
 template <class F>
 auto Unlocked(F&& work) {

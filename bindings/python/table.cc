@@ -281,6 +281,7 @@ void InitTable(nb::module_& m) {
       "num_shards"_a = nb::none(), "optimizer"_a = nb::none(), "initializer"_a = nb::none(),
       "padding_keys"_a = std::vector<int64_t>{});
   DefineBatchCalls(type);
+  DefinePooledCalls(type);
   DefineStorage(type);
   DefineState(type);
 }

@@ -143,6 +143,12 @@ class Table:
         [n], last_time [n]. Start at (0, 0); n is 0 at the end.
         """
 
+    def lookup_pooled(self, keys: numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32], offsets: numpy.typing.NDArray[numpy.int64], weights: numpy.typing.NDArray[numpy.float32] | None = None, combiner: str = 'sum', train: bool = True) -> numpy.typing.NDArray[numpy.float32]:
+        """One row per bag, [bags, dim]."""
+
+    def apply_pooled_gradients(self, keys: numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32], offsets: numpy.typing.NDArray[numpy.int64], grads: numpy.typing.NDArray[numpy.float32], weights: numpy.typing.NDArray[numpy.float32] | None = None, combiner: str = 'sum', *, learning_rate: float | None = None) -> tuple[int, int]:
+        """grads: of the bags, [bags, dim]. Returns as apply_gradients."""
+
     def save(self, dir: str, step: int = 0) -> dict[str, Any]: ...
 
     def restore(self, dir: str) -> dict[str, Any]:

@@ -41,9 +41,9 @@ class Table:
     about it. The rows after a sequence of calls do not depend on the number of threads or shards.
 
     Every method may be called from any thread. A call works on its whole batch or, when it raises,
-    has changed nothing. Arrays are taken as they are or refused: keys must be C-contiguous
-    int64 or int32 arrays of shape [n], values C-contiguous float32 arrays of shape [n, dim]; nothing is converted
-    or copied silently. Keys may repeat within a batch.
+    has changed nothing. Arrays are taken as they are or refused: keys must be C-contiguous int64 or
+    int32 arrays of shape [n], values C-contiguous float32 arrays of shape [n, dim]; nothing is
+    converted or copied silently. Keys may repeat within a batch.
 
     All methods raise ``TypeError`` for an argument of another type or an array of another dtype,
     ``ValueError`` for a wrong shape or layout, and ``RuntimeError`` when the table is closed.
@@ -219,13 +219,77 @@ class Table:
             RuntimeError: The table has no optimizer.
         """
         rate = None if learning_rate is None else _rate(learning_rate)
-        engine = self._open()
-        if engine.optimizer.kind == "None":
-            raise RuntimeError(
-                f"table {self.name!r} has no optimizer and cannot apply gradients; create it with "
-                "one, such as mxrec.Table(name, dim, optimizer=mxrec.SGD(0.01))"
+        return ApplyResult(*self._trainable().apply_gradients(keys, grads, learning_rate=rate))
+
+    def lookup_pooled(
+        self,
+        keys: Keys,
+        offsets: NDArray[np.int64],
+        weights: Floats | None = None,
+        combiner: str = "sum",
+        train: bool = True,
+    ) -> Floats:
+        """Reads one row for each bag of keys, without making one for each key.
+
+        A bag's row is the sum of its keys' rows times their weights, in batch order, divided by 1
+        ("sum"), the sum of the weights ("mean") or the square root of the sum of their squares
+        ("sqrtn"), as in ``tf.nn.embedding_lookup_sparse``. An empty bag reads zeros, as does one
+        whose divisor is 0.
+
+        Args:
+            keys: int64 or int32 [n], bag after bag.
+            offsets: int64 [bags + 1], not descending, from 0 to n: bag b is
+                ``keys[offsets[b]:offsets[b + 1]]``, as in a CSR matrix.
+            weights: float32 [n]; None: all 1.
+            combiner: "sum", "mean" or "sqrtn".
+            train: True inserts absent keys with their initial values; False reads them as zeros,
+                which count in the divisor, and changes nothing.
+
+        Returns:
+            float32 [bags, dim].
+
+        Raises:
+            ValueError: ``offsets`` are not those of the keys, or ``combiner`` is none of these.
+            CapacityError: Absent keys do not fit into the capacity or into memory.
+        """
+        _check_combiner(combiner)
+        return self._engine.lookup_pooled(keys, offsets, weights, combiner, boolean("train", train))
+
+    def apply_pooled_gradients(
+        self,
+        keys: Keys,
+        offsets: NDArray[np.int64],
+        grads: Floats,
+        weights: Floats | None = None,
+        combiner: str = "sum",
+        *,
+        learning_rate: float | None = None,
+    ) -> ApplyResult:
+        """Does one step of the optimizer with gradients of pooled rows.
+
+        Each occurrence of a key gets its bag's gradient times its weight, divided as the bag was;
+        then as ``apply_gradients``. No array of one gradient per occurrence is made.
+
+        Args:
+            keys: int64 or int32 [n], as given to ``lookup_pooled``.
+            offsets: int64 [bags + 1].
+            grads: float32 [bags, dim]. A NaN or infinite value refuses the whole call.
+            weights: float32 [n], finite; None: all 1.
+            combiner: "sum", "mean" or "sqrtn".
+            learning_rate: Of this step, at least 0; None: the optimizer's own.
+
+        Raises:
+            ValueError: A gradient or weight is NaN or infinite, ``offsets`` are not those of the
+                keys, or ``combiner`` or ``learning_rate`` is out of its range.
+            RuntimeError: The table has no optimizer.
+        """
+        _check_combiner(combiner)
+        rate = None if learning_rate is None else _rate(learning_rate)
+        return ApplyResult(
+            *self._trainable().apply_pooled_gradients(
+                keys, offsets, grads, weights, combiner, learning_rate=rate
             )
-        return ApplyResult(*engine.apply_gradients(keys, grads, learning_rate=rate))
+        )
 
     def assign(self, keys: Keys, values: Floats) -> None:
         """Sets the embeddings of keys; absent keys are inserted.
@@ -296,7 +360,9 @@ class Table:
         chunk_rows = integer("chunk_rows", chunk_rows, 1, 2**31 - 1)
         return self._chunks(self._open(), chunk_rows)
 
-    def _chunks(self, engine: _mxrec.Table, chunk_rows: int) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+    def _chunks(
+        self, engine: _mxrec.Table, chunk_rows: int
+    ) -> Iterator[tuple[NDArray[np.int64], Floats]]:
         cursor = (0, 0)
         while True:
             cursor, keys, values, *_ = engine.scan(cursor, chunk_rows)
@@ -359,6 +425,20 @@ class Table:
         if self._engine.closed:
             raise RuntimeError(f"table {self.name!r} is closed; create it anew or load it")
         return self._engine
+
+    def _trainable(self) -> _mxrec.Table:
+        engine = self._open()
+        if engine.optimizer.kind == "None":
+            raise RuntimeError(
+                f"table {self.name!r} has no optimizer and cannot apply gradients; create it with "
+                "one, such as mxrec.Table(name, dim, optimizer=mxrec.SGD(0.01))"
+            )
+        return engine
+
+
+def _check_combiner(combiner: str) -> None:
+    if not isinstance(combiner, str):
+        raise TypeError(f"combiner must be a str, got {combiner!r} ({type(combiner).__name__})")
 
 
 def _rate(learning_rate: float) -> float:
