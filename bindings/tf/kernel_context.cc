@@ -107,4 +107,16 @@ Status CheckShape(const char* input, const Tensor& tensor, const Shape& wanted) 
                          ", wanted " + ToString(wanted));
 }
 
+Status CheckInverse(const Tensor& inverse, int64_t rows) {
+  const auto indices = inverse.span<const int32_t>();
+  for (size_t i = 0; i < indices.size(); ++i) {
+    if (indices[i] >= rows) {
+      return InvalidArgument("inverse[" + std::to_string(i) + "] is " + std::to_string(indices[i]) +
+                             ", there are " + std::to_string(rows) +
+                             " rows: rows and inverse must come from one lookup");
+    }
+  }
+  return {};
+}
+
 }  // namespace mxrec::tf

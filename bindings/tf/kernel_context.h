@@ -69,5 +69,7 @@ Shape Append(Shape shape, int64_t last);
 // Checks of an input's shape; the error names the input, what came and what is wanted.
 Status CheckRank(const char* input, const Tensor& tensor, size_t rank);
 Status CheckShape(const char* input, const Tensor& tensor, const Shape& wanted);
+// Every index of `inverse` (int32) must be below `rows`.
+Status CheckInverse(const Tensor& inverse, int64_t rows);
 
 }  // namespace mxrec::tf

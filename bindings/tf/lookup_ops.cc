@@ -1,10 +1,12 @@
-// Lookups: MxrecLookup and MxrecLookupUnique train (they insert and count), MxrecRead does not.
+// Lookups: MxrecLookup, MxrecLookupUnique and MxrecPooledLookup train (they insert and count),
+// MxrecRead and MxrecPooledRead do not.
 #include <algorithm>
 #include <limits>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "bag_inputs.h"
 #include "kernel_context.h"
 #include "mxrec/kernels.h"
 #include "mxrec/table.h"
@@ -138,6 +140,35 @@ class LookupUnique : public TrainingLookup {
   }
 };
 
+// Inputs (table, proxy, ids, like, splits).
+class PooledLookup : public TrainingLookup {
+ public:
+  Status Init(const Attributes& attributes) {
+    MXREC_RETURN_IF_ERROR(TrainingLookup::Init(attributes));
+    MXREC_ASSIGN_OR_RETURN(combiner_, ReadCombiner(attributes));
+    return {};
+  }
+  Status Compute(const KernelContext& context) const {
+    MXREC_ASSIGN_OR_RETURN(const Tensor ids, context.Input(2));
+    MXREC_ASSIGN_OR_RETURN(const BagInputs inputs,
+                           BagInputs::FromContext(context, 4, 0, ids.shape(), combiner_));
+    MXREC_ASSIGN_OR_RETURN(const ResolvedBatch batch, Resolve(context));
+    MXREC_ASSIGN_OR_RETURN(const Tensor pooled,
+                           context.Output<float>(0, {inputs.count(), batch.table->dim()}));
+    return batch.table->ReadRowsPooled(batch.unique, batch.inverse.data<int32_t>(), inputs.bags(),
+                                       pooled.data<float>());
+  }
+
+ private:
+  Combiner combiner_ = Combiner::kSum;
+};
+
+Result<const float*> AbsentRow(const Tensor& absent, int dim) {
+  if (absent.shape() == Shape{0}) return nullptr;
+  MXREC_RETURN_IF_ERROR(CheckShape("absent", absent, {dim}));
+  return absent.data<float>();
+}
+
 // Inputs (table, ids, like, absent).
 class Read : public NoAttributes {
  public:
@@ -147,13 +178,27 @@ class Read : public NoAttributes {
     MXREC_ASSIGN_OR_RETURN(const Tensor like, context.Input(2));
     MXREC_RETURN_IF_ERROR(CheckWidth(*table, like));
     MXREC_ASSIGN_OR_RETURN(const Tensor absent, context.Input(3));
-    if (absent.shape() != Shape{0}) {
-      MXREC_RETURN_IF_ERROR(CheckShape("absent", absent, {table->dim()}));
-    }
+    MXREC_ASSIGN_OR_RETURN(const float* absent_row, AbsentRow(absent, table->dim()));
     MXREC_ASSIGN_OR_RETURN(const Tensor values,
                            context.Output<float>(0, Append(ids.shape(), table->dim())));
-    return table->Lookup(ids.keys(), absent.size() == 0 ? nullptr : absent.data<float>(),
-                         values.data<float>());
+    return table->Lookup(ids.keys(), absent_row, values.data<float>());
+  }
+};
+
+// Inputs (table, ids, like, absent, splits, weights).
+class PooledRead : public PoolingKernel {
+ public:
+  Status Compute(const KernelContext& context) const {
+    MXREC_ASSIGN_OR_RETURN(const auto table, context.InputTable(0));
+    MXREC_ASSIGN_OR_RETURN(const KeyBatch ids, KeyBatch::FromInput(context, 1));
+    MXREC_ASSIGN_OR_RETURN(const Tensor like, context.Input(2));
+    MXREC_RETURN_IF_ERROR(CheckWidth(*table, like));
+    MXREC_ASSIGN_OR_RETURN(const Tensor absent, context.Input(3));
+    MXREC_ASSIGN_OR_RETURN(const float* absent_row, AbsentRow(absent, table->dim()));
+    MXREC_ASSIGN_OR_RETURN(const BagInputs inputs, Inputs(context, 4, ids.shape()));
+    MXREC_ASSIGN_OR_RETURN(const Tensor pooled,
+                           context.Output<float>(0, {inputs.count(), table->dim()}));
+    return table->LookupPooled(ids.keys(), inputs.bags(), absent_row, pooled.data<float>());
   }
 };
 
@@ -174,12 +219,27 @@ void RegisterLookupOps() {
       .attributes = {"unique_size: int = 0", "T: {int64, int32}"},
       .shape = LookupUniqueShapes,
   });
+  Register<PooledLookup>({
+      .name = "MxrecPooledLookup",
+      .inputs = {"table: resource", "proxy: resource", "ids: T", "like: float", "splits: int64"},
+      .outputs = {"pooled: float", "unique_keys: int64", "addresses: int64", "inverse: int32"},
+      .attributes = {"unique_size: int = 0", "T: {int64, int32}", kCombinerAttribute},
+      .shape = PooledLookupShapes,
+  });
   Register<Read>({
       .name = "MxrecRead",
       .inputs = {"table: resource", "ids: T", "like: float", "absent: float"},
       .outputs = {"values: float"},
       .attributes = {"T: {int64, int32}"},
       .shape = ReadShapes,
+  });
+  Register<PooledRead>({
+      .name = "MxrecPooledRead",
+      .inputs = {"table: resource", "ids: T", "like: float", "absent: float", "splits: int64",
+                 kWeightsInput},
+      .outputs = {"pooled: float"},
+      .attributes = {"T: {int64, int32}", kCombinerAttribute, kWeightsAttribute},
+      .shape = PooledReadShapes,
   });
 }
 

@@ -6,6 +6,7 @@ namespace {
 [[maybe_unused]] const bool kRegistered = [] {
   RegisterLookupOps();
   RegisterRowOps();
+  RegisterPoolingOps();
   RegisterApplyOps();
   RegisterTableOps();
   return true;

@@ -5,6 +5,7 @@ namespace mxrec::tf {
 
 void RegisterLookupOps();
 void RegisterRowOps();
+void RegisterPoolingOps();
 void RegisterApplyOps();
 void RegisterTableOps();
 

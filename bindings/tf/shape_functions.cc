@@ -113,6 +113,52 @@ void ReadShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
   shapes.Output(0, shapes.Join(shapes.Input(1), shapes.Width(2)));
 }
 
+// The number of bags is one less than the number of splits, which shapes cannot express: the
+// callers in Python set it.
+void PooledLookupShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
+  Inference shapes(context, status);
+  shapes.Input(4, 1);
+  shapes.Output(0, shapes.Join(shapes.UnknownVector(), shapes.Width(3)));
+  UniqueOutputs(&shapes, shapes.Input(2, 1));
+}
+
+void PooledReadShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
+  Inference shapes(context, status);
+  shapes.Input(1, 1);
+  shapes.Input(3, 1);
+  shapes.Input(4, 1);
+  shapes.Output(0, shapes.Join(shapes.UnknownVector(), shapes.Width(2)));
+}
+
+void PooledRestoreShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
+  Inference shapes(context, status);
+  shapes.Input(1, 1);
+  shapes.Input(2, 1);
+  shapes.Output(0, shapes.Join(shapes.UnknownVector(), shapes.Width(0)));
+}
+
+void PooledSegmentSumShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
+  Inference shapes(context, status);
+  shapes.Input(1, 1);
+  shapes.Input(3, 1);
+  shapes.Output(0, shapes.Join(shapes.Input(2, 1), shapes.Width(0)));
+}
+
+void PooledWeightGradientsShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
+  Inference shapes(context, status);
+  shapes.Input(0, 2);
+  shapes.Input(1, 2);
+  shapes.Input(3, 1);
+  shapes.Output(0, shapes.Input(2, 1));
+}
+
+void BagSplitsShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
+  Inference shapes(context, status);
+  shapes.Input(0, 2);
+  shapes.Input(1, 1);
+  shapes.Output(0, shapes.UnknownVector());
+}
+
 void RestoreShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
   Inference shapes(context, status);
   shapes.Output(0, shapes.Join(shapes.Input(1), shapes.Width(0)));

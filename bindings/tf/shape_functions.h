@@ -15,6 +15,18 @@ void LookupShapes(TF_ShapeInferenceContext* context, TF_Status* status);
 void LookupUniqueShapes(TF_ShapeInferenceContext* context, TF_Status* status);
 // (table, ids, like, absent) -> values [ids + dim]
 void ReadShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+// (table, proxy, ids, like, splits) -> pooled [bags, dim], [u], [u], [ids]
+void PooledLookupShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+// (table, ids, like, absent, splits, weights) -> pooled [bags, dim]
+void PooledReadShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+// (rows [u, dim], inverse, splits, weights) -> pooled [bags, dim]
+void PooledRestoreShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+// (grads [bags, dim], inverse, unique [u], splits, weights) -> sums [u, dim]
+void PooledSegmentSumShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+// (grads [bags, dim], rows, inverse, splits, weights) -> [inverse]
+void PooledWeightGradientsShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+// (indices [n, rank], dense_shape [rank], ...) -> splits [bags + 1]
+void BagSplitsShapes(TF_ShapeInferenceContext* context, TF_Status* status);
 // (rows [u, dim], inverse) -> values [inverse + dim]
 void RestoreShapes(TF_ShapeInferenceContext* context, TF_Status* status);
 // (values [..., dim], inverse, unique [u]) -> sums [u, dim]

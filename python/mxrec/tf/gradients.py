@@ -46,15 +46,59 @@ def _segment_sum_gradient(op: Any, sums: Any) -> Gradients:
     return [library.mxrec_restore(rows=sums, inverse=op.inputs[1]), None, None]
 
 
+def _pooled_lookup_gradient(op: Any, pooled: Any, *_: Any) -> Gradients:
+    _, unique_keys, addresses, inverse = op.outputs
+    splits = op.inputs[4]
+    sums = library.mxrec_pooled_segment_sum(
+        grads=pooled,
+        inverse=inverse,
+        unique=unique_keys,
+        splits=splits,
+        weights=[],
+        combiner=op.get_attr("combiner"),
+    )
+    return [None, _slices(sums, addresses, op.inputs[3]), None, None, None]
+
+
+def _pooled_restore_gradient(op: Any, pooled: Any) -> Gradients:
+    rows, inverse, splits, *weights = op.inputs
+    pooling = {"splits": splits, "weights": weights, "combiner": op.get_attr("combiner")}
+    # Only the size of `unique` matters.
+    unique = tf.zeros(tf.shape(rows)[:1], tf.int64)
+    sums = library.mxrec_pooled_segment_sum(grads=pooled, inverse=inverse, unique=unique, **pooling)
+    return [sums, None, None, *_weight_gradients(pooled, rows, inverse, pooling)]
+
+
+def _pooled_segment_sum_gradient(op: Any, sums: Any) -> Gradients:
+    # It is linear in grads, and its product with `sums` is that of pooled `sums` with grads.
+    grads, inverse, _, splits, *weights = op.inputs
+    pooling = {"splits": splits, "weights": weights, "combiner": op.get_attr("combiner")}
+    pooled = library.mxrec_pooled_restore(rows=sums, inverse=inverse, **pooling)
+    return [pooled, None, None, None, *_weight_gradients(grads, sums, inverse, pooling)]
+
+
+def _weight_gradients(grads: Any, rows: Any, inverse: Any, pooling: dict[str, Any]) -> Gradients:
+    if not pooling["weights"]:
+        return []
+    return [
+        library.mxrec_pooled_weight_gradients(grads=grads, rows=rows, inverse=inverse, **pooling)
+    ]
+
+
 for _name, _gradient in (
     ("MxrecLookup", _lookup_gradient),
     ("MxrecLookupUnique", _lookup_unique_gradient),
     ("MxrecRestore", _restore_gradient),
     ("MxrecSegmentSum", _segment_sum_gradient),
+    ("MxrecPooledLookup", _pooled_lookup_gradient),
+    ("MxrecPooledRestore", _pooled_restore_gradient),
+    ("MxrecPooledSegmentSum", _pooled_segment_sum_gradient),
 ):
     tf.RegisterGradient(_name)(_gradient)
 for _name in (
     "MxrecRead",
+    "MxrecPooledRead",
+    "MxrecBagSplits",
     "MxrecMissing",
     "MxrecInsert",
     "MxrecApplyAddresses",

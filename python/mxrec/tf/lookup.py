@@ -17,8 +17,9 @@ from mxrec.tf.feature_spec import FeatureSpec
 from mxrec.tf.initial_values import call_custom
 from mxrec.tf.log import warn_once
 from mxrec.tf.ops import library
+from mxrec.tf.pooled import Bags, as_composite, bags_of, pop_pooling
 from mxrec.tf.table import SparseTable
-from mxrec.tf.unsupported import check_access_and_evict_config, not_delivered
+from mxrec.tf.unsupported import check_access_and_evict_config
 from mxrec.tf.validation import INT32_MAX, check_bool, check_int
 
 
@@ -34,14 +35,15 @@ def sparse_lookup(
     is_grad: bool = True,
     serving_default_value: Any = None,
     **kwargs: Any,
-) -> tf.Tensor:
+) -> Any:
     """Looks up embeddings.
 
     Args:
         hashtable: what ``create_table`` returned.
-        ids: integer tensor of any shape, or a FeatureSpec whose tensor is taken from ``batch``.
-            Float ids are truncated to int64. A FeatureSpec's ``table_name``, ``batch_size`` and
-            ``feat_count``, where given, must fit the table and the tensor.
+        ids: integer tensor of any shape, tf.SparseTensor or tf.RaggedTensor, or a FeatureSpec whose
+            tensor is taken from ``batch``. Float ids are truncated to int64. A FeatureSpec's
+            ``table_name``, ``batch_size`` and ``feat_count``, where given, must fit the table and
+            the tensor.
         send_count: with ``use_dynamic=False``, the number of unique ids of a training lookup, per
             rank. Without it the unique size stays dynamic, with a warning.
         is_train: missing keys are inserted, and the lookup has a gradient. False: the table does
@@ -53,15 +55,21 @@ def sparse_lookup(
             ``faae_coefficient``.
         is_grad: False: no gradient comes from this lookup.
         serving_default_value: what an absent key reads, a number or [dim]; default zeros.
-        **kwargs: ignored, with a warning.
+        **kwargs: for sparse and ragged ids ``combiner`` ("sum", "mean", "sqrtn" or None) and
+            ``sp_weights`` (or ``weights``): floats of the type and structure of ``ids``, default
+            all 1; with ``is_train`` and ``is_grad`` they have a gradient. Others are ignored, with
+            a warning.
 
     Returns:
-        float32 tensor of shape ``ids.shape + [dim]``.
+        float32 tensor of shape ``ids.shape + [dim]``. With a combiner the last axis of ``ids`` is
+        gone: its rows are summed, times the weights, and divided as in
+        ``tf.nn.embedding_lookup_sparse``; a bag without ids is zeros. Without one, ragged ids give
+        a RaggedTensor, and sparse ids a dense tensor with zeros where there is no id.
 
     Raises:
         TypeError: an argument has the wrong type.
         ValueError: an argument is out of its range, or the lookup is inside ``tf.while_loop``.
-        NotImplementedError: pooled lookups, admission or eviction are asked for.
+        NotImplementedError: admission or eviction are asked for.
     """
     config = ConfigInitializer.get_instance()
     if not isinstance(hashtable, SparseTable):
@@ -76,7 +84,7 @@ def sparse_lookup(
         check_int("send_count", send_count, 1, INT32_MAX)
     scope = _scope_name(name, hashtable)
     check_access_and_evict_config(access_and_evict_config)
-    _refuse_pooling(ids, kwargs)
+    pooling = pop_pooling(kwargs)
     if kwargs:
         names = ", ".join(sorted(kwargs))
         warn_once(
@@ -84,12 +92,18 @@ def sparse_lookup(
         )
     _refuse_while_loop(scope)
     with tf.compat.v1.name_scope(scope):
-        keys = _keys(hashtable, ids, batch)
+        ids = _tensor_of(hashtable, ids, batch)
+        bags = bags_of(ids, pooling)
+        keys = _keys(hashtable, ids if bags is None else bags.ids)
         absent = _absent_row(serving_default_value, hashtable.dim)
-        if not is_train:
-            return _read(hashtable, keys, absent)
-        unique_size = 0 if config.use_dynamic else _static_unique_size(send_count)
-        return _train(hashtable, keys, unique_size, is_grad, config.use_dynamic_expansion)
+        pooled = None if bags is None or bags.combiner is None else bags
+        if is_train:
+            unique_size = 0 if config.use_dynamic else _static_unique_size(send_count)
+            expansion = config.use_dynamic_expansion
+            rows = _train(hashtable, keys, unique_size, is_grad, expansion, pooled)
+        else:
+            rows = _read(hashtable, keys, absent, pooled)
+        return rows if bags is None else bags.finish(rows)
 
 
 # --- Arguments ----------------------------------------------------------------------------------
@@ -115,16 +129,6 @@ def _static_unique_size(send_count: int | None) -> int:
     return send_count * get_rank_size()
 
 
-def _refuse_pooling(ids: Any, kwargs: dict[str, Any]) -> None:
-    sparse = isinstance(ids, (tf.SparseTensor, tf.RaggedTensor, tf.compat.v1.SparseTensorValue))
-    combiner = kwargs.pop("combiner", None)
-    if combiner is not None and combiner not in ("sum", "mean", "sqrtn"):
-        raise ValueError(f"combiner must be None, 'sum', 'mean' or 'sqrtn', got {combiner!r}.")
-    if sparse or combiner is not None:
-        asked = f"ids of type {type(ids).__name__}" if sparse else f"combiner={combiner!r}"
-        raise not_delivered("pooled lookups", asked)
-
-
 def _refuse_while_loop(scope: str) -> None:
     if tf.executing_eagerly():
         return
@@ -146,8 +150,8 @@ _WHILE = (
 )
 
 
-def _keys(table: SparseTable, ids: Any, batch: Any) -> tf.Tensor:
-    spec = None
+def _tensor_of(table: SparseTable, ids: Any, batch: Any) -> Any:
+    """The ids themselves: a FeatureSpec's tensor, checked against the spec."""
     if isinstance(ids, FeatureSpec):
         if batch is None:
             raise ValueError(
@@ -155,17 +159,25 @@ def _keys(table: SparseTable, ids: Any, batch: Any) -> tf.Tensor:
                 "that holds its ids."
             )
         spec, ids = ids, ids.tensor_of(batch)
-        _refuse_pooling(ids, {})
         spec.check_table(table.table_name)
         if spec.is_timestamp:
             raise ValueError(
                 f"ids: FeatureSpec {spec.name!r} has is_timestamp=True; it holds times, not ids."
             )
+        composite = as_composite(ids)
+        if composite is not None:
+            # The axes after the first do not tell the number of ids per sample.
+            spec.check_shape(composite.shape[:1].concatenate([None]))
+            return composite
+        ids = tf.convert_to_tensor(ids)
+        spec.check_shape(ids.shape)
+    return ids
+
+
+def _keys(table: SparseTable, ids: Any) -> tf.Tensor:
     if isinstance(ids, (list, tuple, np.ndarray)) and np.size(ids) == 0:
         ids = np.asarray(ids, np.int64)
     tensor = tf.convert_to_tensor(ids)
-    if spec is not None:
-        spec.check_shape(tensor.shape)
     if tensor.dtype == tf.int64 and table.key_dtype == tf.int32:
         warn_once(
             ("key_dtype", table.table_name),
@@ -212,14 +224,27 @@ def _absent_row(value: Any, dim: int) -> Any:
 # --- Ops ----------------------------------------------------------------------------------------
 
 
-def _read(table: SparseTable, keys: tf.Tensor, absent: Any) -> tf.Tensor:
-    return library.mxrec_read(
-        table=table.nodes().handle, ids=keys, like=tf.zeros([0, table.dim]), absent=absent
+def _read(table: SparseTable, keys: tf.Tensor, absent: Any, bags: Bags | None) -> tf.Tensor:
+    arguments = {
+        "table": table.nodes().handle,
+        "ids": keys,
+        "like": tf.zeros([0, table.dim]),
+        "absent": absent,
+    }
+    if bags is None:
+        return library.mxrec_read(**arguments)
+    return bags.with_count(
+        library.mxrec_pooled_read(**arguments, **bags.pooling, weights=bags.weight_list)
     )
 
 
 def _train(
-    table: SparseTable, keys: tf.Tensor, unique_size: int, is_grad: bool, expansion: bool
+    table: SparseTable,
+    keys: tf.Tensor,
+    unique_size: int,
+    is_grad: bool,
+    expansion: bool,
+    bags: Bags | None,
 ) -> tf.Tensor:
     nodes = table.nodes()
     if is_grad:
@@ -232,19 +257,32 @@ def _train(
             "like": tf.zeros([0, table.dim]),
             "unique_size": unique_size,
         }
-        if not is_grad:
-            return tf.stop_gradient(library.mxrec_lookup(**arguments).values)
-        if not expansion or not _collects():
-            fused = library.mxrec_lookup(**arguments)
-            _set_unique_size(unique_size, fused.unique_keys, fused.addresses)
-            return fused.values
+        collects = is_grad and expansion and _collects()
+        # The gradient of weights needs the rows.
+        if not collects and (bags is None or bags.weights is None):
+            values, unique_keys, addresses, _ = (
+                library.mxrec_lookup(**arguments)
+                if bags is None
+                else library.mxrec_pooled_lookup(**arguments, **bags.pooling)
+            )
+            _set_unique_size(unique_size, unique_keys, addresses)
+            values = values if bags is None else bags.with_count(values)
+            return values if is_grad else tf.stop_gradient(values)
         unique = library.mxrec_lookup_unique(**arguments)
     _set_unique_size(unique_size, unique.rows, unique.unique_keys, unique.addresses)
-    collect = tf.compat.v1.add_to_collection
-    collect(constants.ASCEND_SPARSE_LOOKUP_LOCAL_EMB, unique.rows)
-    collect(constants.ASCEND_SPARSE_LOOKUP_ID_OFFSET, unique.addresses)
-    collect(constants.ASCEND_SPARSE_LOOKUP_UNIQUE_KEYS, unique.unique_keys)
-    return library.mxrec_restore(rows=unique.rows, inverse=unique.inverse)
+    if collects:
+        collect = tf.compat.v1.add_to_collection
+        collect(constants.ASCEND_SPARSE_LOOKUP_LOCAL_EMB, unique.rows)
+        collect(constants.ASCEND_SPARSE_LOOKUP_ID_OFFSET, unique.addresses)
+        collect(constants.ASCEND_SPARSE_LOOKUP_UNIQUE_KEYS, unique.unique_keys)
+    if bags is None:
+        return library.mxrec_restore(rows=unique.rows, inverse=unique.inverse)
+    pooled = bags.with_count(
+        library.mxrec_pooled_restore(
+            rows=unique.rows, inverse=unique.inverse, **bags.pooling, weights=bags.weight_list
+        )
+    )
+    return pooled if is_grad else tf.stop_gradient(pooled)
 
 
 def _set_unique_size(unique_size: int, *tensors: Any) -> None:

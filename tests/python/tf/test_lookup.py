@@ -91,7 +91,6 @@ def test_ids_of_other_types(start, caplog):
         ({"modify_graph": "x"}, TypeError, "modify_graph"),
         ({"name": 3}, TypeError, "name"),
         ({"combiner": "max"}, ValueError, "combiner"),
-        ({"combiner": "sum"}, NotImplementedError, "pooled lookups"),
         ({"access_and_evict_config": 3}, TypeError, "access_and_evict_config"),
         ({"access_and_evict_config": {"a": 1}}, ValueError, "unknown keys"),
         (
@@ -119,9 +118,6 @@ def test_other_rejections(start, caplog):
     table = make()
     with pytest.raises(TypeError, match="hashtable"):
         mx.sparse_lookup("t", [1])
-    for ids in (tf.sparse.from_dense([[1]]), tf.ragged.constant([[1]])):
-        with pytest.raises(NotImplementedError, match="pooled lookups"):
-            mx.sparse_lookup(table, ids)
     off = {"access_threshold": -1, "eviction_threshold": None}
     with caplog.at_level(logging.WARNING, "mxrec"):
         for _ in range(2):

@@ -12,7 +12,8 @@ from tensorflow.python.framework.ops import EagerTensor
 from mxrec.tf.graph_state import state_of
 from mxrec.tf.table import SparseTable, is_resource, table_of_proxy, table_of_resource_name
 
-_LOOKUPS = ("MxrecLookup", "MxrecLookupUnique")
+_LOOKUPS = ("MxrecLookup", "MxrecLookupUnique", "MxrecPooledLookup")
+_SEGMENT_SUMS = ("MxrecSegmentSum", "MxrecPooledSegmentSum")
 _KIND_OF_OUTPUT = {1: "keys", 2: "addresses"}
 
 
@@ -156,7 +157,7 @@ def _lookup_output(tensor: Any) -> tuple[SparseTable, str] | None:
 
 
 def _segment_sum_table(tensor: Any) -> SparseTable | None:
-    if tensor.op.type != "MxrecSegmentSum":
+    if tensor.op.type not in _SEGMENT_SUMS:
         return None
     lookup = _outside_of_function(tensor.op.inputs[1])
     if isinstance(lookup, EagerTensor) or lookup.op.type not in _LOOKUPS:
