@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <limits>
 #include <mutex>
 #include <new>
 #include <thread>
 
 #include "mxrec/env.h"
-#include "mxrec/kernels.h"
 #include "table/table_state.h"
 
 namespace mxrec {
@@ -24,32 +22,6 @@ int DefaultShards() {
 }
 
 uint32_t NowSeconds() { return static_cast<uint32_t>(Env::Default()->NowMicros() / 1'000'000); }
-
-// *may_overflow: the sum of all gradients of the batch could leave the range of float.
-Status CheckFinite(const float* grads, size_t n, int dim, bool* may_overflow) {
-  std::atomic<uint32_t> largest{0};
-  WorkerPool::Get().RunRanges(n, size_t{1} << 16, [&](size_t begin, size_t end) {
-    // Magnitudes of floats order like their bits.
-    int32_t most = 0;
-    for (size_t i = begin; i < end; ++i) {
-      most = std::max(most, std::bit_cast<int32_t>(grads[i]) & std::numeric_limits<int32_t>::max());
-    }
-    const auto here = static_cast<uint32_t>(most);
-    for (uint32_t seen = largest; here > seen && !largest.compare_exchange_weak(seen, here);) {
-    }
-  });
-  const float magnitude = std::bit_cast<float>(largest.load());
-  if (std::isfinite(magnitude)) {
-    const size_t rows = std::max<size_t>(n / static_cast<size_t>(dim), 1);
-    *may_overflow = magnitude > std::numeric_limits<float>::max() / static_cast<float>(2 * rows);
-    return {};
-  }
-  const size_t at = kernels::FirstNonFinite(grads, n);
-  return InvalidArgument("grads[" + std::to_string(at / static_cast<size_t>(dim)) + ", " +
-                         std::to_string(at % static_cast<size_t>(dim)) +
-                         "] is NaN or infinite; gradients must be finite, nothing was updated. "
-                         "Lower the learning rate or clip the gradients");
-}
 
 }  // namespace
 
@@ -293,12 +265,7 @@ Status Table::ApplyGradients(KeySpan keys, const float* grads, std::optional<flo
     if (state.optimizer() == nullptr) return NoOptimizer(name_);
     const float rate = learning_rate.value_or(impl_->options.optimizer.learning_rate);
     MXREC_RETURN_IF_ERROR(CheckLearningRate(rate));
-    bool may_overflow = false;
-    MXREC_RETURN_IF_ERROR(
-        CheckFinite(grads, keys.size() * static_cast<size_t>(dim_), dim_, &may_overflow));
-    KeyBatch::Ptr batch = Partitioned(state, keys);
-    MXREC_RETURN_IF_ERROR(state.Update(batch.get(), KeyBatch::Grouping::kKeys, grads, rate,
-                                       may_overflow, &impl_->step, result));
+    MXREC_RETURN_IF_ERROR(state.ApplyToKeys(keys, grads, rate, &impl_->step, result));
     ++impl_->version;
     return Status();
   });
@@ -311,14 +278,8 @@ Status Table::ApplyToAddresses(std::span<const int64_t> addresses, const float* 
     if (state.optimizer() == nullptr) return NoOptimizer(name_);
     const float rate = learning_rate.value_or(impl_->options.optimizer.learning_rate);
     MXREC_RETURN_IF_ERROR(CheckLearningRate(rate));
-    bool may_overflow = false;
     MXREC_RETURN_IF_ERROR(
-        CheckFinite(grads, addresses.size() * static_cast<size_t>(dim_), dim_, &may_overflow));
-    std::vector<int64_t> current(addresses.size());
-    MXREC_RETURN_IF_ERROR(state.Canonicalize(addresses, policy, current.data()));
-    KeyBatch::Ptr batch = Partitioned(state, current, KeyBatch::Grouping::kAddresses);
-    MXREC_RETURN_IF_ERROR(state.Update(batch.get(), KeyBatch::Grouping::kAddresses, grads, rate,
-                                       may_overflow, &impl_->step, result));
+        state.ApplyToAddresses(addresses, grads, rate, policy, &impl_->step, result));
     ++impl_->version;
     return Status();
   });

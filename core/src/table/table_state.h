@@ -64,10 +64,6 @@ class TableState {
   void ReadPooled(KeySpan keys, const Bags& bags, const float* absent_row, float* out) const;
   void ReadAddressesPooled(std::span<const int64_t> addresses, KeySpan keys, const int32_t* inverse,
                            const Bags& bags, float* out) const;
-  // Translates addresses into current ones; -1 for padding and for rows that are gone.
-  // kInvalidArgument for one that this table never gave out, and for a stale one under kReject.
-  Status Canonicalize(std::span<const int64_t> addresses, StaleAddress policy,
-                      int64_t* current) const;
 
   // --- Changes (table_state_write.cc). The batch is partitioned by the caller, who sees to it that
   // there is one change at a time; readers may run meanwhile.
@@ -81,12 +77,13 @@ class TableState {
   // deduplicating what is there already (table_state_train.cc). All or nothing.
   Status ReadOrInsert(KeySpan keys, uint32_t now, float* out);
 
-  // --- Updates (table_state_update.cc).
-  // batch: keys, or canonical addresses. `step` is advanced, unless the call fails.
-  // check_sums: sums of duplicates may overflow; one that does is kInvalidArgument.
-  Status Update(KeyBatch* batch, KeyBatch::Grouping grouping, const float* grads,
-                float learning_rate, bool check_sums, std::atomic<int64_t>* step,
-                ApplyResult* result);
+  // --- Updates (table_state_update.cc): one step of the optimizer, which is there. There is one
+  // change at a time. `step` is advanced, unless the call fails. grads: [n, dim].
+  Status ApplyToKeys(KeySpan keys, const float* grads, float learning_rate,
+                     std::atomic<int64_t>* step, ApplyResult* result);
+  Status ApplyToAddresses(std::span<const int64_t> addresses, const float* grads,
+                          float learning_rate, StaleAddress policy, std::atomic<int64_t>* step,
+                          ApplyResult* result);
 
   // --- Export and restore (table_state_export.cc).
   using Locks = std::vector<std::shared_lock<SharedMutex>>;
@@ -139,6 +136,27 @@ class TableState {
   void UseCollected(uint32_t now);
   void InitializeRow(int64_t key, const float* values, float* row) const;
   RowRef RowAt(const Address& address) const;  // kNoRow: not a live row
+
+  // Finite gradients, each of another row that is there (table_state_update_distinct.cc): nothing
+  // to sum, so rows change where they are found. False: something else is in the batch; nothing
+  // has changed.
+  bool UpdateDistinct(std::span<const int64_t> addresses, const float* grads, float learning_rate,
+                      std::atomic<int64_t>* step, ApplyResult* result);
+  // Translates addresses into current ones; -1 for padding and for rows that are gone.
+  // kInvalidArgument for one that this table never gave out, and for a stale one under kReject.
+  Status Canonicalize(std::span<const int64_t> addresses, StaleAddress policy,
+                      int64_t* current) const;
+  // batch: keys, or canonical addresses. check_sums: sums of duplicates may overflow; one that does
+  // is kInvalidArgument.
+  Status UpdateSums(KeyBatch* batch, KeyBatch::Grouping grouping, const float* grads,
+                    float learning_rate, bool check_sums, std::atomic<int64_t>* step,
+                    ApplyResult* result);
+  // The one place where rows are handed to the optimizer. grads: [n, dim].
+  void UpdateRows(float* const* rows, const float* grads, size_t n,
+                  const StepParams& params) const {
+    optimizer_->Update(rows, grads, n, dim_, params);
+  }
+
   int64_t AddressOf(uint32_t s, RowRef ref) const {
     return Address::Pack(tag_, shards_[s]->arena->Meta(ref).generation, s, ref, shard_bits_);
   }

@@ -1,8 +1,12 @@
 // TableState: updating rows by gradients.
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cmath>
 
+#include "kernels/magnitude.h"
 #include "mxrec/kernels.h"
+#include "table/gradient_range.h"
 #include "table/table_state.h"
 #include "util/prefetch.h"
 
@@ -53,11 +57,32 @@ void SumRows(const float* grads, std::span<const uint32_t> positions, size_t dim
   }
 }
 
+// *may_overflow: the sum of all gradients of the batch could leave the range of float.
+Status CheckFinite(const float* grads, size_t n, int dim, bool* may_overflow) {
+  std::atomic<uint32_t> largest{0};  // bits of a magnitude, which order like magnitudes
+  WorkerPool::Get().RunRanges(n, size_t{1} << 16, [&](size_t begin, size_t end) {
+    const float magnitude = kernels::LargestMagnitude(grads + begin, end - begin);
+    const auto here = std::bit_cast<uint32_t>(magnitude);
+    for (uint32_t seen = largest; here > seen && !largest.compare_exchange_weak(seen, here);) {
+    }
+  });
+  const float magnitude = std::bit_cast<float>(largest.load());
+  if (std::isfinite(magnitude)) {
+    *may_overflow = MayOverflow(magnitude, n / static_cast<size_t>(dim));
+    return {};
+  }
+  const size_t at = kernels::FirstNonFinite(grads, n);
+  return InvalidArgument("grads[" + std::to_string(at / static_cast<size_t>(dim)) + ", " +
+                         std::to_string(at % static_cast<size_t>(dim)) +
+                         "] is NaN or infinite; gradients must be finite, nothing was updated. "
+                         "Lower the learning rate or clip the gradients");
+}
+
 }  // namespace
 
-Status TableState::Update(KeyBatch* batch, KeyBatch::Grouping grouping, const float* grads,
-                          float learning_rate, bool check_sums, std::atomic<int64_t>* step,
-                          ApplyResult* result) {
+Status TableState::UpdateSums(KeyBatch* batch, KeyBatch::Grouping grouping, const float* grads,
+                              float learning_rate, bool check_sums, std::atomic<int64_t>* step,
+                              ApplyResult* result) {
   std::atomic<int64_t> updated{0};
   std::atomic<int64_t> skipped{0};
   const auto dim = static_cast<size_t>(dim_);
@@ -106,7 +131,7 @@ Status TableState::Update(KeyBatch* batch, KeyBatch::Grouping grouping, const fl
     size_t filled = 0;
     int64_t here = 0;
     const auto flush = [&] {
-      optimizer_->Update(rows.data(), scratch[s].data(), filled, dim_, params);
+      UpdateRows(rows.data(), scratch[s].data(), filled, params);
       for (size_t i = 0; i < filled; ++i) hot_.WriteThrough(s, refs[i], rows[i]);
       here += static_cast<int64_t>(filled);
       filled = 0;
@@ -129,6 +154,32 @@ Status TableState::Update(KeyBatch* batch, KeyBatch::Grouping grouping, const fl
   skipped_ += skipped;
   *result = {updated, skipped};
   return {};
+}
+
+Status TableState::ApplyToKeys(KeySpan keys, const float* grads, float learning_rate,
+                               std::atomic<int64_t>* step, ApplyResult* result) {
+  bool may_overflow = false;
+  MXREC_RETURN_IF_ERROR(
+      CheckFinite(grads, keys.size() * static_cast<size_t>(dim_), dim_, &may_overflow));
+  KeyBatch::Ptr batch = KeyBatch::Acquire();
+  batch->Partition(keys, shard_bits_, KeyBatch::Grouping::kKeys);
+  return UpdateSums(batch.get(), KeyBatch::Grouping::kKeys, grads, learning_rate, may_overflow,
+                    step, result);
+}
+
+Status TableState::ApplyToAddresses(std::span<const int64_t> addresses, const float* grads,
+                                    float learning_rate, StaleAddress policy,
+                                    std::atomic<int64_t>* step, ApplyResult* result) {
+  if (UpdateDistinct(addresses, grads, learning_rate, step, result)) return {};
+  bool may_overflow = false;
+  MXREC_RETURN_IF_ERROR(
+      CheckFinite(grads, addresses.size() * static_cast<size_t>(dim_), dim_, &may_overflow));
+  std::vector<int64_t> current(addresses.size());
+  MXREC_RETURN_IF_ERROR(Canonicalize(addresses, policy, current.data()));
+  KeyBatch::Ptr batch = KeyBatch::Acquire();
+  batch->Partition(current, shard_bits_, KeyBatch::Grouping::kAddresses);
+  return UpdateSums(batch.get(), KeyBatch::Grouping::kAddresses, grads, learning_rate, may_overflow,
+                    step, result);
 }
 
 }  // namespace mxrec

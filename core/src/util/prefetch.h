@@ -11,6 +11,7 @@ inline constexpr size_t kCacheLine = 64;
 #define MXREC_PREFETCH_INLINE [[gnu::always_inline]] inline
 
 MXREC_PREFETCH_INLINE void Prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+MXREC_PREFETCH_INLINE void PrefetchForWrite(const void* p) { __builtin_prefetch(p, 1, 3); }
 
 // Every line of [p, p + bytes), up to a limit beyond which the hardware prefetcher takes over.
 MXREC_PREFETCH_INLINE void PrefetchRange(const void* p, size_t bytes) {

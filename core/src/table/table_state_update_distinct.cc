@@ -1,0 +1,166 @@
+// TableState: updating rows by gradients whose addresses are all current and all different, as
+// those of one lookup are. There is nothing to group and nothing to sum: the batch is checked in
+// one pass over it and updated in a second.
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "kernels/magnitude.h"
+#include "table/gradient_range.h"
+#include "table/table_state.h"
+#include "util/prefetch.h"
+#include "util/scratch_pool.h"
+
+namespace mxrec {
+namespace {
+
+constexpr size_t kCheckBlock = 1024;  // addresses whose own ones stay in the L1 cache
+constexpr size_t kAhead = 16;
+constexpr size_t kCheckGrain = 4096;
+constexpr size_t kUpdateGrain = 1024;
+// A part of the check owns whole cache lines of marks, so that parts share nothing they write.
+constexpr int kLineBits = 9;  // log2 of the marks of a line
+
+struct UpdateScratch {
+  Buffer<float*> rows;          // by batch position; null: padding
+  std::vector<uint64_t> marks;  // a bit a slot of all shards; all zero between calls
+  size_t kept_bytes() const { return rows.capacity_bytes() + marks.capacity() * sizeof(uint64_t); }
+};
+
+// A row's place in the marks: its slot among those of all shards.
+uint64_t PlaceOf(int64_t address) {
+  return static_cast<uint64_t>(address) & ((uint64_t{1} << kSlotBits) - 1);
+}
+
+// One part of the check: the addresses whose place lies in its lines.
+struct Owner {
+  uint64_t index;
+  uint64_t parts;  // a power of two
+
+  // Writes the own ones of the positions [begin, end) to own; returns their number.
+  size_t Positions(std::span<const int64_t> addresses, size_t begin, size_t end,
+                   uint32_t* own) const {
+    size_t found = 0;
+    for (size_t i = begin; i < end; ++i) {
+      own[found] = static_cast<uint32_t>(i);
+      found += ((static_cast<uint64_t>(addresses[i]) >> kLineBits) & (parts - 1)) == index;
+    }
+    return found;
+  }
+};
+
+}  // namespace
+
+bool TableState::UpdateDistinct(std::span<const int64_t> addresses, const float* grads,
+                                float learning_rate, std::atomic<int64_t>* step,
+                                ApplyResult* result) {
+  const size_t n = addresses.size();
+  const auto dim = static_cast<size_t>(dim_);
+  WorkerPool& pool = WorkerPool::Get();
+  const auto scratch = ScratchPool<UpdateScratch>::Acquire();
+  scratch->rows.Reserve(n);
+  float** rows = scratch->rows.data();
+  // No slot comes or goes while the caller holds the table's changes.
+  std::vector<RowArena*> arenas;
+  uint32_t slots = 0;
+  for (const auto& shard : shards_) {
+    arenas.push_back(shard->arena.get());
+    slots = std::max(slots, shard->arena->slots());
+  }
+  const uint64_t places = static_cast<uint64_t>(slots) << shard_bits_;
+  if (scratch->marks.size() * 64 < places) scratch->marks.resize((places + 63) / 64);
+  uint64_t* marks = scratch->marks.data();
+  const auto mark_of = [&](int64_t address, uint64_t* bit) {
+    const uint64_t place = PlaceOf(address);
+    *bit = uint64_t{1} << (place & 63);
+    return marks + (place >> 6);
+  };
+
+  // The row of an address that is current and seen for the first time; null for others.
+  const auto claim = [&](int64_t packed) -> float* {
+    const Address address = Address::Unpack(packed, shard_bits_);
+    if (packed < 0 || address.tag != tag_ || (address.generation & 1) == 0) return nullptr;
+    RowArena& arena = *arenas[address.shard];
+    if (address.slot >= arena.slots()) return nullptr;
+    if (arena.Meta(address.slot).generation != address.generation) return nullptr;
+    uint64_t bit;
+    uint64_t* word = mark_of(packed, &bit);
+    if ((*word & bit) != 0) return nullptr;
+    *word |= bit;
+    return arena.Row(address.slot);
+  };
+  std::atomic<bool> plain{true};
+  std::atomic<int64_t> padding{0};
+  std::atomic<bool> large{false};
+  const auto check = [&](size_t p, size_t parts) {
+    const size_t from = n * p / parts, to = n * (p + 1) / parts;
+    const float magnitude = kernels::LargestMagnitude(grads + from * dim, (to - from) * dim);
+    if (!std::isfinite(magnitude)) plain = false;
+    if (MayOverflow(magnitude, n)) large = true;
+
+    const Owner owner{p, parts};
+    std::array<uint32_t, kCheckBlock> own;
+    int64_t padded = 0;
+    size_t checked = 0;  // positions
+    for (; checked < n && plain.load(std::memory_order_relaxed); checked += kCheckBlock) {
+      const size_t found =
+          owner.Positions(addresses, checked, std::min(n, checked + kCheckBlock), own.data());
+      for (size_t k = 0; k < found; ++k) {
+        if (k + kAhead < found) {
+          const Address ahead = Address::Unpack(addresses[own[k + kAhead]], shard_bits_);
+          const RowArena& arena = *arenas[ahead.shard];
+          if (ahead.slot < arena.slots()) Prefetch(&arena.Meta(ahead.slot));
+        }
+        const size_t i = own[k];
+        if (addresses[i] == kNoAddress) {
+          rows[i] = nullptr;
+          ++padded;
+          continue;
+        }
+        rows[i] = claim(addresses[i]);
+        if (rows[i] == nullptr) plain = false;
+      }
+    }
+    for (size_t begin = 0; begin < std::min(checked, n); begin += kCheckBlock) {
+      const size_t found =
+          owner.Positions(addresses, begin, std::min(n, begin + kCheckBlock), own.data());
+      for (size_t k = 0; k < found; ++k) {
+        uint64_t bit;
+        if (PlaceOf(addresses[own[k]]) < places) *mark_of(addresses[own[k]], &bit) = 0;
+      }
+    }
+    padding += padded;
+  };
+  const size_t threads = static_cast<size_t>(std::max(1, pool.num_threads()));
+  const size_t parts = std::bit_floor(
+      std::clamp<size_t>(std::min(n / kCheckGrain, (places >> kLineBits) / 8), 1, threads));
+  pool.Run(parts, [&](size_t p) { check(p, parts); });
+  if (!plain) return false;
+  // Gradients of padding count as those of one key, whose sum must not overflow.
+  if (padding > 1 && large) return false;
+
+  const StepParams params{.learning_rate = learning_rate, .step = *step + 1};
+  std::vector<std::unique_lock<SharedMutex>> locks;
+  locks.reserve(shards_.size());
+  for (const auto& shard : shards_) locks.emplace_back(shard->mu);
+  pool.RunRanges(n, kUpdateGrain, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end;) {
+      if (rows[i] == nullptr) {
+        ++i;
+        continue;
+      }
+      const size_t run = i;
+      while (i < end && rows[i] != nullptr) ++i;
+      UpdateRows(rows + run, grads + run * dim, i - run, params);
+    }
+  });
+  ++*step;
+  const int64_t skipped = padding > 0 ? 1 : 0;
+  skipped_ += skipped;
+  *result = {static_cast<int64_t>(n) - padding, skipped};
+  return true;
+}
+
+}  // namespace mxrec
