@@ -17,7 +17,7 @@ namespace mxrec {
 namespace {
 
 constexpr size_t kCheckBlock = 1024;  // addresses whose own ones stay in the L1 cache
-constexpr size_t kAhead = 16;
+constexpr size_t kWindow = 32;        // addresses in flight: covers the latency of memory
 constexpr size_t kCheckGrain = 4096;
 constexpr size_t kUpdateGrain = 1024;
 // A part of the check owns whole cache lines of marks, so that parts share nothing they write.
@@ -32,6 +32,10 @@ struct UpdateScratch {
 // A row's place in the marks: its slot among those of all shards.
 uint64_t PlaceOf(int64_t address) {
   return static_cast<uint64_t>(address) & ((uint64_t{1} << kSlotBits) - 1);
+}
+
+bool IsGeneration(const RowMeta& meta, int64_t address) {
+  return meta.generation == static_cast<uint16_t>(address >> kSlotBits);
 }
 
 // One part of the check: the addresses whose place lies in its lines.
@@ -72,24 +76,21 @@ bool TableState::UpdateDistinct(std::span<const int64_t> addresses, const float*
   const uint64_t places = static_cast<uint64_t>(slots) << shard_bits_;
   if (scratch->marks.size() * 64 < places) scratch->marks.resize((places + 63) / 64);
   uint64_t* marks = scratch->marks.data();
-  const auto mark_of = [&](int64_t address, uint64_t* bit) {
-    const uint64_t place = PlaceOf(address);
-    *bit = uint64_t{1} << (place & 63);
-    return marks + (place >> 6);
-  };
-
-  // The row of an address that is current and seen for the first time; null for others.
-  const auto claim = [&](int64_t packed) -> float* {
-    const Address address = Address::Unpack(packed, shard_bits_);
-    if (packed < 0 || address.tag != tag_ || (address.generation & 1) == 0) return nullptr;
-    RowArena& arena = *arenas[address.shard];
-    if (address.slot >= arena.slots()) return nullptr;
-    if (arena.Meta(address.slot).generation != address.generation) return nullptr;
+  // What the check of one address reads and writes; null: no row of this table could have it.
+  struct Target {
+    const RowMeta* meta;
+    uint64_t* word;
     uint64_t bit;
-    uint64_t* word = mark_of(packed, &bit);
-    if ((*word & bit) != 0) return nullptr;
-    *word |= bit;
-    return arena.Row(address.slot);
+    float* row;
+  };
+  const auto find = [&](int64_t packed) -> Target {
+    const Address address = Address::Unpack(packed, shard_bits_);
+    if (packed < 0 || address.tag != tag_ || (address.generation & 1) == 0) return {};
+    RowArena& arena = *arenas[address.shard];
+    if (address.slot >= arena.slots()) return {};
+    const uint64_t place = PlaceOf(packed);
+    return {&arena.Meta(address.slot), marks + place / 64, uint64_t{1} << (place % 64),
+            arena.Row(address.slot)};
   };
   std::atomic<bool> plain{true};
   std::atomic<int64_t> padding{0};
@@ -107,28 +108,37 @@ bool TableState::UpdateDistinct(std::span<const int64_t> addresses, const float*
     for (; checked < n && plain.load(std::memory_order_relaxed); checked += kCheckBlock) {
       const size_t found =
           owner.Positions(addresses, checked, std::min(n, checked + kCheckBlock), own.data());
-      for (size_t k = 0; k < found; ++k) {
-        if (k + kAhead < found) {
-          const Address ahead = Address::Unpack(addresses[own[k + kAhead]], shard_bits_);
-          const RowArena& arena = *arenas[ahead.shard];
-          if (ahead.slot < arena.slots()) Prefetch(&arena.Meta(ahead.slot));
+      for (size_t w = 0; w < found; w += kWindow) {
+        const size_t m = std::min(kWindow, found - w);
+        std::array<Target, kWindow> targets;
+        for (size_t k = 0; k < m; ++k) {
+          targets[k] = find(addresses[own[w + k]]);
+          Prefetch(targets[k].meta);
+          Prefetch(targets[k].word);
         }
-        const size_t i = own[k];
-        if (addresses[i] == kNoAddress) {
-          rows[i] = nullptr;
-          ++padded;
-          continue;
+        for (size_t k = 0; k < m; ++k) {
+          const Target& target = targets[k];
+          const int64_t address = addresses[own[w + k]];
+          rows[own[w + k]] = target.row;
+          if (target.row == nullptr || !IsGeneration(*target.meta, address) ||
+              (*target.word & target.bit) != 0) {
+            if (address == kNoAddress) {
+              ++padded;
+            } else {
+              plain = false;
+            }
+            continue;
+          }
+          *target.word |= target.bit;
         }
-        rows[i] = claim(addresses[i]);
-        if (rows[i] == nullptr) plain = false;
       }
     }
     for (size_t begin = 0; begin < std::min(checked, n); begin += kCheckBlock) {
       const size_t found =
           owner.Positions(addresses, begin, std::min(n, begin + kCheckBlock), own.data());
       for (size_t k = 0; k < found; ++k) {
-        uint64_t bit;
-        if (PlaceOf(addresses[own[k]]) < places) *mark_of(addresses[own[k]], &bit) = 0;
+        const uint64_t place = PlaceOf(addresses[own[k]]);
+        if (place < places) marks[place / 64] = 0;
       }
     }
     padding += padded;
