@@ -37,45 +37,39 @@ HWY_INLINE size_t OwnOccurrences(const SegmentPart& part, const int32_t* inverse
   return found;
 }
 
-// sum = from + values; `from` is `zeros`, as many as a vector has, for a segment's first value.
 template <class D>
-HWY_INLINE void AddTo(D d, const float* from, const float* zeros, const float* values, size_t dim,
-                      float* sum) {
-  const size_t keep = from == zeros ? 0 : ~size_t{0};
+HWY_INLINE void AddRowTo(D d, const float* values, size_t dim, float* sum) {
   size_t c = 0;
   for (; c + hn::Lanes(d) <= dim; c += hn::Lanes(d)) {
-    hn::StoreU(hn::Add(hn::LoadU(d, from + (c & keep)), hn::LoadU(d, values + c)), d, sum + c);
+    hn::StoreU(hn::Add(hn::LoadU(d, sum + c), hn::LoadU(d, values + c)), d, sum + c);
   }
-  for (; c < dim; ++c) sum[c] = from[c & keep] + values[c];
+  for (; c < dim; ++c) sum[c] = sum[c] + values[c];
 }
 
 template <class D>
 HWY_INLINE void SumOwn(D d, const float* values, const int32_t* inverse, size_t n, size_t dim,
                        const SegmentPart& part, float* out) {
-  constexpr size_t kAhead = 12;
-  HWY_ALIGN float zeros[HWY_MAX_BYTES / sizeof(float)] = {};
+  // Clearing ahead is cheaper than telling the first value of a segment from later ones: that is
+  // either a branch which nothing predicts or a chain of dependent steps through the batch.
+  const size_t group = size_t{1} << part.group_bits;
+  for (size_t j = part.index * group; j < part.segments; j += part.parts * group) {
+    ClearRow(HWY_MIN(group, part.segments - j) * dim, out + j * dim);
+  }
+  if (part.parts == 1) {
+    for (size_t i = 0; i < n; ++i) {
+      const auto j = static_cast<uint32_t>(inverse[i]);
+      if (j < part.segments) AddRowTo(d, values + i * dim, dim, out + j * dim);
+    }
+    return;
+  }
   uint32_t own[kBlock + HWY_MAX_BYTES / sizeof(uint32_t)];
-  // The part's segments below `next` have a sum, the others are not touched yet. Where segments are
-  // numbered by first occurrence nothing is ever cleared.
-  uint32_t next = part.First();
   for (size_t begin = 0; begin < n; begin += kBlock) {
     const size_t found = OwnOccurrences(part, inverse, begin, HWY_MIN(begin + kBlock, n), own);
     for (size_t k = 0; k < found; ++k) {
-      if (k + kAhead < found) {
-        const size_t ahead = own[k + kAhead];
-        PrefetchForWrite(out + static_cast<size_t>(inverse[ahead]) * dim);
-        PrefetchRange(values + ahead * dim, dim * sizeof(float));
-      }
       const size_t i = own[k];
-      const auto j = static_cast<uint32_t>(inverse[i]);
-      for (; next < j; next = part.After(next)) ClearRow(dim, out + next * dim);
-      float* sum = out + static_cast<size_t>(j) * dim;
-      const bool first = j == next;
-      AddTo(d, first ? zeros : sum, zeros, values + i * dim, dim, sum);
-      next = first ? part.After(j) : next;
+      AddRowTo(d, values + i * dim, dim, out + static_cast<size_t>(inverse[i]) * dim);
     }
   }
-  for (; next < part.segments; next = part.After(next)) ClearRow(dim, out + next * dim);
 }
 
 // A width that the compiler knows makes a row's loop straight code, and fills a vector of its own.
