@@ -2,6 +2,7 @@
 // shard. The sign bit is clear, so no address is negative and kNoAddress (-1) is none.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 namespace mxrec {
@@ -29,7 +30,8 @@ struct Address {
     return {static_cast<uint32_t>(bits >> (kGenerationBits + kSlotBits)),
             static_cast<uint16_t>(bits >> kSlotBits),
             static_cast<uint32_t>(where & ((uint64_t{1} << shard_bits) - 1)),
-            static_cast<uint32_t>(where >> shard_bits)};
+            // A forged one may name a slot past 32 bits: it must not become that of a row.
+            static_cast<uint32_t>(std::min(where >> shard_bits, uint64_t{0xFFFFFFFF}))};
   }
 };
 

@@ -84,6 +84,11 @@ class TableState {
   Status ApplyToAddresses(std::span<const int64_t> addresses, const float* grads,
                           float learning_rate, StaleAddress policy, std::atomic<int64_t>* step,
                           ApplyResult* result);
+  // The part of ApplyToAddresses for finite gradients of current addresses, each another one or
+  // padding (table_state_update_distinct.cc). False: something else is in the batch; nothing has
+  // changed.
+  bool UpdateDistinct(std::span<const int64_t> addresses, const float* grads, float learning_rate,
+                      std::atomic<int64_t>* step, ApplyResult* result);
 
   // --- Export and restore (table_state_export.cc).
   using Locks = std::vector<std::shared_lock<SharedMutex>>;
@@ -137,11 +142,6 @@ class TableState {
   void InitializeRow(int64_t key, const float* values, float* row) const;
   RowRef RowAt(const Address& address) const;  // kNoRow: not a live row
 
-  // Finite gradients, each of another row that is there (table_state_update_distinct.cc): nothing
-  // to sum, so rows change where they are found. False: something else is in the batch; nothing
-  // has changed.
-  bool UpdateDistinct(std::span<const int64_t> addresses, const float* grads, float learning_rate,
-                      std::atomic<int64_t>* step, ApplyResult* result);
   // Translates addresses into current ones; -1 for padding and for rows that are gone.
   // kInvalidArgument for one that this table never gave out, and for a stale one under kReject.
   Status Canonicalize(std::span<const int64_t> addresses, StaleAddress policy,

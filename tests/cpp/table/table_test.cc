@@ -169,6 +169,7 @@ TEST(TableTest, AddressesAreCheckedNotTrusted) {
                               std::numeric_limits<int64_t>::max(),
                               mine.addresses[0] + 1000000,
                               mine.addresses[0] ^ (int64_t{1} << 40),
+                              mine.addresses[0] ^ (int64_t{1} << 35),
                               0};
   for (int64_t address : bad) {
     for (StaleAddress policy : {StaleAddress::kReject, StaleAddress::kFallBack}) {
