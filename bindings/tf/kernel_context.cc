@@ -1,5 +1,6 @@
 #include "kernel_context.h"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -109,6 +110,9 @@ Status CheckShape(const char* input, const Tensor& tensor, const Shape& wanted) 
 
 Status CheckInverse(const Tensor& inverse, int64_t rows) {
   const auto indices = inverse.span<const int32_t>();
+  int32_t largest = -1;  // without a branch, so that the compiler takes several at once
+  for (const int32_t index : indices) largest = std::max(largest, index);
+  if (largest < rows) return {};
   for (size_t i = 0; i < indices.size(); ++i) {
     if (indices[i] >= rows) {
       return InvalidArgument("inverse[" + std::to_string(i) + "] is " + std::to_string(indices[i]) +

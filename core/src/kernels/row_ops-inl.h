@@ -23,8 +23,9 @@ HWY_INLINE void ClearRow(size_t dim, float* row) {
   for (; c < dim; ++c) row[c] = 0.0f;
 }
 
-HWY_INLINE void AddRow(const float* from, size_t dim, float* sum) {
-  const hn::ScalableTag<float> d;
+// d: a vector no longer than the row, where the row's width is known.
+template <class D>
+HWY_INLINE void AddRow(D d, const float* from, size_t dim, float* sum) {
   size_t c = 0;
   for (; c + hn::Lanes(d) <= dim; c += hn::Lanes(d)) {
     hn::StoreU(hn::Add(hn::LoadU(d, sum + c), hn::LoadU(d, from + c)), d, sum + c);

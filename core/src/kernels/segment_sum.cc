@@ -38,15 +38,6 @@ HWY_INLINE size_t OwnOccurrences(const SegmentPart& part, const int32_t* inverse
 }
 
 template <class D>
-HWY_INLINE void AddRowTo(D d, const float* values, size_t dim, float* sum) {
-  size_t c = 0;
-  for (; c + hn::Lanes(d) <= dim; c += hn::Lanes(d)) {
-    hn::StoreU(hn::Add(hn::LoadU(d, sum + c), hn::LoadU(d, values + c)), d, sum + c);
-  }
-  for (; c < dim; ++c) sum[c] = sum[c] + values[c];
-}
-
-template <class D>
 HWY_INLINE void SumOwn(D d, const float* values, const int32_t* inverse, size_t n, size_t dim,
                        const SegmentPart& part, float* out) {
   // Clearing ahead is cheaper than telling the first value of a segment from later ones: that is
@@ -58,7 +49,7 @@ HWY_INLINE void SumOwn(D d, const float* values, const int32_t* inverse, size_t 
   if (part.parts == 1) {
     for (size_t i = 0; i < n; ++i) {
       const auto j = static_cast<uint32_t>(inverse[i]);
-      if (j < part.segments) AddRowTo(d, values + i * dim, dim, out + j * dim);
+      if (j < part.segments) AddRow(d, values + i * dim, dim, out + j * dim);
     }
     return;
   }
@@ -67,7 +58,7 @@ HWY_INLINE void SumOwn(D d, const float* values, const int32_t* inverse, size_t 
     const size_t found = OwnOccurrences(part, inverse, begin, HWY_MIN(begin + kBlock, n), own);
     for (size_t k = 0; k < found; ++k) {
       const size_t i = own[k];
-      AddRowTo(d, values + i * dim, dim, out + static_cast<size_t>(inverse[i]) * dim);
+      AddRow(d, values + i * dim, dim, out + static_cast<size_t>(inverse[i]) * dim);
     }
   }
 }

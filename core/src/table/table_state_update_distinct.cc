@@ -78,10 +78,11 @@ bool TableState::UpdateDistinct(std::span<const int64_t> addresses, const float*
   uint64_t* marks = scratch->marks.data();
   // What the check of one address reads and writes; null: no row of this table could have it.
   struct Target {
+    RowArena* arena;
     const RowMeta* meta;
     uint64_t* word;
     uint64_t bit;
-    float* row;
+    uint32_t slot;
   };
   const auto find = [&](int64_t packed) -> Target {
     const Address address = Address::Unpack(packed, shard_bits_);
@@ -89,8 +90,8 @@ bool TableState::UpdateDistinct(std::span<const int64_t> addresses, const float*
     RowArena& arena = *arenas[address.shard];
     if (address.slot >= arena.slots()) return {};
     const uint64_t place = PlaceOf(packed);
-    return {&arena.Meta(address.slot), marks + place / 64, uint64_t{1} << (place % 64),
-            arena.Row(address.slot)};
+    return {&arena, &arena.Meta(address.slot), marks + place / 64, uint64_t{1} << (place % 64),
+            address.slot};
   };
   std::atomic<bool> plain{true};
   std::atomic<int64_t> padding{0};
@@ -118,17 +119,18 @@ bool TableState::UpdateDistinct(std::span<const int64_t> addresses, const float*
         }
         for (size_t k = 0; k < m; ++k) {
           const Target& target = targets[k];
-          const int64_t address = addresses[own[w + k]];
-          rows[own[w + k]] = target.row;
-          if (target.row == nullptr || !IsGeneration(*target.meta, address) ||
+          const size_t i = own[w + k];
+          if (target.arena == nullptr || !IsGeneration(*target.meta, addresses[i]) ||
               (*target.word & target.bit) != 0) {
-            if (address == kNoAddress) {
+            rows[i] = nullptr;
+            if (addresses[i] == kNoAddress) {
               ++padded;
             } else {
               plain = false;
             }
             continue;
           }
+          rows[i] = target.arena->Row(target.slot);
           *target.word |= target.bit;
         }
       }
