@@ -144,8 +144,10 @@ void KeyIndex::MergeSparse(uint32_t id) {
     target.count += source.count;
     target.prefix /= 2;
     --target.depth;
-    Point(id);
     pages_->Free(source.buckets, kSegmentBytes);
+    // Merges leave gaps everywhere: moving into them frees whole pages at the end.
+    target.buckets = static_cast<IndexBucket*>(pages_->MoveLower(target.buckets, kSegmentBytes));
+    Point(id);
     // The last segment takes the place of the one that went.
     const auto last = static_cast<uint32_t>(segments_.size() - 1);
     segments_[other] = segments_[last];

@@ -66,7 +66,8 @@ TableState::TableState(const TableOptions& options, uint32_t tag)
       sampler_(hot_.places()) {
   shards_.reserve(static_cast<size_t>(options.num_shards));
   for (int s = 0; s < options.num_shards; ++s) {
-    shards_.push_back(std::make_unique<Shard>(&pages_, shard_bits_, row_floats()));
+    shards_.push_back(
+        std::make_unique<Shard>(&index_pages_, &row_pages_, shard_bits_, row_floats()));
   }
 }
 
@@ -80,7 +81,8 @@ void TableState::AddStats(TableStats* stats) const {
   stats->capacity = capacity_;
   stats->num_shards = static_cast<int>(shards());
   uint64_t entries = 0;
-  int64_t pieces = 0;
+  int64_t index_pieces = 0;
+  int64_t row_pieces = 0;
   for (const auto& shard : shards_) {
     std::shared_lock lock(shard->mu);
     stats->hot_rows = static_cast<int64_t>(hot_.size());  // any shard's lock keeps the set
@@ -88,7 +90,8 @@ void TableState::AddStats(TableStats* stats) const {
     stats->bytes_rows += shard->arena->row_bytes();
     stats->bytes_metadata += shard->arena->meta_bytes();
     stats->bytes_index += shard->index.bytes();
-    pieces += shard->arena->held_bytes() + shard->index.segment_bytes();
+    index_pieces += shard->index.segment_bytes();
+    row_pieces += shard->arena->held_bytes();
     stats->segments += shard->index.segments();
     stats->growth_events += shard->index.splits();
     stats->hits += shard->hits;
@@ -97,8 +100,9 @@ void TableState::AddStats(TableStats* stats) const {
     stats->erased += shard->erased;
     entries += static_cast<uint64_t>(shard->index.segments()) * KeyIndex::kSegmentEntries;
   }
-  // Rows are what the rest of partly used pages will hold.
-  stats->bytes_rows += std::max<int64_t>(pages_.held_bytes() - pieces, 0);
+  // The rest of partly used pages. Another thread may be changing the table meanwhile.
+  stats->bytes_index += std::max<int64_t>(index_pages_.held_bytes() - index_pieces, 0);
+  stats->bytes_rows += std::max<int64_t>(row_pages_.held_bytes() - row_pieces, 0);
   stats->misses += read_misses_.load(std::memory_order_relaxed);
   stats->hot_hits = hot_hits_.load(std::memory_order_relaxed);
   stats->hits += read_hits_.load(std::memory_order_relaxed);

@@ -180,7 +180,9 @@ class TableState {
   std::unordered_set<int64_t> padding_;
   std::unique_ptr<RowInitializer> initializer_;
   std::unique_ptr<Optimizer> optimizer_;
-  PageAllocator pages_;
+  // Apart, so that either's memory goes back when the other's stays.
+  PageAllocator index_pages_;
+  PageAllocator row_pages_;
   std::vector<std::unique_ptr<Shard>> shards_;
   std::atomic<int64_t> rows_{0};
   uint32_t batches_ = 0;  // inserting ones, modulo 2^32; changed by the one change at a time

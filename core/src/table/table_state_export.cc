@@ -83,7 +83,7 @@ Status TableState::Relayout(const OptimizerOptions& optimizer) {
   std::unique_ptr<Optimizer> bound = Optimizer::Make(optimizer);
   std::vector<std::unique_ptr<RowArena>> arenas;
   for (const auto& shard : shards_) {
-    auto arena = std::make_unique<RowArena>(&pages_, width);
+    auto arena = std::make_unique<RowArena>(&row_pages_, width);
     if (!shard->arena->CopySlotsTo(arena.get(), dim_)) {
       return ResourceExhausted("out of memory while giving table '" + name_ + "' the slots of " +
                                OptimizerName(optimizer.kind) + "; the table is as it was");

@@ -87,9 +87,10 @@ PageAllocator::Region* PageAllocator::Owner(const char* p) {
   return &std::prev(regions_.upper_bound(p))->second;
 }
 
-char* PageAllocator::Recycle(Size size) {
+char* PageAllocator::Recycle(Size size, const char* below) {
   const auto it = free_.find(size);
   if (it == free_.end() || it->second.empty()) return nullptr;
+  if (below != nullptr && *it->second.begin() >= below) return nullptr;
   // The lowest address, so that the highest pages empty out.
   char* p = *it->second.begin();
   it->second.erase(it->second.begin());
@@ -119,7 +120,7 @@ void* PageAllocator::Allocate(size_t bytes, bool huge, Contents contents) {
   }
   bytes = RoundUp(std::max<size_t>(bytes, 1), kSmallPage);
   std::lock_guard lock(mu_);
-  if (char* p = Recycle({huge, bytes}); p != nullptr) {
+  if (char* p = Recycle({huge, bytes}, nullptr); p != nullptr) {
     Take(Owner(p), p, bytes, true, contents);
     return p;
   }
@@ -146,9 +147,23 @@ void PageAllocator::Forget(const Region& region) {
 
 void PageAllocator::Free(void* p, size_t bytes) {
   if (p == nullptr) return;
-  bytes = RoundUp(std::max<size_t>(bytes, 1), kSmallPage);
+  std::lock_guard lock(mu_);
+  Return(static_cast<char*>(p), RoundUp(std::max<size_t>(bytes, 1), kSmallPage));
+}
+
+void* PageAllocator::MoveLower(void* p, size_t bytes) {
+  const size_t rounded = RoundUp(std::max<size_t>(bytes, 1), kSmallPage);
   std::lock_guard lock(mu_);
   char* const piece = static_cast<char*>(p);
+  char* to = Recycle({Owner(piece)->huge, rounded}, piece);
+  if (to == nullptr) return p;
+  Take(Owner(to), to, rounded, true, Contents::kAny);
+  std::memcpy(to, piece, bytes);
+  Return(piece, rounded);
+  return to;
+}
+
+void PageAllocator::Return(char* piece, size_t bytes) {
   Region* region = Owner(piece);
   --region->live;
   if (!region->huge) held_ -= bytes;

@@ -38,6 +38,9 @@ class PageAllocator {
   void* Allocate(size_t bytes, bool huge, Contents contents = Contents::kZero);
   // `bytes` as it was allocated.
   void Free(void* p, size_t bytes);
+  // Moves a piece to the lowest free one of its size that lies before it; p itself if there is
+  // none.
+  void* MoveLower(void* p, size_t bytes);
 
   // Bytes that are resident once every live piece has been touched: whole huge pages, freed pieces
   // between live ones included.
@@ -59,7 +62,8 @@ class PageAllocator {
 
   Region* Map(size_t piece, bool huge);
   Region* Owner(const char* p);
-  char* Recycle(Size size);  // null: no free piece
+  char* Recycle(Size size, const char* below);  // null: no free piece that low
+  void Return(char* p, size_t bytes);
   void Take(Region* region, char* p, size_t bytes, bool recycled, Contents contents);
   void Forget(const Region& region);
 

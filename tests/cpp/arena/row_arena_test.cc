@@ -144,8 +144,12 @@ TEST(RowArenaTest, RandomHistoriesKeepTheGenerationsPromise) {
         ASSERT_GT(arena->Generation(g.slot), g.generation);
         int64_t key = -1;
         const bool known = arena->DepartedKey(g.slot, g.generation, &key);
-        if (clock < g.clock + RowArena::kRestingBatches) ASSERT_TRUE(known);
-        if (known) ASSERT_EQ(key, g.key);
+        if (clock < g.clock + RowArena::kRestingBatches) {
+          ASSERT_TRUE(known);
+        }
+        if (known) {
+          ASSERT_EQ(key, g.key);
+        }
       }
     }
     for (const auto& [slot, row] : live) arena->Free(slot, row.second);

@@ -66,6 +66,22 @@ TEST(PageAllocatorTest, AHugePageGoesBackWithItsLastPiece) {
   }
 }
 
+TEST(PageAllocatorTest, PiecesMoveIntoLowerGaps) {
+  PageAllocator pages;
+  char* low = static_cast<char*>(pages.Allocate(kPiece, true));
+  char* other = static_cast<char*>(pages.Allocate(2 * kPiece, true));
+  char* high = static_cast<char*>(pages.Allocate(kPiece, true));
+  std::memset(high, 7, kPiece);
+  EXPECT_EQ(pages.MoveLower(high, kPiece), high);
+  pages.Free(other, 2 * kPiece);
+  EXPECT_EQ(pages.MoveLower(high, kPiece), high);  // of another size
+  pages.Free(low, kPiece);
+  EXPECT_EQ(pages.MoveLower(high, kPiece), low);
+  EXPECT_EQ(low[kPiece - 1], 7);
+  EXPECT_EQ(pages.Allocate(kPiece, true), high);
+  EXPECT_TRUE(IsZero(high, kPiece));
+}
+
 TEST(PageAllocatorTest, LargePiecesHaveRegionsOfTheirOwn) {
   PageAllocator pages;
   const size_t bytes = 24 * kHugePage + 5;
@@ -108,9 +124,13 @@ TEST(PageAllocatorTest, RandomPiecesKeepTheirContents) {
             pages.Allocate(bytes, rng() % 4 != 0,
                            zero ? PageAllocator::Contents::kZero : PageAllocator::Contents::kAny));
         ASSERT_NE(p, nullptr);
-        if (zero) ASSERT_TRUE(IsZero(p, bytes));
+        if (zero) {
+          ASSERT_TRUE(IsZero(p, bytes));
+        }
         const auto next = live.lower_bound(p);
-        if (next != live.end()) ASSERT_LE(p + bytes, next->first);
+        if (next != live.end()) {
+          ASSERT_LE(p + bytes, next->first);
+        }
         if (next != live.begin()) {
           ASSERT_LE(std::prev(next)->first + std::prev(next)->second.bytes, p);
         }
