@@ -12,11 +12,7 @@ constexpr uint16_t kLastGeneration = 0xFFFE;
 // Small enough that growing many shards wastes little and that slabs empty out; large enough that
 // the array of slabs stays in the cache.
 constexpr size_t kSlabBytes = size_t{256} << 10;
-constexpr uint32_t kMostSlabRows = 8192;
 constexpr uint32_t kLeastSlabRows = 16;
-
-// What a slab without memory has for metadata: generation 0, of which there are no addresses.
-RowMeta no_metas[kMostSlabRows];
 
 size_t StrideOf(int row_floats) {
   const size_t bytes = static_cast<size_t>(row_floats) * sizeof(float);
@@ -25,22 +21,26 @@ size_t StrideOf(int row_floats) {
 }
 
 // A power of two, so that a slot splits by a shift.
-uint32_t SlabRows(size_t stride) {
+uint32_t SlabRows(size_t stride, uint32_t most) {
   const auto rows = static_cast<uint32_t>(std::bit_floor(std::max<size_t>(kSlabBytes / stride, 1)));
-  return std::clamp(rows, kLeastSlabRows, kMostSlabRows);
+  return std::clamp(rows, kLeastSlabRows, most);
 }
 
 size_t RoundUp(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 }  // namespace
 
+RowMeta RowArena::no_metas_[kMostSlabRows];
+
 RowArena::RowArena(PageAllocator* pages, int row_floats)
     : pages_(pages), stride_(StrideOf(row_floats)) {
-  SetShift(std::countr_zero(SlabRows(stride_)));
+  SetShift(std::countr_zero(SlabRows(stride_, kMostSlabRows)));
 }
 
 RowArena::~RowArena() {
-  for (const Slab& slab : slabs_) pages_->Free(slab.rows, slab_bytes());
+  for (const Slab& slab : slabs_) {
+    if (slab.held()) pages_->Free(slab.rows, slab_bytes());
+  }
 }
 
 void RowArena::SetShift(int shift) {
@@ -67,7 +67,7 @@ bool RowArena::GiveMemory(uint32_t slab) {
 void RowArena::Release(uint32_t slab) {
   State& state = states_[slab];
   pages_->Free(slabs_[slab].rows, slab_bytes());
-  slabs_[slab] = {nullptr, no_metas};
+  slabs_[slab] = {};
   // Above what a slot at rest has, so that no address seems to be of the row that just left.
   const int floor = std::min(state.highest + 2, static_cast<int>(kLastGeneration));
   queued_ -= state.queued;
@@ -82,7 +82,7 @@ bool RowArena::OpenSlab() {
   uint32_t slab = 0;
   if (held_slabs_ < slabs_.size()) {
     while (slab < slabs_.size() &&
-           (slabs_[slab].rows != nullptr || states_[slab].floor >= kLastGeneration)) {
+           (slabs_[slab].held() || states_[slab].floor >= kLastGeneration)) {
       ++slab;
     }
   } else {
@@ -96,7 +96,7 @@ bool RowArena::OpenSlab() {
     } catch (const std::bad_alloc&) {
       return false;
     }
-    slabs_.push_back({nullptr, no_metas});
+    slabs_.emplace_back();
   }
   if (!GiveMemory(slab)) return false;
   open_ = slab;
@@ -109,7 +109,7 @@ void RowArena::SetClock(uint32_t batches) {
   recycled_ = 0;
   for (uint32_t slab = 0; idle_slabs_ > 0 && slab < slabs_.size(); ++slab) {
     const State& state = states_[slab];
-    const bool idle = slabs_[slab].rows != nullptr && state.live == 0;
+    const bool idle = slabs_[slab].held() && state.live == 0;
     if (idle && Rested(state.last_freed_at)) Release(slab);
   }
 }
@@ -173,7 +173,7 @@ void RowArena::Free(uint32_t slot, int64_t key) {
 }
 
 bool RowArena::DepartedKey(uint32_t slot, uint16_t generation, int64_t* key) const {
-  if (slabs_[slot >> shift_].rows == nullptr) return false;
+  if (!slabs_[slot >> shift_].held()) return false;
   if (Meta(slot).generation != generation + 1) return false;
   std::memcpy(key, Row(slot), sizeof(*key));
   return true;
@@ -184,13 +184,13 @@ bool RowArena::CopySlotsTo(RowArena* target, int floats) const {
   const size_t bytes = std::max<size_t>(floats * sizeof(float), sizeof(int64_t));
   target->SetShift(shift_);
   try {
-    target->slabs_.assign(slabs_.size(), {nullptr, no_metas});
+    target->slabs_.assign(slabs_.size(), Slab{});
     target->states_ = states_;
   } catch (const std::bad_alloc&) {
     return false;
   }
   for (uint32_t slab = 0; slab < slabs_.size(); ++slab) {
-    if (slabs_[slab].rows == nullptr) continue;
+    if (!slabs_[slab].held()) continue;
     if (!target->GiveMemory(slab)) return false;
     const Slab& to = target->slabs_[slab];
     target->states_[slab] = states_[slab];
@@ -208,7 +208,7 @@ bool RowArena::CopySlotsTo(RowArena* target, int floats) const {
 }
 
 std::pair<size_t, size_t> RowArena::Untouched() const {
-  if (slabs_.empty() || slabs_[0].rows == nullptr) return {0, 0};
+  if (slabs_.empty() || !slabs_[0].held()) return {0, 0};
   const size_t fresh = states_[0].fresh;
   const size_t rows = RoundUp(fresh * stride_, kSmallPage);
   const size_t metas = RoundUp(fresh * sizeof(RowMeta), kSmallPage);

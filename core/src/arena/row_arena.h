@@ -30,15 +30,21 @@ struct RowMeta {
 static_assert(sizeof(RowMeta) == 12);
 
 class RowArena {
+  static constexpr uint32_t kMostSlabRows = 8192;
+  // What a slab without memory has for metadata: generation 0, of which there are no addresses.
+  static RowMeta no_metas_[kMostSlabRows];
+
  public:
+  struct Slab {
+    char* rows = reinterpret_cast<char*>(no_metas_);  // without memory: may be prefetched
+    RowMeta* metas = no_metas_;
+    bool held() const { return metas != no_metas_; }
+  };
+
   static constexpr uint32_t kNoSlot = 0xFFFFFFFFu;
   static constexpr uint32_t kMaxSlots = 1u << 31;
   static constexpr uint32_t kRestingBatches = 2;
 
-  struct Slab {
-    char* rows;  // null: no memory
-    RowMeta* metas;
-  };
 
   RowArena(PageAllocator* pages, int row_floats);
   ~RowArena();
@@ -78,7 +84,7 @@ class RowArena {
   // Greater than the generation of every address that names a row that has left the slot.
   uint16_t Generation(uint32_t slot) const {
     const Slab& slab = slabs_[slot >> shift_];
-    return slab.rows == nullptr ? states_[slot >> shift_].floor : Meta(slot).generation;
+    return slab.held() ? Meta(slot).generation : states_[slot >> shift_].floor;
   }
   // The key that the slot's row of this generation held, if the slot has not been used since.
   bool DepartedKey(uint32_t slot, uint16_t generation, int64_t* key) const;
