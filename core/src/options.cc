@@ -155,6 +155,18 @@ const char* InitializerName(InitializerKind kind) {
   return "Unknown";
 }
 
+const char* ValueTypeName(ValueType type) {
+  switch (type) {
+    case ValueType::kFloat32:
+      return "float32";
+    case ValueType::kFloat16:
+      return "float16";
+    case ValueType::kBfloat16:
+      return "bfloat16";
+  }
+  return "unknown";
+}
+
 Status Validate(const OptimizerOptions& o) {
   // Options also come from files: an unknown kind is not a bug of the caller's.
   if (o.kind > OptimizerKind::kLazyAdam) {
@@ -258,6 +270,15 @@ Status Validate(const TableOptions& o) {
     return OutOfRange(
         "num_shards", std::to_string(o.num_shards),
         "a power of two in [1, " + std::to_string(kMaxShards) + "], or 0 to let the table choose");
+  }
+  if (o.value_type > ValueType::kBfloat16) {
+    return OutOfRange("value_type", std::to_string(static_cast<int>(o.value_type)),
+                      "in [0, 2] (float32, float16, bfloat16)");
+  }
+  if (o.stochastic_rounding && o.value_type == ValueType::kFloat32) {
+    return InvalidArgument(
+        "stochastic_rounding is on but the values are stored as float32, which are not rounded; "
+        "store them as float16 or bfloat16 or leave it off.");
   }
   MXREC_RETURN_IF_ERROR(Validate(o.optimizer));
   return Validate(o.initializer);

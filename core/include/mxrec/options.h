@@ -82,15 +82,25 @@ MXREC_API Status Validate(const InitializerOptions& options);
 inline constexpr int kMaxDim = 8192;
 inline constexpr int kMaxShards = 256;
 
+// How embeddings are stored. Arithmetic, optimizer slots and whatever enters or leaves a table are
+// float32; docs/half-precision.md says how values are rounded.
+enum class ValueType : uint8_t { kFloat32 = 0, kFloat16, kBfloat16 };
+
+MXREC_API const char* ValueTypeName(ValueType type);  // "float32", "float16", "bfloat16"
+
 struct TableOptions {
   std::string name;         // a label; 1-100 characters
   int dim = 0;              // [1, kMaxDim] floats per embedding
   int64_t memory_rows = 0;  // capacity in rows; 0: grows without limit
-  uint64_t seed = 0;        // of the initial values
+  uint64_t seed = 0;        // of the initial values and of stochastic rounding
   int num_shards = 0;       // power of two in [1, kMaxShards]; 0: chosen from the machine
   OptimizerOptions optimizer;
   InitializerOptions initializer;
   std::vector<int64_t> padding_keys;  // read like any key, never updated
+  ValueType value_type = ValueType::kFloat32;
+  // Updates round up or down at random, with the probabilities that keep the mean; a pure function
+  // of (seed, key, column, optimizer step). Needs a 16-bit value_type; costs 4 bytes a row.
+  bool stochastic_rounding = false;
   // Copies of the most frequent rows where reads find them sooner. Changes speed, never values.
   bool use_hot = true;
 
