@@ -28,7 +28,8 @@ MXREC_API Result<CheckpointInfo> SaveTable(const Table& table, const std::string
 MXREC_API Result<CheckpointInfo> ReadCheckpointInfo(const std::string& dir,
                                                     Env* env = Env::Default());
 // Replaces the rows of `table` by those in `dir`. On any error the table is as it was. The table
-// keeps its own name, capacity, shards and initializer; dim and optimizer kind must agree.
+// keeps its own name, capacity, shards, initializer and value type (embeddings saved in another one
+// are rounded to nearest); dim and optimizer kind must agree.
 MXREC_API Result<CheckpointInfo> RestoreTable(Table* table, const std::string& dir,
                                               Env* env = Env::Default());
 // A new table with the saved options and rows. num_shards 0: chosen from this machine.

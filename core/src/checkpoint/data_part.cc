@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "checkpoint/checksum.h"
+#include "kernels/half.h"
 
 namespace mxrec::checkpoint {
 namespace {
@@ -26,6 +27,45 @@ const char* GetColumn(const char* from, size_t n, std::vector<T>* column) {
   return from + n * sizeof(T);
 }
 
+// Rows of floats in the layout of the file: float32 rows as they are; else all slots, then all
+// embeddings, which came out of 16 bits and go back without rounding.
+void PutValues(char* to, const float* values, size_t n, const RowLayout& layout) {
+  if (layout.type == ValueType::kFloat32) {
+    if (n > 0) std::memcpy(to, values, n * layout.row_floats * sizeof(float));
+    return;
+  }
+  const size_t slots = layout.slot_floats();
+  std::vector<uint16_t> halves(layout.dim);
+  char* embedding = to + n * slots * sizeof(float);
+  for (size_t i = 0; i < n; ++i) {
+    const float* row = values + i * layout.row_floats;
+    kernels::DemoteRow(layout.type, row, layout.dim, halves.data());
+    std::memcpy(embedding, halves.data(), layout.dim * sizeof(uint16_t));
+    embedding += layout.dim * sizeof(uint16_t);
+    if (slots > 0)
+      std::memcpy(to + i * slots * sizeof(float), row + layout.dim, slots * sizeof(float));
+  }
+}
+
+void GetValues(const char* from, size_t n, const RowLayout& layout, std::vector<float>* values) {
+  if (layout.type == ValueType::kFloat32) {
+    GetColumn(from, n * layout.row_floats, values);
+    return;
+  }
+  values->resize(n * layout.row_floats);
+  const size_t slots = layout.slot_floats();
+  std::vector<uint16_t> halves(layout.dim);
+  const char* embedding = from + n * slots * sizeof(float);
+  for (size_t i = 0; i < n; ++i) {
+    float* row = values->data() + i * layout.row_floats;
+    std::memcpy(halves.data(), embedding, layout.dim * sizeof(uint16_t));
+    embedding += layout.dim * sizeof(uint16_t);
+    kernels::PromoteRow(layout.type, halves.data(), layout.dim, row);
+    if (slots > 0)
+      std::memcpy(row + layout.dim, from + i * slots * sizeof(float), slots * sizeof(float));
+  }
+}
+
 std::string Differs(const char* what, uint64_t found, uint64_t wanted, const char* by) {
   return std::string(what) + " is " + std::to_string(found) + ", " + by + " " +
          std::to_string(wanted);
@@ -37,14 +77,15 @@ std::string Differs(const char* what, uint64_t found, uint64_t wanted, const cha
 
 Result<std::unique_ptr<PartWriter>> PartWriter::Create(Env* env, const std::string& path,
                                                        const Uid& uid, uint32_t part,
-                                                       uint32_t row_floats) {
+                                                       const RowLayout& layout) {
   auto file = env->NewWritableFile(path);
   if (!file.ok()) return file.status();
-  std::unique_ptr<PartWriter> writer(new PartWriter(std::move(file).value(), row_floats));
+  std::unique_ptr<PartWriter> writer(new PartWriter(std::move(file).value(), layout));
   PartHeader header;
+  header.version = layout.version();
   header.part = part;
   header.uid = uid;
-  header.row_floats = row_floats;
+  header.row_floats = layout.row_floats;
   header.checksum = ChecksumOf(header);
   MXREC_RETURN_IF_ERROR(writer->Append(&header, sizeof(header)));
   return writer;
@@ -60,7 +101,7 @@ Status PartWriter::AddBlock(const RowBlock& rows, size_t begin, size_t end) {
   const size_t n = end - begin;
   BlockHeader header;
   header.rows = static_cast<uint32_t>(n);
-  header.payload_bytes = n * RowBytes(row_floats_);
+  header.payload_bytes = n * layout_.bytes();
   header.offset = bytes_;
 
   buffer_.resize(sizeof(header) + header.payload_bytes);
@@ -68,7 +109,7 @@ Status PartWriter::AddBlock(const RowBlock& rows, size_t begin, size_t end) {
   to = PutColumn(to, rows.keys, begin, end);
   to = PutColumn(to, rows.frequency, begin, end);
   to = PutColumn(to, rows.last_time, begin, end);
-  PutColumn(to, rows.values, begin * row_floats_, end * row_floats_);
+  PutValues(to, rows.values.data() + begin * layout_.row_floats, n, layout_);
 
   std::memcpy(buffer_.data(), &header, sizeof(header));
   constexpr size_t kCovered = offsetof(BlockHeader, magic);
@@ -97,14 +138,14 @@ Result<PartInfo> PartWriter::Finish() {
 
 Result<std::unique_ptr<PartReader>> PartReader::Open(Env* env, const std::string& path,
                                                      const Uid& uid, uint32_t part,
-                                                     uint32_t row_floats,
+                                                     const RowLayout& layout,
                                                      const PartInfo& expected) {
   auto file = env->NewReadableFile(path);
   if (!file.ok()) {
     if (file.status().code() != StatusCode::kNotFound) return file.status();
     return Damaged(path, 0, "the manifest lists this file, but it is missing");
   }
-  std::unique_ptr<PartReader> reader(new PartReader(std::move(file).value(), path, row_floats));
+  std::unique_ptr<PartReader> reader(new PartReader(std::move(file).value(), path, layout));
   MXREC_RETURN_IF_ERROR(reader->CheckFrame(uid, part, expected));
   return reader;
 }
@@ -133,9 +174,9 @@ Status PartReader::CheckFrame(const Uid& uid, uint32_t part, const PartInfo& exp
   if (header.checksum != ChecksumOf(header)) {
     return Damaged(path_, 0, "the checksum of the header does not match");
   }
-  if (header.version != kFormatVersion) {
+  if (header.version != layout_.version()) {
     return Damaged(path_, offsetof(PartHeader, version),
-                   Differs("the version", header.version, kFormatVersion, "the manifest's is"));
+                   Differs("the version", header.version, layout_.version(), "the manifest's is"));
   }
   if (header.part != part) {
     return Damaged(path_, offsetof(PartHeader, part),
@@ -146,9 +187,10 @@ Status PartReader::CheckFrame(const Uid& uid, uint32_t part, const PartInfo& exp
         path_, offsetof(PartHeader, uid),
         "the file is of checkpoint " + ToHex(header.uid) + ", the manifest of " + ToHex(uid));
   }
-  if (header.row_floats != row_floats_) {
-    return Damaged(path_, offsetof(PartHeader, row_floats),
-                   Differs("floats per row", header.row_floats, row_floats_, "the manifest says"));
+  if (header.row_floats != layout_.row_floats) {
+    return Damaged(
+        path_, offsetof(PartHeader, row_floats),
+        Differs("floats per row", header.row_floats, layout_.row_floats, "the manifest says"));
   }
 
   end_ = expected.bytes - sizeof(PartTrailer);
@@ -192,7 +234,7 @@ Status PartReader::Next(RowBlock* rows) {
     return Damaged(path_, offset_, "no block begins here");
   }
   // rows is 32 bits and row_floats below 2^15, so the product fits.
-  if (header.rows == 0 || header.payload_bytes != header.rows * RowBytes(row_floats_) ||
+  if (header.rows == 0 || header.payload_bytes != header.rows * layout_.bytes() ||
       header.payload_bytes > kMaxBlockPayload ||
       header.payload_bytes > end_ - offset_ - sizeof(header)) {
     return Damaged(path_, offset_,
@@ -216,7 +258,7 @@ Status PartReader::Next(RowBlock* rows) {
   from = GetColumn(from, n, &rows->keys);
   from = GetColumn(from, n, &rows->frequency);
   from = GetColumn(from, n, &rows->last_time);
-  GetColumn(from, n * row_floats_, &rows->values);
+  GetValues(from, n, layout_, &rows->values);
   block_offset_ = offset_;
   offset_ += buffer_.size();
   ++blocks_;

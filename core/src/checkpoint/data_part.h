@@ -21,7 +21,7 @@ class PartWriter {
  public:
   static Result<std::unique_ptr<PartWriter>> Create(Env* env, const std::string& path,
                                                     const Uid& uid, uint32_t part,
-                                                    uint32_t row_floats);
+                                                    const RowLayout& layout);
 
   // Writes rows [begin, end) as one block; their payload is at most kMaxBlockPayload.
   Status AddBlock(const RowBlock& rows, size_t begin, size_t end);
@@ -30,12 +30,12 @@ class PartWriter {
   Result<PartInfo> Finish();
 
  private:
-  PartWriter(std::unique_ptr<WritableFile> file, uint32_t row_floats)
-      : file_(std::move(file)), row_floats_(row_floats) {}
+  PartWriter(std::unique_ptr<WritableFile> file, const RowLayout& layout)
+      : file_(std::move(file)), layout_(layout) {}
   Status Append(const void* data, size_t bytes);
 
   std::unique_ptr<WritableFile> file_;
-  const uint32_t row_floats_;
+  const RowLayout layout_;
   uint64_t bytes_ = 0;
   uint64_t blocks_ = 0;
   uint64_t rows_ = 0;
@@ -48,7 +48,7 @@ class PartReader {
  public:
   // `expected`: what the manifest says of this part.
   static Result<std::unique_ptr<PartReader>> Open(Env* env, const std::string& path, const Uid& uid,
-                                                  uint32_t part, uint32_t row_floats,
+                                                  uint32_t part, const RowLayout& layout,
                                                   const PartInfo& expected);
 
   // Replaces *rows by the next block; empty at the end of the part.
@@ -57,15 +57,15 @@ class PartReader {
   uint64_t block_offset() const { return block_offset_; }
 
  private:
-  PartReader(std::unique_ptr<ReadableFile> file, std::string path, uint32_t row_floats)
-      : file_(std::move(file)), path_(std::move(path)), row_floats_(row_floats) {}
+  PartReader(std::unique_ptr<ReadableFile> file, std::string path, const RowLayout& layout)
+      : file_(std::move(file)), path_(std::move(path)), layout_(layout) {}
   Status CheckFrame(const Uid& uid, uint32_t part, const PartInfo& expected);
   Status ReadExactly(uint64_t offset, size_t bytes, void* out) const;
   Status CheckEnd() const;
 
   std::unique_ptr<ReadableFile> file_;
   const std::string path_;
-  const uint32_t row_floats_;
+  const RowLayout layout_;
   PartTrailer trailer_;
   uint64_t end_ = 0;  // of the blocks
   uint64_t offset_ = 0;

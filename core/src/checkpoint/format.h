@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 
+#include "mxrec/options.h"
 #include "mxrec/status.h"
 
 namespace mxrec::checkpoint {
@@ -15,7 +16,9 @@ namespace mxrec::checkpoint {
 static_assert(std::endian::native == std::endian::little,
               "the structs below are written as they lie in memory");
 
-inline constexpr uint32_t kFormatVersion = 1;
+// Version 2 is version 1 with 16-bit embeddings; tables of float32 are written as version 1.
+inline constexpr uint32_t kFloat32Version = 1;
+inline constexpr uint32_t kFormatVersion = 2;
 inline constexpr uint64_t kMaxBlockPayload = uint64_t{16} << 20;  // bounds a reader's memory
 inline constexpr uint64_t kMaxManifestBytes = uint64_t{256} << 20;
 inline constexpr uint64_t kMaxParts = 100000;  // five digits
@@ -27,7 +30,7 @@ using Uid = std::array<unsigned char, 16>;
 struct PartHeader {
   static constexpr std::array<char, 8> kMagic = {'M', 'X', 'R', 'E', 'C', 'D', 'A', 'T'};
   std::array<char, 8> magic = kMagic;
-  uint32_t version = kFormatVersion;
+  uint32_t version = 0;
   uint32_t part = 0;
   Uid uid = {};
   uint32_t row_floats = 0;
@@ -36,7 +39,8 @@ struct PartHeader {
 };
 static_assert(sizeof(PartHeader) == 48 && offsetof(PartHeader, checksum) == 40);
 
-// Before the columns of a block: keys, frequency, last_time, values.
+// Before the columns of a block: keys, frequency, last_time, values; in version 2 values are the
+// slots, then the embeddings.
 struct BlockHeader {
   static constexpr std::array<char, 4> kMagic = {'B', 'L', 'C', 'K'};
   uint64_t checksum = 0;  // of all bytes of the block behind it, payload included
@@ -58,10 +62,22 @@ struct PartTrailer {
 };
 static_assert(sizeof(PartTrailer) == 40 && offsetof(PartTrailer, checksum) == 32);
 
-// Key, frequency, last_time and values of one row.
-inline constexpr uint64_t RowBytes(uint64_t row_floats) {
-  return sizeof(int64_t) + 2 * sizeof(uint32_t) + row_floats * sizeof(float);
-}
+// What one row has: `dim` values of `type`, and float32 slots of `row_floats` - `dim` in all.
+struct RowLayout {
+  uint32_t row_floats = 0;
+  uint32_t dim = 0;
+  ValueType type = ValueType::kFloat32;
+
+  uint32_t version() const {
+    return type == ValueType::kFloat32 ? kFloat32Version : kFormatVersion;
+  }
+  uint64_t slot_floats() const { return row_floats - dim; }
+  // Key, frequency, last_time and values.
+  uint64_t bytes() const {
+    const uint64_t value = type == ValueType::kFloat32 ? sizeof(float) : sizeof(uint16_t);
+    return sizeof(int64_t) + 2 * sizeof(uint32_t) + dim * value + slot_floats() * sizeof(float);
+  }
+};
 
 std::string PartFile(uint64_t part);  // "data-00007"
 std::string ToHex(const Uid& uid);

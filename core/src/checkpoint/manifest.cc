@@ -40,20 +40,22 @@ Status ReadParts(const FieldReader& root, uint64_t rows, std::vector<PartInfo>* 
 
 }  // namespace
 
-uint32_t Manifest::row_floats() const {
-  return static_cast<uint32_t>(info.options.dim * (1 + SlotCount(info.options.optimizer.kind)));
+RowLayout Manifest::layout() const {
+  const auto dim = static_cast<uint32_t>(info.options.dim);
+  const auto slots = static_cast<uint32_t>(SlotCount(info.options.optimizer.kind));
+  return {.row_floats = dim * (1 + slots), .dim = dim, .type = info.options.value_type};
 }
 
 Result<std::string> EncodeManifest(const Manifest& manifest) {
   const CheckpointInfo& info = manifest.info;
   Json root;
   root["format"] = kFormatName;
-  root["version"] = kFormatVersion;
+  root["version"] = manifest.layout().version();
   root["uid"] = info.uid;
   root["step"] = info.step;
   root["rows"] = info.rows;
   root["optimizer_step"] = info.optimizer_step;
-  root["row_floats"] = manifest.row_floats();
+  root["row_floats"] = manifest.layout().row_floats;
   root["slots"] = SlotNames(info.options.optimizer.kind);
   PutTableOptions(info.options, &root);
   Json& parts = root["parts"] = Json::array();
@@ -109,9 +111,10 @@ Result<Manifest> DecodeManifest(const std::string& text, const std::string& path
   }
   const int64_t version = root.Int("version", 1);
   MXREC_RETURN_IF_ERROR(status);
-  if (version != kFormatVersion) {
+  if (version > kFormatVersion) {
     return FailedPrecondition(path + ": format version " + std::to_string(version) +
-                              ", this program reads version " + std::to_string(kFormatVersion) +
+                              ", this program reads versions up to " +
+                              std::to_string(kFormatVersion) +
                               "; use the mxrec that wrote it or a newer one");
   }
 
@@ -127,8 +130,13 @@ Result<Manifest> DecodeManifest(const std::string& text, const std::string& path
   GetTableOptions(root, &info.options);
   MXREC_RETURN_IF_ERROR(status);
   if (Status valid = Validate(info.options); !valid.ok()) return Damaged(path, 0, valid.message());
-  if (row_floats != manifest.row_floats()) {
-    root.Fail("row_floats", "is not " + std::to_string(manifest.row_floats()));
+  const RowLayout layout = manifest.layout();
+  if (version != layout.version()) {
+    root.Fail("table.value_dtype", std::string("is ") + ValueTypeName(layout.type) +
+                                       ", which version " + std::to_string(version) + " has not");
+  }
+  if (row_floats != layout.row_floats) {
+    root.Fail("row_floats", "is not " + std::to_string(layout.row_floats));
   }
   if (root.Strings("slots") != SlotNames(info.options.optimizer.kind)) {
     root.Fail("slots", "are not those of the optimizer");

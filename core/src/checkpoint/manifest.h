@@ -14,8 +14,8 @@ struct Manifest {
   CheckpointInfo info;
   std::vector<PartInfo> parts;  // i is in PartFile(i)
 
-  // Floats per saved row: the embedding and the slots of the saved optimizer.
-  uint32_t row_floats() const;
+  // Of the saved rows: the embedding and the slots of the saved optimizer.
+  RowLayout layout() const;
 };
 
 // The file's text, checksum line included. kInvalidArgument: a name that is not UTF-8.

@@ -53,6 +53,7 @@ int NamedValue(const FieldReader& from, const char* field, int n, NameOf name_of
 }
 
 const char* OptimizerNameAt(int i) { return OptimizerName(static_cast<OptimizerKind>(i)); }
+const char* ValueTypeAt(int i) { return ValueTypeName(static_cast<ValueType>(i)); }
 const char* InitializerNameAt(int i) { return InitializerName(static_cast<InitializerKind>(i)); }
 
 }  // namespace
@@ -74,6 +75,10 @@ const Json* FieldReader::Find(const char* name) const {
   if (found != object_->end()) return &*found;
   Fail(name, "is missing");
   return nullptr;
+}
+
+bool FieldReader::Has(const char* name) const {
+  return object_ != nullptr && object_->is_object() && object_->contains(name);
 }
 
 int64_t FieldReader::Int(const char* name, int64_t min, int64_t max) const {
@@ -196,6 +201,10 @@ void PutTableOptions(const TableOptions& options, Json* root) {
   table["seed"] = options.seed;
   table["num_shards"] = options.num_shards;
   table["padding_keys"] = options.padding_keys;
+  if (options.value_type != ValueType::kFloat32) {
+    table["value_dtype"] = ValueTypeName(options.value_type);
+    table["stochastic_rounding"] = options.stochastic_rounding;
+  }
 
   Json& optimizer = (*root)["optimizer"];
   optimizer["kind"] = OptimizerName(options.optimizer.kind);
@@ -222,6 +231,11 @@ void GetTableOptions(const FieldReader& root, TableOptions* options) {
   options->seed = table.Uint64("seed");
   options->num_shards = static_cast<int>(table.Int("num_shards", 1, kMaxShards));
   options->padding_keys = table.Ints("padding_keys");
+  if (table.Has("value_dtype")) {
+    options->value_type = static_cast<ValueType>(
+        NamedValue(table, "value_dtype", static_cast<int>(ValueType::kBfloat16) + 1, ValueTypeAt));
+    options->stochastic_rounding = table.Bool("stochastic_rounding");
+  }
 
   const FieldReader optimizer = root.Object("optimizer");
   OptimizerOptions& opt = options->optimizer;

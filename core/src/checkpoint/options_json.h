@@ -30,6 +30,7 @@ class FieldReader {
   std::vector<std::string> Strings(const char* name) const;
   std::vector<int64_t> Ints(const char* name) const;
   FieldReader Object(const char* name) const;
+  bool Has(const char* name) const;
   std::vector<FieldReader> Array(const char* name, size_t max_items) const;
 
   void Fail(const std::string& name, const std::string& what) const;
@@ -47,7 +48,8 @@ class FieldReader {
 // The shortest decimal that reads back, as a double cast to float, to the same float.
 Json FloatJson(float value);
 
-// Fields "table", "optimizer" and "initializer" of *root.
+// Fields "table", "optimizer" and "initializer" of *root. Of "table", "value_dtype" and
+// "stochastic_rounding" are there only for 16-bit tables.
 void PutTableOptions(const TableOptions& options, Json* root);
 void GetTableOptions(const FieldReader& root, TableOptions* options);
 

@@ -49,7 +49,7 @@ Status RestoreRows(Table* table, const Manifest& manifest, const std::string& di
   RowBlock rows;
   for (size_t i = 0; i < manifest.parts.size(); ++i) {
     const std::string path = checkpoint::JoinPath(dir, checkpoint::PartFile(i));
-    auto part = PartReader::Open(env, path, uid, static_cast<uint32_t>(i), manifest.row_floats(),
+    auto part = PartReader::Open(env, path, uid, static_cast<uint32_t>(i), manifest.layout(),
                                  manifest.parts[i]);
     if (!part.ok()) return part.status();
     for (;;) {

@@ -41,9 +41,9 @@ Status CheckReplaceable(Env* env, const std::string& dir) {
 // All rows of the locked table, in as many parts as they need.
 Status WriteParts(const Table& table, const Table::ReadLock& lock, Env* env, const std::string& dir,
                   const Uid& uid, const SaveLimits& limits, Manifest* manifest) {
-  const uint32_t row_floats = manifest->row_floats();
+  const RowLayout layout = manifest->layout();
   const uint64_t budget = std::min(limits.block_bytes, kMaxBlockPayload);
-  const size_t block_rows = std::max<uint64_t>(1, budget / RowBytes(row_floats));
+  const size_t block_rows = std::max<uint64_t>(1, budget / layout.bytes());
   std::unique_ptr<PartWriter> part;
   const auto finish = [&]() -> Status {
     auto done = part->Finish();
@@ -58,7 +58,7 @@ Status WriteParts(const Table& table, const Table::ReadLock& lock, Env* env, con
   for (;;) {
     MXREC_RETURN_IF_ERROR(table.Scan(&cursor, static_cast<int64_t>(block_rows), &rows, &lock));
     if (rows.size() == 0) break;
-    if (rows.values.size() != rows.size() * row_floats) {
+    if (rows.values.size() != rows.size() * layout.row_floats) {
       return FailedPrecondition("table '" + table.name() +
                                 "' was given an optimizer while its save began; save again");
     }
@@ -71,7 +71,7 @@ Status WriteParts(const Table& table, const Table::ReadLock& lock, Env* env, con
                                    " data parts");
         }
         auto created = PartWriter::Create(env, JoinPath(dir, PartFile(number)), uid,
-                                          static_cast<uint32_t>(number), row_floats);
+                                          static_cast<uint32_t>(number), layout);
         if (!created.ok()) return created.status();
         part = std::move(created).value();
       }

@@ -163,7 +163,7 @@ TEST_F(Damage, SealedLiesAboutSizes) {
   const std::string good = ReadFile(part);
   const size_t first = sizeof(checkpoint::PartHeader);
   constexpr size_t kCovered = offsetof(checkpoint::BlockHeader, magic);
-  const uint64_t row_bytes = checkpoint::RowBytes(6);
+  const uint64_t row_bytes = checkpoint::RowLayout{.row_floats = 6, .dim = 3}.bytes();
   for (const uint64_t rows : {uint64_t{0}, uint64_t{1}, uint64_t{1000}, uint64_t{0xffffffff}}) {
     for (const uint64_t payload : {rows * row_bytes, uint64_t{0}, ~uint64_t{0}, ~uint64_t{31}}) {
       checkpoint::BlockHeader header;

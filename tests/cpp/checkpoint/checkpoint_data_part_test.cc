@@ -18,6 +18,8 @@ constexpr uint32_t kPart = 3;
 constexpr uint32_t kRowFloats = 2;
 constexpr Uid kUid = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
 
+RowLayout Layout(uint32_t row_floats) { return {.row_floats = row_floats, .dim = 1}; }
+
 class DataPart : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -25,7 +27,7 @@ class DataPart : public ::testing::Test {
     rows_.frequency = {0, 1, 2, 0xffffffffu, 4};
     rows_.last_time = {9, 8, 7, 6, 5};
     rows_.values = {0.5f, -0.0f, 1e-45f, 1e38f, 2, 3, 4, 5, 6, 7};
-    auto writer = PartWriter::Create(Env::Default(), path_, kUid, kPart, kRowFloats);
+    auto writer = PartWriter::Create(Env::Default(), path_, kUid, kPart, Layout(kRowFloats));
     ASSERT_TRUE(writer.ok()) << writer.status().message();
     ASSERT_TRUE(writer.value()->AddBlock(rows_, 0, 3).ok());
     ASSERT_TRUE(writer.value()->AddBlock(rows_, 3, 5).ok());
@@ -37,7 +39,7 @@ class DataPart : public ::testing::Test {
   // All rows of the file; the first error ends it.
   Status ReadAll(const PartInfo& expected, RowBlock* all, const Uid& uid = kUid,
                  uint32_t part = kPart, uint32_t row_floats = kRowFloats) {
-    auto reader = PartReader::Open(Env::Default(), path_, uid, part, row_floats, expected);
+    auto reader = PartReader::Open(Env::Default(), path_, uid, part, Layout(row_floats), expected);
     if (!reader.ok()) return reader.status();
     RowBlock block;
     all->clear();

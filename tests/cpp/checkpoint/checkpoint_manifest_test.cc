@@ -65,7 +65,7 @@ TEST(Manifest, RoundTrip) {
   ASSERT_EQ(loaded.value().parts.size(), 2u);
   EXPECT_EQ(loaded.value().parts[1].bytes, 600u);
   EXPECT_EQ(loaded.value().parts[1].rows, 10u);
-  EXPECT_EQ(loaded.value().row_floats(), 15u);
+  EXPECT_EQ(loaded.value().layout().row_floats, 15u);
 }
 
 TEST(Manifest, FloatsAreShortAndExact) {
@@ -160,10 +160,10 @@ TEST(Manifest, ValuesThatNoTableCanHaveAreDataLoss) {
 
 TEST(Manifest, ANewerVersionSaysSo) {
   Json json = Json::parse(Body(EncodeManifest(Sample()).value()));
-  json["version"] = 2;
+  json["version"] = 3;
   const auto result = DecodeManifest(Seal(json.dump()), "m");
   EXPECT_EQ(result.status().code(), StatusCode::kFailedPrecondition);
-  EXPECT_NE(result.status().message().find("version 2"), std::string::npos);
+  EXPECT_NE(result.status().message().find("version 3"), std::string::npos);
 }
 
 TEST(Manifest, ANameThatIsNotUtf8IsRefused) {
