@@ -101,6 +101,7 @@ struct TableStats {
   int64_t growth_events = 0;      // index segments split
   int64_t optimizer_step = 0;
   int num_shards = 0;
+  ValueType value_type = ValueType::kFloat32;
 };
 
 class TableState;  // shards of one incarnation of the rows (core/src/table/table_state.h)

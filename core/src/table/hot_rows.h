@@ -48,6 +48,7 @@ class HotRows {
   HotRows& operator=(const HotRows&) = delete;
 
   bool enabled() const { return places_ > 0; }
+  bool any() const { return view_.keys != nullptr; }
   View view() const { return view_; }
   size_t places() const { return places_; }
   size_t size() const { return size_; }

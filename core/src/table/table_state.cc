@@ -54,6 +54,7 @@ Result<std::unique_ptr<TableState>> TableState::Create(const TableOptions& optio
 TableState::TableState(const TableOptions& options, uint32_t tag)
     : name_(options.name),
       dim_(options.dim),
+      format_(options),
       slots_(SlotCount(options.optimizer.kind)),
       shard_bits_(std::countr_zero(static_cast<unsigned>(options.num_shards))),
       capacity_(options.memory_rows > 0 ? options.memory_rows : kUnbounded),
@@ -62,12 +63,12 @@ TableState::TableState(const TableOptions& options, uint32_t tag)
       initializer_(
           std::make_unique<RowInitializer>(options.initializer, options.seed, options.dim)),
       optimizer_(Optimizer::Make(options.optimizer)),
-      hot_(static_cast<size_t>(options.dim) * sizeof(float), options.use_hot),
+      hot_(format_.embedding_bytes(), options.use_hot),
       sampler_(hot_.places()) {
   shards_.reserve(static_cast<size_t>(options.num_shards));
   for (int s = 0; s < options.num_shards; ++s) {
-    shards_.push_back(
-        std::make_unique<Shard>(&index_pages_, &row_pages_, shard_bits_, row_floats()));
+    shards_.push_back(std::make_unique<Shard>(&index_pages_, &row_pages_, shard_bits_,
+                                              static_cast<int>(format_.stored_floats(slots_))));
   }
 }
 
@@ -80,6 +81,7 @@ void TableState::AddStats(TableStats* stats) const {
   stats->rows = rows();
   stats->capacity = capacity_;
   stats->num_shards = static_cast<int>(shards());
+  stats->value_type = format_.type();
   uint64_t entries = 0;
   int64_t index_pieces = 0;
   int64_t row_pieces = 0;

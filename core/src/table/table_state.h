@@ -6,7 +6,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <new>
 #include <shared_mutex>
@@ -23,6 +22,7 @@
 #include "table/hot_rows.h"
 #include "table/hot_sampler.h"
 #include "table/read_pipeline.h"
+#include "table/row_format.h"
 #include "table/shard.h"
 #include "util/worker_pool.h"
 
@@ -49,7 +49,9 @@ class TableState {
   int64_t rows() const { return rows_.load(std::memory_order_relaxed); }
   int64_t capacity() const { return capacity_; }
   int dim() const { return dim_; }
+  // Of a row in a RowBlock; in memory it is format().stored_floats.
   int row_floats() const { return dim_ * (1 + slots_); }
+  const RowFormat& format() const { return format_; }
   uint32_t shards() const { return static_cast<uint32_t>(shards_.size()); }
   int shard_bits() const { return shard_bits_; }
 
@@ -154,7 +156,7 @@ class TableState {
   // The one place where rows are handed to the optimizer. grads: [n, dim].
   void UpdateRows(float* const* rows, const float* grads, size_t n,
                   const StepParams& params) const {
-    optimizer_->Update(rows, grads, n, dim_, params);
+    format_.Update(*optimizer_, slots_, rows, grads, n, params);
   }
 
   int64_t AddressOf(uint32_t s, RowRef ref) const {
@@ -162,17 +164,15 @@ class TableState {
   }
   const float* FindRow(int64_t key) const;
   // The embedding of a row, [dim], as floats and back; every other file goes through these two.
-  void LoadEmbedding(const float* row, float* out) const {
-    std::memcpy(out, row, static_cast<size_t>(dim_) * sizeof(float));
-  }
-  void StoreEmbedding(const float* values, float* row) const {
-    std::memcpy(row, values, static_cast<size_t>(dim_) * sizeof(float));
-  }
+  void LoadEmbedding(const float* row, float* out) const { format_.Load(row, out); }
+  void StoreEmbedding(const float* values, float* row) const { format_.Store(values, row); }
   // The optimizer's slots of a row.
-  float* Slots(float* row) const { return row + dim_; }
+  float* Slots(float* row) const { return row + format_.slots_at(); }
+  const float* Slots(const float* row) const { return row + format_.slots_at(); }
 
   std::string name_;
   int dim_;
+  RowFormat format_;
   int slots_;
   int shard_bits_;
   int64_t capacity_;

@@ -91,16 +91,15 @@ Status TableState::Assign(KeyBatch* batch, const float* values, Existing existin
     if (all_fresh[s] != 0) return;
     Shard& shard = *shards_[s];
     RowArena& arena = *shard.arena;
-    const size_t row_bytes = static_cast<size_t>(dim_) * sizeof(float);
+    const auto dim = static_cast<size_t>(dim_);
     std::unique_lock lock(shard.mu);
     for (size_t j = batch->begin(s); j < e; ++j) {
       if (j + kAhead < e && batch->fresh[j + kAhead] == 0) {
-        PrefetchRange(arena.Row(batch->ref[j + kAhead]), row_bytes);
-        PrefetchRange(values + batch->position[j + kAhead] * static_cast<size_t>(dim_), row_bytes);
+        PrefetchRange(arena.Row(batch->ref[j + kAhead]), format_.embedding_bytes());
+        PrefetchRange(values + batch->position[j + kAhead] * dim, dim * sizeof(float));
       }
       if (batch->fresh[j] != 0) continue;
-      StoreEmbedding(values + batch->position[j] * static_cast<size_t>(dim_),
-                     arena.Row(batch->ref[j]));
+      StoreEmbedding(values + batch->position[j] * dim, arena.Row(batch->ref[j]));
       hot_.WriteThrough(s, batch->ref[j], arena.Row(batch->ref[j]));
     }
   });

@@ -27,8 +27,10 @@ void TableState::Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block, boo
       const RowMeta& meta = shard.arena->Meta(refs[i]);
       block->frequency[old + i] = meta.frequency;
       block->last_time[old + i] = meta.last_time;
-      std::memcpy(block->values.data() + (old + i) * width, shard.arena->Row(refs[i]),
-                  width * sizeof(float));
+      const float* row = shard.arena->Row(refs[i]);
+      float* out = block->values.data() + (old + i) * width;
+      LoadEmbedding(row, out);
+      std::memcpy(out + dim_, Slots(row), (width - dim_) * sizeof(float));
     }
     if (cursor->position >= kEnd) {
       ++cursor->shard;
@@ -57,13 +59,16 @@ Status TableState::Load(const RowBlock& block, int block_row_floats) {
       }
     }
   }
-  const size_t copied = std::min(width, static_cast<size_t>(row_floats())) * sizeof(float);
+  const size_t copied_slots = std::min(width, static_cast<size_t>(row_floats())) - dim_;
   ForEachShard(n, [&](uint32_t s) {
     Shard& shard = *shards_[s];
     std::unique_lock lock(shard.mu);
     for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
       const size_t from = batch->first[u];
-      std::memcpy(shard.arena->Row(batch->ref[u]), block.values.data() + from * width, copied);
+      const float* saved = block.values.data() + from * width;
+      float* row = shard.arena->Row(batch->ref[u]);
+      StoreEmbedding(saved, row);
+      std::memcpy(Slots(row), saved + dim_, copied_slots * sizeof(float));
       RowMeta& meta = shard.arena->Meta(batch->ref[u]);
       meta.frequency = block.frequency[from];
       meta.last_time = block.last_time[from];
@@ -79,18 +84,18 @@ void TableState::Reconfigure(const OptimizerOptions& optimizer) {
 
 Status TableState::Relayout(const OptimizerOptions& optimizer) {
   const int slots = SlotCount(optimizer.kind);
-  const int width = dim_ * (1 + slots);
+  const auto width = static_cast<int>(format_.stored_floats(slots));
   std::unique_ptr<Optimizer> bound = Optimizer::Make(optimizer);
   std::vector<std::unique_ptr<RowArena>> arenas;
   for (const auto& shard : shards_) {
     auto arena = std::make_unique<RowArena>(&row_pages_, width);
-    if (!shard->arena->CopySlotsTo(arena.get(), dim_)) {
+    if (!shard->arena->CopySlotsTo(arena.get(), static_cast<int>(format_.slots_at()))) {
       return ResourceExhausted("out of memory while giving table '" + name_ + "' the slots of " +
                                OptimizerName(optimizer.kind) + "; the table is as it was");
     }
     for (uint32_t slot = 0; bound != nullptr && slot < arena->slots(); ++slot) {
       if ((arena->Meta(slot).generation & 1) != 0) {
-        bound->InitSlots(arena->Row(slot) + dim_, dim_);
+        bound->InitSlots(Slots(arena->Row(slot)), dim_);
       }
     }
     arenas.push_back(std::move(arena));

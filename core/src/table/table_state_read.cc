@@ -14,23 +14,6 @@ namespace {
 constexpr size_t kWindow = 32;  // keys in flight: covers the latency of memory
 constexpr size_t kReadGrain = kParallelKeys;
 
-void CopyRow(const float* from, int dim, float* to) {
-  // Whole cache lines as fixed-size copies; most dims are multiples of 16.
-  int c = 0;
-  for (; c + 16 <= dim; c += 16) std::memcpy(to + c, from + c, 64);
-  if (c < dim) std::memcpy(to + c, from + c, static_cast<size_t>(dim - c) * sizeof(float));
-}
-
-void CopyOrAbsent(const float* from, const float* absent_row, int dim, float* to) {
-  if (from != nullptr) [[likely]] {
-    CopyRow(from, dim, to);
-  } else if (absent_row != nullptr) {
-    CopyRow(absent_row, dim, to);
-  } else {
-    std::memset(to, 0, static_cast<size_t>(dim) * sizeof(float));
-  }
-}
-
 }  // namespace
 
 TableState::Locks TableState::LockAllShared() const {
@@ -50,15 +33,14 @@ const float* TableState::FindRow(int64_t key) const {
 void TableState::Read(KeySpan keys, const float* absent_row, float* out) const {
   {
     const Locks locks = LockAllShared();
-    const auto dim = static_cast<size_t>(dim_);
-    const size_t row_bytes = dim * sizeof(float);
-    const kernels::RowCopier copy = kernels::ChooseRowCopier(dim_, keys.size() * row_bytes);
+    const kernels::RowCopier copy = format_.ChooseCopier(keys.size());
     const bool plain = GetGatherMode() == GatherMode::kHighPrecision;
     ReadView view;
     if (!plain) MakeReadView(shards_, shard_bits_, hot_, &view);
     WorkerPool::Get().RunRanges(keys.size(), kReadGrain, [&](size_t begin, size_t end) {
       const ReadResult read = plain ? ReadPlain(keys, begin, end, copy, absent_row, out)
-                                    : ReadRange(view, keys, begin, end, copy, dim_, row_bytes,
+                                    : ReadRange(view, keys, begin, end, copy, dim_,
+                                                format_.embedding_bytes(),
                                                 absent_row, out, nullptr);
       read_hits_.fetch_add(static_cast<int64_t>(read.found), std::memory_order_relaxed);
       read_misses_.fetch_add(static_cast<int64_t>(end - begin - read.found),
@@ -165,7 +147,9 @@ RowRef TableState::RowAt(const Address& address) const {
 void TableState::ReadAddresses(std::span<const int64_t> addresses, KeySpan keys,
                                const float* absent_row, float* out) const {
   const Locks locks = LockAllShared();
-  const size_t row_bytes = static_cast<size_t>(dim_) * sizeof(float);
+  const auto dim = static_cast<size_t>(dim_);
+  const size_t row_bytes = format_.embedding_bytes();
+  const kernels::RowCopier copy = format_.ChooseCopier(keys.size());
   WorkerPool::Get().RunRanges(addresses.size(), kReadGrain, [&](size_t begin, size_t end) {
     std::array<const float*, kWindow> rows;
     for (size_t i = begin; i < end; i += kWindow) {
@@ -186,9 +170,10 @@ void TableState::ReadAddresses(std::span<const int64_t> addresses, KeySpan keys,
           if (ref != kNoRow) rows[j] = shards_[address.shard]->arena->Row(ref);
         }
         if (rows[j] == nullptr) rows[j] = FindRow(keys[i + j]);
-        CopyOrAbsent(rows[j], absent_row, dim_, out + (i + j) * static_cast<size_t>(dim_));
       }
+      copy(rows.data(), m, dim, absent_row, out + i * dim);
     }
+    copy.Finish();
   });
 }
 

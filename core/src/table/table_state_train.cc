@@ -33,15 +33,14 @@ void TableState::ReadAndCollect(KeySpan keys, float* out, bool* out_of_memory) {
       std::clamp<size_t>(n / kParallelKeys, 1, 4 * static_cast<size_t>(pool.num_threads()));
   used_.resize(ranges);
   hot_used_.resize(shards());
-  const size_t row_bytes = static_cast<size_t>(dim_) * sizeof(float);
-  const kernels::RowCopier copy = kernels::ChooseRowCopier(dim_, n * row_bytes);
+  const kernels::RowCopier copy = format_.ChooseCopier(n);
   std::atomic<bool> failed{false};
   std::atomic<int64_t> hot_hits{0};
   pool.Run(ranges, [&](size_t r) {
     try {
       used_[r].Clear(static_cast<int>(shards()), hot_places);
       const ReadResult read = ReadRange(view, keys, n * r / ranges, n * (r + 1) / ranges, copy,
-                                        dim_, row_bytes, nullptr, out, &used_[r]);
+                                        dim_, format_.embedding_bytes(), nullptr, out, &used_[r]);
       hot_hits += static_cast<int64_t>(read.hot);
     } catch (const std::bad_alloc&) {
       failed = true;

@@ -143,7 +143,7 @@ Status TableState::UpdateSums(KeyBatch* batch, KeyBatch::Grouping grouping, cons
       if (batch->ref[u] == kNoRow) continue;
       refs[filled] = batch->ref[u];
       rows[filled] = shard.arena->Row(batch->ref[u]);
-      PrefetchRange(rows[filled], static_cast<size_t>(row_floats()) * sizeof(float));
+      PrefetchRange(rows[filled], format_.stored_floats(slots_) * sizeof(float));
       SumRows(grads, occurrences[s]->of(u), dim, scratch[s].data() + filled * dim);
       if (++filled == kUpdateBlock) flush();
     }

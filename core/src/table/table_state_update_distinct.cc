@@ -166,6 +166,11 @@ bool TableState::UpdateDistinct(std::span<const int64_t> addresses, const float*
       const size_t run = i;
       while (i < end && rows[i] != nullptr) ++i;
       UpdateRows(rows + run, grads + run * dim, i - run, params);
+      if (!hot_.any()) continue;
+      for (size_t k = run; k < i; ++k) {
+        const Address address = Address::Unpack(addresses[k], shard_bits_);
+        hot_.WriteThrough(address.shard, address.slot, rows[k]);
+      }
     }
   });
   ++*step;

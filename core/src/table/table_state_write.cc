@@ -16,9 +16,14 @@ constexpr size_t kAhead = 16;
 void TableState::InitializeRow(int64_t key, const float* values, float* row) const {
   if (values != nullptr) {
     StoreEmbedding(values, row);
-  } else {
+  } else if (format_.is_float32()) {
     initializer_->Fill(key, row);
+  } else {
+    float drawn[kMaxDim];
+    initializer_->Fill(key, drawn);
+    StoreEmbedding(drawn, row);
   }
+  format_.Identify(key, row);
   if (optimizer_ != nullptr) optimizer_->InitSlots(Slots(row), dim_);
 }
 
@@ -90,7 +95,7 @@ void TableState::GatherInShard(uint32_t s, const KeyBatch& batch,
                                const InsertRequest& request) const {
   const RowArena& arena = *shards_[s]->arena;
   const size_t e = batch.end(s);
-  const size_t row_bytes = static_cast<size_t>(dim_) * sizeof(float);
+  const size_t row_bytes = format_.embedding_bytes();
   for (size_t j = batch.begin(s); j < e; ++j) {
     if (j + kAhead < e) {
       PrefetchRange(arena.Row(batch.ref[batch.unique_of[j + kAhead]]), row_bytes);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "initializers/row_initializer.h"
+#include "kernels/half_bits.h"
 #include "mxrec/options.h"
 #include "optimizers/make.h"
 #include "optimizers/optimizer.h"
@@ -40,7 +41,7 @@ class ModelTable {
   void Assign(const std::vector<int64_t>& keys, const std::vector<float>& values) {
     for (size_t i = 0; i < keys.size(); ++i) {
       Row& row = Get(keys[i]);
-      for (int c = 0; c < options_.dim; ++c) row.values[c] = values[i * options_.dim + c];
+      for (int c = 0; c < options_.dim; ++c) row.values[c] = Stored(values[i * options_.dim + c]);
     }
   }
   int64_t Erase(const std::vector<int64_t>& keys) {
@@ -64,6 +65,7 @@ class ModelTable {
       ++updated;
       float* row = it->second.values.data();
       optimizer_->Update(&row, g.data(), 1, options_.dim, {.learning_rate = rate, .step = step_});
+      for (int c = 0; c < options_.dim; ++c) row[c] = StoredByUpdate(row[c], key, c);
     }
     return updated;
   }
@@ -80,12 +82,33 @@ class ModelTable {
   const std::map<int64_t, Row>& rows() const { return rows_; }
 
  private:
+  // What the table's type keeps of a value.
+  float Stored(float value) const {
+    switch (options_.value_type) {
+      case ValueType::kFloat32:
+        break;
+      case ValueType::kFloat16:
+        return kernels::Float16::ToFloat(kernels::Float16::Nearest(value));
+      case ValueType::kBfloat16:
+        return kernels::Bfloat16::ToFloat(kernels::Bfloat16::Nearest(value));
+    }
+    return value;
+  }
+  float StoredByUpdate(float value, int64_t key, int column) const {
+    if (!options_.stochastic_rounding) return Stored(value);
+    const uint32_t identity = kernels::RoundingIdentity(options_.seed, key);
+    const uint32_t random = kernels::RoundingBits(kernels::RoundingStream(identity, step_), column);
+    return options_.value_type == ValueType::kFloat16
+               ? kernels::Float16::ToFloat(kernels::Float16::Stochastic(value, random))
+               : kernels::Bfloat16::ToFloat(kernels::Bfloat16::Stochastic(value, random));
+  }
   Row& Get(int64_t key) {
     auto [it, fresh] = rows_.try_emplace(key);
     if (fresh) {
       const int slots = SlotCount(options_.optimizer.kind);
       it->second.values.assign(static_cast<size_t>(options_.dim) * (1 + slots), 0.0f);
       initializer_.Fill(key, it->second.values.data());
+      for (int c = 0; c < options_.dim; ++c) it->second.values[c] = Stored(it->second.values[c]);
       optimizer_->InitSlots(it->second.values.data() + options_.dim, options_.dim);
     }
     return it->second;

@@ -44,6 +44,10 @@ class Sequence {
     options.optimizer.kind = static_cast<OptimizerKind>(1 + Draw(5));
     if (options.optimizer.kind == OptimizerKind::kMomentum) options.optimizer.momentum = 0.9f;
     if (options.optimizer.kind == OptimizerKind::kSgd) options.optimizer.weight_decay = 0.01f;
+    if (Draw(2) == 0) {
+      options.value_type = Draw(2) ? ValueType::kFloat16 : ValueType::kBfloat16;
+      options.stochastic_rounding = Draw(2) == 0;
+    }
     return options;
   }
 
