@@ -29,6 +29,8 @@ nb::dict ToDict(const CheckpointInfo& info) {
   d["optimizer"] = options.optimizer;
   d["initializer"] = options.initializer;
   d["padding_keys"] = options.padding_keys;
+  d["value_dtype"] = ValueTypeName(options.value_type);
+  d["stochastic_rounding"] = options.stochastic_rounding;
   return d;
 }
 

@@ -13,6 +13,7 @@
 
 #include "errors.h"
 #include "init.h"
+#include "option_names.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -41,6 +42,18 @@ const Names<InitializerKind>& InitializerNames() {
     for (int i = 0; i <= static_cast<int>(InitializerKind::kVarianceScaling); ++i) {
       const auto kind = static_cast<InitializerKind>(i);
       all.emplace_back(kind, InitializerName(kind));
+    }
+    return all;
+  }();
+  return names;
+}
+
+const Names<ValueType>& ValueTypeNames() {
+  static const auto names = [] {
+    Names<ValueType> all;
+    for (int i = 0; i <= static_cast<int>(ValueType::kBfloat16); ++i) {
+      const auto type = static_cast<ValueType>(i);
+      all.emplace_back(type, ValueTypeName(type));
     }
     return all;
   }();
@@ -256,6 +269,10 @@ void InitInitializerOptions(nb::module_& m) {
 }
 
 }  // namespace
+
+ValueType ParseValueType(const std::string& value_dtype) {
+  return Parse(ValueTypeNames(), "value_dtype", value_dtype);
+}
 
 void InitOptions(nb::module_& m) {
   InitOptimizerOptions(m);

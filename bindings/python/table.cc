@@ -16,6 +16,7 @@
 #include "checkpoint_info.h"
 #include "init.h"
 #include "mxrec/checkpoint.h"
+#include "option_names.h"
 #include "py_table.h"
 
 namespace nb = nanobind;
@@ -39,7 +40,8 @@ int ShardCount(std::optional<int> num_shards) {
 PyTable Create(std::string name, int dim, std::optional<int64_t> memory_rows, uint64_t seed,
                std::optional<int> num_shards, const std::optional<OptimizerOptions>& optimizer,
                const std::optional<InitializerOptions>& initializer,
-               std::vector<int64_t> padding_keys) {
+               std::vector<int64_t> padding_keys, const std::string& value_dtype,
+               bool stochastic_rounding) {
   // The core spells "no limit" as 0.
   if (memory_rows.has_value() && *memory_rows < 1) {
     Check(InvalidArgument("memory_rows must be at least 1, got " + std::to_string(*memory_rows) +
@@ -54,6 +56,8 @@ PyTable Create(std::string name, int dim, std::optional<int64_t> memory_rows, ui
   options.optimizer = optimizer.value_or(OptimizerOptions{});
   options.initializer = initializer.value_or(InitializerOptions{.kind = InitializerKind::kUniform});
   options.padding_keys = std::move(padding_keys);
+  options.value_type = ParseValueType(value_dtype);
+  options.stochastic_rounding = stochastic_rounding;
   return {Unwrap(Unlocked([&] { return Table::Create(options); }))};
 }
 
@@ -162,6 +166,7 @@ nb::dict Stats(const PyTable& self) {
   d["growth_events"] = stats.growth_events;
   d["optimizer_step"] = stats.optimizer_step;
   d["num_shards"] = stats.num_shards;
+  d["value_dtype"] = ValueTypeName(stats.value_type);
   return d;
 }
 
@@ -234,6 +239,12 @@ void DefineState(nb::class_<PyTable>& type) {
       .def_prop_ro("seed", [](const PyTable& self) { return self->options().seed; })
       .def_prop_ro("num_shards", [](const PyTable& self) { return self->options().num_shards; })
       .def_prop_ro("padding_keys", [](const PyTable& self) { return self->options().padding_keys; })
+      .def_prop_ro(
+          "value_dtype",
+          [](const PyTable& self) { return ValueTypeName(self->options().value_type); },
+          "How embeddings are stored: 'float32', 'float16' or 'bfloat16'.")
+      .def_prop_ro("stochastic_rounding",
+                   [](const PyTable& self) { return self->options().stochastic_rounding; })
       .def_prop_ro("optimizer_step", [](const PyTable& self) { return self->optimizer_step(); })
       .def_prop_ro(
           "version", [](const PyTable& self) { return self->version(); },
@@ -273,13 +284,16 @@ void InitTable(nb::module_& m) {
       "__init__",
       [](PyTable* self, std::string name, int dim, std::optional<int64_t> memory_rows,
          uint64_t seed, std::optional<int> num_shards, std::optional<OptimizerOptions> optimizer,
-         std::optional<InitializerOptions> initializer, std::vector<int64_t> padding_keys) {
-        new (self) PyTable(Create(std::move(name), dim, memory_rows, seed, num_shards, optimizer,
-                                  initializer, std::move(padding_keys)));
+         std::optional<InitializerOptions> initializer, std::vector<int64_t> padding_keys,
+         const std::string& value_dtype, bool stochastic_rounding) {
+        new (self)
+            PyTable(Create(std::move(name), dim, memory_rows, seed, num_shards, optimizer,
+                           initializer, std::move(padding_keys), value_dtype, stochastic_rounding));
       },
       "name"_a, "dim"_a, nb::kw_only(), "memory_rows"_a = nb::none(), "seed"_a = 0,
       "num_shards"_a = nb::none(), "optimizer"_a = nb::none(), "initializer"_a = nb::none(),
-      "padding_keys"_a = std::vector<int64_t>{});
+      "padding_keys"_a = std::vector<int64_t>{},
+      "value_dtype"_a = ValueTypeName(ValueType::kFloat32), "stochastic_rounding"_a = false);
   DefineBatchCalls(type);
   DefinePooledCalls(type);
   DefineStorage(type);

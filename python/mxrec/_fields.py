@@ -4,6 +4,7 @@ import math
 import operator
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 
 def finite(owner: object, **values: float) -> None:
@@ -39,6 +40,34 @@ def boolean(parameter: str, value: bool) -> bool:
 def shortest(value: float) -> float:
     """Gives the shortest decimal that is the same float32: 0.1 instead of 0.10000000149."""
     return float(str(np.float32(value)))
+
+
+_VALUE_DTYPES = ("float32", "float16", "bfloat16")
+
+
+def value_dtype_name(value: DTypeLike) -> str:
+    """Gives the name of the type that embeddings are stored as.
+
+    Args:
+        value: "float32", "float16", "bfloat16", or a numpy dtype of one of these names.
+
+    Raises:
+        TypeError: It is no dtype.
+        ValueError: It is another one.
+    """
+    wanted = "value_dtype must be 'float32', 'float16' or 'bfloat16'"
+    if value is None:  # numpy would take it for float64
+        raise TypeError(f"{wanted}, got None")
+    if isinstance(value, str):
+        name = value
+    else:
+        try:
+            name = np.dtype(value).name
+        except TypeError as error:
+            raise TypeError(f"{wanted}, or a numpy dtype, got {value!r}") from error
+    if name not in _VALUE_DTYPES:
+        raise ValueError(f"{wanted}, got {name!r}")
+    return name
 
 
 def integer(parameter: str, value: int, low: int, high: int) -> int:

@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from mxrec import _mxrec, initializers, optimizers
-from mxrec._fields import boolean, integer
+from mxrec._fields import boolean, integer, value_dtype_name
 from mxrec.initializers import Initializer
 from mxrec.optimizers import Optimizer
 
@@ -37,12 +37,13 @@ class ApplyResult(NamedTuple):
 class Table:
     """A table of embeddings that grows with its keys.
 
-    A key is any int64; its row is ``dim`` float32 values, followed by what the optimizer remembers
-    about it. The rows after a sequence of calls do not depend on the number of threads or shards.
+    A key is any int64; its row is ``dim`` values, followed by what the optimizer remembers about
+    it. Values are float32 wherever they enter or leave the table, whatever they are stored as. The
+    rows after a sequence of calls do not depend on the number of threads or shards.
 
     Every method may be called from any thread. A call works on its whole batch or, when it raises,
-    has changed nothing. Arrays are taken as they are or refused: keys must be C-contiguous int64 or
-    int32 arrays of shape [n], values C-contiguous float32 arrays of shape [n, dim]; nothing is
+    has changed nothing. Arrays are taken as they are or refused: keys must be C-contiguous int64
+    or int32 arrays of shape [n], values C-contiguous float32 arrays of shape [n, dim]; nothing is
     converted or copied silently. Keys may repeat within a batch.
 
     All methods raise ``TypeError`` for an argument of another type or an array of another dtype,
@@ -54,9 +55,15 @@ class Table:
         optimizer: Used by ``apply_gradients``; None: the table cannot apply gradients.
         initializer: First values of new rows; None: ``Uniform(-0.05, 0.05)``.
         memory_rows: Fixed capacity in rows, at least 1; None: the table grows without limit.
-        seed: Of the initial values, in [0, 2**64).
+        seed: Of the initial values and of stochastic rounding, in [0, 2**64).
         num_shards: Parts that work in parallel, a power of two in [1, 256]; None: chosen from the
             machine.
+        value_dtype: How embeddings are stored: "float32", "float16" or "bfloat16", or a numpy dtype
+            of one of these names. Arithmetic and the optimizer's state are float32 in any case;
+            values beyond the largest finite one of the type become that one.
+        stochastic_rounding: ``apply_gradients`` rounds up or down at random, with the
+            probabilities that keep the mean; a pure function of seed, key, column and optimizer
+            step. False: to nearest. Needs float16 or bfloat16; costs 4 bytes a row.
 
     Raises:
         TypeError: A parameter has the wrong type.
@@ -83,6 +90,8 @@ class Table:
         memory_rows: int | None = None,
         seed: int = 0,
         num_shards: int | None = None,
+        value_dtype: DTypeLike = "float32",
+        stochastic_rounding: bool = False,
     ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name must be a str, got {type(name).__name__}")
@@ -104,6 +113,8 @@ class Table:
             ),
             seed=integer("seed", seed, 0, 2**64 - 1),
             num_shards=_shards(num_shards),
+            value_dtype=value_dtype_name(value_dtype),
+            stochastic_rounding=boolean("stochastic_rounding", stochastic_rounding),
         )
 
     @classmethod
@@ -163,6 +174,16 @@ class Table:
     def num_shards(self) -> int:
         """Number of parts that work in parallel."""
         return self._engine.num_shards
+
+    @property
+    def value_dtype(self) -> str:
+        """How embeddings are stored: "float32", "float16" or "bfloat16"."""
+        return self._engine.value_dtype
+
+    @property
+    def stochastic_rounding(self) -> bool:
+        """Whether updates round at random."""
+        return self._engine.stochastic_rounding
 
     @property
     def closed(self) -> bool:
@@ -370,7 +391,7 @@ class Table:
                 return
             yield keys, values
 
-    def stats(self) -> dict[str, int | float | None]:
+    def stats(self) -> dict[str, int | float | str | None]:
         """Gives counts and sizes.
 
         Returns:
@@ -378,7 +399,8 @@ class Table:
             ``bytes_index`` (held from the operating system), ``load`` (occupied fraction of the
             index), ``segments``, and since the creation of the table: ``hits``, ``misses``,
             ``inserts``, ``erased``, ``refused`` (keys turned away by a full table),
-            ``skipped_gradients``, ``growth_events``, ``optimizer_step``; also ``num_shards``.
+            ``skipped_gradients``, ``growth_events``, ``optimizer_step``; also ``num_shards`` and
+            ``value_dtype``.
         """
         return self._open().stats()
 

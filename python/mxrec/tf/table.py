@@ -148,6 +148,7 @@ def create_table(
     fusion_optimizer_var: bool = True,
     hashtable_threshold: int = 0,
     optimizer_list: Any = None,
+    stochastic_rounding: bool = False,
 ) -> SparseTable:
     """Creates an embedding table, or attaches another graph to it.
 
@@ -176,11 +177,15 @@ def create_table(
         padding_keys: key or keys that get no update.
         padding_keys_mask: False: padding keys are updated like others.
         padding_keys_len: number of ``padding_keys``.
-        value_dtype: tf.float32.
+        value_dtype: tf.float32, tf.float16 or tf.bfloat16: how embeddings are stored. Lookups,
+            gradients, arithmetic and the optimizer's state are float32 in any case.
         shard_num: accepted; the engine chooses.
         fusion_optimizer_var: accepted.
         hashtable_threshold: accepted.
         optimizer_list: ignored.
+        stochastic_rounding: updates of tf.float16 or tf.bfloat16 embeddings round up or down at
+            random, with the probabilities that keep the mean; the same data gives the same bits.
+            False: to nearest.
 
     Returns:
         The table.
@@ -213,6 +218,7 @@ def create_table(
         enable_merge=enable_merge,
         padding_keys=check_padding(padding_keys, padding_keys_mask, padding_keys_len),
         value_dtype=value_dtype,
+        stochastic_rounding=stochastic_rounding,
         shard_num=shard_num,
         fusion_optimizer_var=fusion_optimizer_var,
         hashtable_threshold=hashtable_threshold,
@@ -270,6 +276,8 @@ def _make_engine(spec: TableSpec) -> Any:
         seed=_seed(spec),
         initializer=spec.initial_values.options,
         padding_keys=list(spec.padding_keys),
+        value_dtype=spec.value_dtype.name,
+        stochastic_rounding=spec.stochastic_rounding,
     )
     _mxrec.register_table(spec.name, engine)
     return engine

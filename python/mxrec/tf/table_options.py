@@ -35,6 +35,8 @@ class TableSpec:
 
     name: str
     key_dtype: tf.DType
+    value_dtype: tf.DType
+    stochastic_rounding: bool
     dim: int
     initial_values: InitialValues
     memory_rows: int | None  # None: without limit
@@ -87,8 +89,8 @@ def check_key_dtype(key_dtype: Any) -> tf.DType:
     return dtype
 
 
-def check_value_dtype(value_dtype: Any) -> None:
-    """Accepts float32 storage."""
+def check_value_dtype(value_dtype: Any) -> tf.DType:
+    """Returns the type that embeddings are stored as: float32, float16 or bfloat16."""
     try:
         dtype = tf.as_dtype(value_dtype)
     except TypeError as error:
@@ -99,8 +101,18 @@ def check_value_dtype(value_dtype: Any) -> None:
         raise ValueError(
             f"value_dtype must be tf.float32, tf.float16 or tf.bfloat16, got {dtype.name}."
         )
-    if dtype != tf.float32:
-        raise not_delivered(f"{dtype.name} storage", f"value_dtype=tf.{dtype.name}")
+    return dtype
+
+
+def check_rounding(stochastic_rounding: Any, value_dtype: tf.DType) -> bool:
+    """Returns whether updates round at random, which float32 storage cannot."""
+    stochastic = check_bool("stochastic_rounding", stochastic_rounding)
+    if stochastic and value_dtype == tf.float32:
+        raise ValueError(
+            "stochastic_rounding=True needs value_dtype tf.float16 or tf.bfloat16, got "
+            "tf.float32, whose values are not rounded."
+        )
+    return stochastic
 
 
 def check_padding(padding_keys: Any, mask: Any, length: Any) -> tuple[int, ...]:
@@ -175,6 +187,7 @@ def check_spec(
     enable_merge: Any,
     padding_keys: tuple[int, ...],
     value_dtype: Any,
+    stochastic_rounding: Any,
     shard_num: Any,
     fusion_optimizer_var: Any,
     hashtable_threshold: Any,
@@ -186,10 +199,12 @@ def check_spec(
     check_int("hashtable_threshold", hashtable_threshold, 0, INT32_MAX)
     all2all = getattr(all2all_gradients_op, "value", all2all_gradients_op)
     gain = check_float("init_param", init_param, -10.0, 10.0)
-    check_value_dtype(value_dtype)
+    stored = check_value_dtype(value_dtype)
     spec = TableSpec(
         name=check_name(name),
         key_dtype=check_key_dtype(key_dtype),
+        value_dtype=stored,
+        stochastic_rounding=check_rounding(stochastic_rounding, stored),
         dim=check_dim(dim),
         initial_values=convert(emb_initializer, gain),
         memory_rows=memory_rows,

@@ -47,7 +47,9 @@ def make(name="t", dim=4, initializer=ZEROS, **kwargs):
         ({"padding_keys": [1, 2], "padding_keys_len": 3}, ValueError, "padding_keys_len .* 2, got"),
         ({"padding_keys_len": 1}, ValueError, "padding_keys_len .* 0, got 1"),
         ({"value_dtype": tf.int32}, ValueError, "value_dtype"),
-        ({"value_dtype": tf.float16}, NotImplementedError, "float16 storage"),
+        ({"value_dtype": "nonsense"}, TypeError, "value_dtype must be tf.float32, tf.float16"),
+        ({"stochastic_rounding": True}, ValueError, "stochastic_rounding=True needs value_dtype"),
+        ({"stochastic_rounding": 1}, TypeError, "stochastic_rounding"),
         ({"enable_merge": True}, NotImplementedError, "merging of lookups"),
         (
             {"host_vocabulary_size": 5, "ssd_vocabulary_size": 5},
