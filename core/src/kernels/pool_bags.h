@@ -12,10 +12,12 @@ namespace mxrec::kernels {
 inline constexpr size_t kPoolWindow = 32;  // occurrences in flight: covers the latency of memory
 
 // Finds the rows of the occurrences [begin, begin + n), n <= kPoolWindow, and prefetches them.
-// rows: [n], none null. Called from several threads at a time.
+// rows: [n]. Called from several threads at a time.
 using FindRows = std::function<void(size_t begin, size_t n, const float** rows)>;
+// Makes floats of a row that does not lie in memory as floats. out: [dim].
+using LoadRow = std::function<void(const float* row, float* out)>;
 
-// out[b]: [dim], see PoolRows.
-void PoolBags(const Bags& bags, int dim, const FindRows& find, float* out);
+// out[b]: [dim], see PoolRows. load: null: rows are floats.
+void PoolBags(const Bags& bags, int dim, const FindRows& find, const LoadRow& load, float* out);
 
 }  // namespace mxrec::kernels

@@ -115,6 +115,7 @@ HWY_AFTER_NAMESPACE();
 #include <vector>
 
 #include "kernels/pool_bags.h"
+#include "mxrec/options.h"
 #include "mxrec/pooling.h"
 #include "util/prefetch.h"
 #include "util/worker_pool.h"
@@ -318,12 +319,25 @@ struct Transposed {
 
 }  // namespace
 
-void PoolBags(const Bags& bags, int dim, const FindRows& find, float* out) {
+void PoolBags(const Bags& bags, int dim, const FindRows& find, const LoadRow& load, float* out) {
   const auto width = static_cast<size_t>(dim);
   ForBags(bags, width, [&](size_t first, size_t last) {
     if (first == last) return;
     std::array<const float*, kPoolWindow> rows[2];
     BagSums sums(bags, width, first, out);
+    std::array<float, kMaxDim> loaded;
+    const auto add = [&](size_t begin, size_t n, const float** of) {
+      if (!load) return sums.Add(begin, n, of);
+      const size_t most = loaded.size() / width;
+      for (size_t done = 0; done < n; done += most) {
+        const size_t here = std::min(most, n - done);
+        for (size_t k = 0; k < here; ++k) {
+          load(of[done + k], &loaded[k * width]);
+          of[done + k] = &loaded[k * width];
+        }
+        sums.Add(begin + done, here, of + done);
+      }
+    };
     const auto end = static_cast<size_t>(bags.offsets[last]);
     const auto found = [&](size_t i, const float** to) {
       const size_t n = std::min(kPoolWindow, end - i);
@@ -334,7 +348,7 @@ void PoolBags(const Bags& bags, int dim, const FindRows& find, float* out) {
     int turn = 0;
     for (size_t n = found(i, rows[0].data()); n > 0; turn ^= 1) {
       const size_t following = found(i + n, rows[turn ^ 1].data());
-      sums.Add(i, n, rows[turn].data());
+      add(i, n, rows[turn].data());
       i += n;
       n = following;
     }
@@ -346,7 +360,7 @@ void PoolRows(const float* rows, const int32_t* inverse, const Bags& bags, int d
   const IndexedRows source(rows, inverse, static_cast<size_t>(dim));
   PoolBags(
       bags, dim, [&](size_t begin, size_t n, const float** found) { source.Find(begin, n, found); },
-      out);
+      nullptr, out);
 }
 
 void PooledSegmentSum(const float* grads, const int32_t* inverse, const Bags& bags, size_t u,

@@ -1,4 +1,5 @@
 // TableState: pooled reading.
+#include <algorithm>
 #include <array>
 
 #include "kernels/pool_bags.h"
@@ -8,7 +9,7 @@
 namespace mxrec {
 namespace {
 
-// What a key without a row reads.
+// What a key without a row reads, always floats.
 class AbsentRow {
  public:
   AbsentRow(const float* row, int dim)
@@ -20,13 +21,26 @@ class AbsentRow {
   const float* row_;
 };
 
+// Null where rows lie in memory as floats.
+kernels::LoadRow LoaderOf(const RowFormat& format, const float* absent, size_t dim) {
+  if (format.is_float32()) return nullptr;
+  return [&format, absent, dim](const float* row, float* out) {
+    if (row == absent) {
+      std::copy(row, row + dim, out);
+    } else {
+      format.Load(row, out);
+    }
+  };
+}
+
 }  // namespace
 
 void TableState::ReadPooled(KeySpan keys, const Bags& bags, const float* absent_row,
                             float* out) const {
   const AbsentRow absent(absent_row, dim_);
-  const size_t row_bytes = static_cast<size_t>(dim_) * sizeof(float);
+  const size_t row_bytes = format_.embedding_bytes();
   std::atomic<int64_t> misses{0};
+  const kernels::LoadRow load = LoaderOf(format_, absent.get(), static_cast<size_t>(dim_));
   const Locks locks = LockAllShared();
   const auto find = [&](const auto* key, size_t begin, size_t n, const float** rows) {
     std::array<uint64_t, kernels::kPoolWindow> hashes;
@@ -48,7 +62,7 @@ void TableState::ReadPooled(KeySpan keys, const Bags& bags, const float* absent_
   keys.Dispatch([&](const auto* key) {
     kernels::PoolBags(
         bags, dim_, [&](size_t begin, size_t n, const float** rows) { find(key, begin, n, rows); },
-        out);
+        load, out);
   });
   read_misses_.fetch_add(misses, std::memory_order_relaxed);
   read_hits_.fetch_add(static_cast<int64_t>(keys.size()) - misses, std::memory_order_relaxed);
@@ -57,7 +71,7 @@ void TableState::ReadPooled(KeySpan keys, const Bags& bags, const float* absent_
 void TableState::ReadAddressesPooled(std::span<const int64_t> addresses, KeySpan keys,
                                      const int32_t* inverse, const Bags& bags, float* out) const {
   const AbsentRow absent(nullptr, dim_);
-  const size_t row_bytes = static_cast<size_t>(dim_) * sizeof(float);
+  const size_t row_bytes = format_.embedding_bytes();
   const auto row_of = std::make_unique_for_overwrite<const float*[]>(addresses.size());
   const Locks locks = LockAllShared();
   WorkerPool::Get().RunRanges(addresses.size(), kParallelKeys, [&](size_t begin, size_t end) {
@@ -83,7 +97,8 @@ void TableState::ReadAddressesPooled(std::span<const int64_t> addresses, KeySpan
       PrefetchRange(rows[j], row_bytes);
     }
   };
-  kernels::PoolBags(bags, dim_, find, out);
+  kernels::PoolBags(bags, dim_, find, LoaderOf(format_, absent.get(), static_cast<size_t>(dim_)),
+                    out);
 }
 
 }  // namespace mxrec

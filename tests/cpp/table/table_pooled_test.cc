@@ -15,13 +15,15 @@ namespace {
 
 using testing::TestSeed;
 
-std::shared_ptr<Table> Make(int dim, OptimizerKind kind = OptimizerKind::kAdagrad) {
+std::shared_ptr<Table> Make(int dim, OptimizerKind kind = OptimizerKind::kAdagrad,
+                            ValueType type = ValueType::kFloat32) {
   TableOptions options;
   options.name = "t";
   options.dim = dim;
   options.initializer.kind = InitializerKind::kNormal;
   options.optimizer.kind = kind;
   options.seed = 3;
+  options.value_type = type;
   return Table::Create(options).value();
 }
 
@@ -60,16 +62,18 @@ std::vector<float> PoolOf(const std::vector<float>& rows, const Bags& bags, int 
   return out;
 }
 
-class TablePooledTest : public ::testing::TestWithParam<std::tuple<int, Combiner, bool>> {};
+class TablePooledTest
+    : public ::testing::TestWithParam<std::tuple<int, Combiner, bool, ValueType>> {};
 
 TEST_P(TablePooledTest, EqualsThePoolOfTheRows) {
   MXREC_TRACE_SEED();
-  const auto [dim, combiner, weighted] = GetParam();
-  auto pooled = Make(dim), plain = Make(dim);
+  const auto [dim, combiner, weighted, type] = GetParam();
+  auto pooled = Make(dim, OptimizerKind::kAdagrad, type);
+  auto plain = Make(dim, OptimizerKind::kAdagrad, type);
   const int threads_before = NumThreads();
   for (const int threads : {1, 3}) {
     ASSERT_TRUE(SetNumThreads(threads).ok());
-    for (const size_t n : {size_t{0}, size_t{1}, size_t{33}, size_t{20000}}) {
+    for (const size_t n : {size_t{0}, size_t{1}, size_t{33}, size_t{6000}}) {
       const Batch b = MakeBatch(n + static_cast<size_t>(dim), n, 1 + n / 7, 9000);
       const Bags bags{.offsets = b.offsets,
                       .weights = weighted ? b.weights.data() : nullptr,
@@ -102,11 +106,13 @@ TEST_P(TablePooledTest, EqualsThePoolOfTheRows) {
   ASSERT_TRUE(SetNumThreads(threads_before).ok());
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, TablePooledTest,
-                         ::testing::Combine(::testing::Values(1, 7, 16, 65),
-                                            ::testing::Values(Combiner::kSum, Combiner::kMean,
-                                                              Combiner::kSqrtN),
-                                            ::testing::Bool()));
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, TablePooledTest,
+    ::testing::Combine(::testing::Values(1, 7, 16, 65, 300),
+                       ::testing::Values(Combiner::kSum, Combiner::kMean, Combiner::kSqrtN),
+                       ::testing::Bool(),
+                       ::testing::Values(ValueType::kFloat32, ValueType::kFloat16,
+                                         ValueType::kBfloat16)));
 
 TEST(TablePooledGradients, EqualApplyingTheGradientOfEachKey) {
   MXREC_TRACE_SEED();
