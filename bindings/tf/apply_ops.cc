@@ -1,7 +1,9 @@
-// Updates: one op is one step of the optimizer that is bound to the table.
+// Updates: one op is one step of the optimizer that is bound to the table; a grouped one is a step
+// for each of its tables.
 #include <memory>
 #include <string>
 
+#include "grouped_kernel.h"
 #include "kernel_context.h"
 #include "mxrec/table.h"
 #include "op_registration.h"
@@ -76,6 +78,14 @@ void RegisterApplyOps() {
       .outputs = {},
       .attributes = {},
       .shape = ApplyShapes,
+  });
+  Register<Grouped<ApplyAddresses>>({
+      .name = "MxrecGroupedApplyAddresses",
+      .inputs = {"tables: N * resource", "addresses: N * int64", "grads: N * float",
+                 "learning_rates: N * float"},
+      .outputs = {},
+      .attributes = {"N: int >= 1", "stale: {'reject', 'fall_back'} = 'reject'"},
+      .shape = GroupedApplyShapes,
   });
 }
 

@@ -28,10 +28,15 @@ struct Buffer {
 
 Result<int64_t> Attributes::Int(const char* name) const {
   TfStatus status;
-  int64_t value = 0;
-  TF_OpKernelConstruction_GetAttrInt64(raw_, name, &value, status.get());
+  std::vector<int64_t> values(static_cast<size_t>(member_.count));
+  if (grouped_) {
+    TF_OpKernelConstruction_GetAttrInt64List(raw_, name, values.data(), member_.count,
+                                             status.get());
+  } else {
+    TF_OpKernelConstruction_GetAttrInt64(raw_, name, values.data(), status.get());
+  }
   if (!status.ok()) return status.status();
-  return value;
+  return values[static_cast<size_t>(member_.index)];
 }
 
 Result<std::string> Attributes::String(const char* name) const {
@@ -49,7 +54,8 @@ Result<std::string> Attributes::String(const char* name) const {
 Result<Tensor> KernelContext::Input(int index) const {
   TfStatus status;
   TF_Tensor* raw = nullptr;
-  TF_GetInput(raw_, index, &raw, status.get());
+  const auto lock = Lock();
+  TF_GetInput(raw_, member_.at(index), &raw, status.get());
   if (!status.ok()) return status.status();
   return Tensor(raw);
 }
@@ -57,7 +63,10 @@ Result<Tensor> KernelContext::Input(int index) const {
 Result<std::shared_ptr<Table>> KernelContext::InputTable(int index) const {
   TfStatus status;
   Buffer proto;
-  TF_GetSerializedResourceHandleProto(raw_, index, &proto.raw, status.get());
+  {
+    const auto lock = Lock();
+    TF_GetSerializedResourceHandleProto(raw_, member_.at(index), &proto.raw, status.get());
+  }
   if (!status.ok()) return status.status();
   MXREC_ASSIGN_OR_RETURN(const ResourceHandle handle, ParseResourceHandle(proto.bytes()));
   MXREC_ASSIGN_OR_RETURN(const std::string name, TableName(handle));
@@ -75,7 +84,8 @@ Result<Tensor> KernelContext::Allocate(int index, TF_DataType type, const Shape&
   size_t bytes = item;
   for (const int64_t dim : shape) bytes *= static_cast<size_t>(dim);
   TfStatus status;
-  TF_Tensor* raw = TF_AllocateOutput(raw_, index, type, shape.data(),
+  const auto lock = Lock();
+  TF_Tensor* raw = TF_AllocateOutput(raw_, member_.at(index), type, shape.data(),
                                      static_cast<int>(shape.size()), bytes, status.get());
   if (!status.ok()) return status.status();
   return Tensor(raw);

@@ -4,10 +4,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "member.h"
 #include "mxrec/status.h"
 #include "mxrec/table.h"
 #include "tensor.h"
@@ -20,16 +22,26 @@ namespace mxrec::tf {
 class Attributes {
  public:
   explicit Attributes(TF_OpKernelConstruction* raw) : raw_(raw) {}
+  // What a member of the group sees.
+  Attributes Of(Member member) const { return Attributes(raw_, member); }
+
   Result<int64_t> Int(const char* name) const;
-  Result<std::string> String(const char* name) const;
+  Result<std::string> String(const char* name) const;  // one for all members
 
  private:
+  Attributes(TF_OpKernelConstruction* raw, Member member)
+      : raw_(raw), grouped_(true), member_(member) {}
+
   TF_OpKernelConstruction* raw_;
+  bool grouped_ = false;
+  Member member_;
 };
 
 class KernelContext {
  public:
   explicit KernelContext(TF_OpKernelContext* raw) : raw_(raw) {}
+  // What a member of the group sees. Contexts that share a mutex may be used from several threads.
+  KernelContext Of(Member member, std::mutex* mu) const { return KernelContext(raw_, member, mu); }
 
   Result<Tensor> Input(int index) const;
   // The table that a resource input names. kNotFound if this process has none of that name.
@@ -41,9 +53,16 @@ class KernelContext {
   }
 
  private:
+  KernelContext(TF_OpKernelContext* raw, Member member, std::mutex* mu)
+      : raw_(raw), member_(member), mu_(mu) {}
   Result<Tensor> Allocate(int index, TF_DataType type, const Shape& shape, size_t item) const;
+  std::unique_lock<std::mutex> Lock() const {
+    return mu_ == nullptr ? std::unique_lock<std::mutex>() : std::unique_lock(*mu_);
+  }
 
   TF_OpKernelContext* raw_;
+  Member member_;
+  std::mutex* mu_ = nullptr;  // TensorFlow's context is for one thread at a time
 };
 
 // The keys of an input of type int64 or int32, read in place.

@@ -1,5 +1,7 @@
 // Lookups: MxrecLookup, MxrecLookupUnique and MxrecPooledLookup train (they insert and count),
 // MxrecRead and MxrecPooledRead do not.
+// MxrecGrouped* are several of a kind in one op. `group` is for the graph optimizer
+// (group_lookups.h): may it make the op part of a grouped one?
 #include <algorithm>
 #include <limits>
 #include <memory>
@@ -7,6 +9,7 @@
 #include <vector>
 
 #include "bag_inputs.h"
+#include "grouped_kernel.h"
 #include "kernel_context.h"
 #include "mxrec/kernels.h"
 #include "mxrec/table.h"
@@ -209,14 +212,14 @@ void RegisterLookupOps() {
       .name = "MxrecLookup",
       .inputs = {"table: resource", "proxy: resource", "ids: T", "like: float"},
       .outputs = {"values: float", "unique_keys: int64", "addresses: int64", "inverse: int32"},
-      .attributes = {"unique_size: int = 0", "T: {int64, int32}"},
+      .attributes = {"unique_size: int = 0", "T: {int64, int32}", "group: bool = true"},
       .shape = LookupShapes,
   });
   Register<LookupUnique>({
       .name = "MxrecLookupUnique",
       .inputs = {"table: resource", "proxy: resource", "ids: T", "like: float"},
       .outputs = {"rows: float", "unique_keys: int64", "addresses: int64", "inverse: int32"},
-      .attributes = {"unique_size: int = 0", "T: {int64, int32}"},
+      .attributes = {"unique_size: int = 0", "T: {int64, int32}", "group: bool = true"},
       .shape = LookupUniqueShapes,
   });
   Register<PooledLookup>({
@@ -230,7 +233,7 @@ void RegisterLookupOps() {
       .name = "MxrecRead",
       .inputs = {"table: resource", "ids: T", "like: float", "absent: float"},
       .outputs = {"values: float"},
-      .attributes = {"T: {int64, int32}"},
+      .attributes = {"T: {int64, int32}", "group: bool = true"},
       .shape = ReadShapes,
   });
   Register<PooledRead>({
@@ -240,6 +243,29 @@ void RegisterLookupOps() {
       .outputs = {"pooled: float"},
       .attributes = {"T: {int64, int32}", kCombinerAttribute, kWeightsAttribute},
       .shape = PooledReadShapes,
+  });
+  Register<Grouped<Lookup>>({
+      .name = "MxrecGroupedLookup",
+      .inputs = {"tables: N * resource", "proxies: N * resource", "ids: T", "likes: N * float"},
+      .outputs = {"values: N * float", "unique_keys: N * int64", "addresses: N * int64",
+                  "inverse: N * int32"},
+      .attributes = {"N: int >= 1", "unique_size: list(int)", "T: list({int64, int32})"},
+      .shape = GroupedLookupShapes,
+  });
+  Register<Grouped<LookupUnique>>({
+      .name = "MxrecGroupedLookupUnique",
+      .inputs = {"tables: N * resource", "proxies: N * resource", "ids: T", "likes: N * float"},
+      .outputs = {"rows: N * float", "unique_keys: N * int64", "addresses: N * int64",
+                  "inverse: N * int32"},
+      .attributes = {"N: int >= 1", "unique_size: list(int)", "T: list({int64, int32})"},
+      .shape = GroupedLookupUniqueShapes,
+  });
+  Register<Grouped<Read>>({
+      .name = "MxrecGroupedRead",
+      .inputs = {"tables: N * resource", "ids: T", "likes: N * float", "absents: N * float"},
+      .outputs = {"values: N * float"},
+      .attributes = {"N: int >= 1", "T: list({int64, int32})"},
+      .shape = GroupedReadShapes,
   });
 }
 

@@ -4,6 +4,8 @@
 #include <limits>
 #include <utility>
 
+#include "member.h"
+
 namespace mxrec::tf {
 namespace {
 
@@ -26,12 +28,12 @@ class ShapeRef {
 // Shape arithmetic that stops at the first error: later calls do nothing and the status stays.
 class Inference {
  public:
-  Inference(TF_ShapeInferenceContext* context, TF_Status* status)
-      : context_(context), status_(status) {}
+  Inference(TF_ShapeInferenceContext* context, TF_Status* status, Member member = {})
+      : context_(context), status_(status), member_(member) {}
 
   ShapeRef Input(int index) {
     ShapeRef shape;
-    if (ok()) TF_ShapeInferenceContextGetInput(context_, index, shape.get(), status_);
+    if (ok()) TF_ShapeInferenceContextGetInput(context_, member_.at(index), shape.get(), status_);
     return shape;
   }
   ShapeRef Input(int index, int64_t rank) {
@@ -74,7 +76,7 @@ class Inference {
     return joined;
   }
   void Output(int index, const ShapeRef& shape) {
-    if (ok()) TF_ShapeInferenceContextSetOutput(context_, index, shape.get(), status_);
+    if (ok()) TF_ShapeInferenceContextSetOutput(context_, member_.at(index), shape.get(), status_);
   }
 
  private:
@@ -82,6 +84,7 @@ class Inference {
 
   TF_ShapeInferenceContext* context_;
   TF_Status* status_;
+  Member member_;
 };
 
 // Outputs 1 to 3 of both training lookups: unique_keys, addresses, inverse.
@@ -91,27 +94,57 @@ void UniqueOutputs(Inference* shapes, const ShapeRef& ids) {
   shapes->Output(3, ids);
 }
 
+// --- One member of a group, or an op by itself --------------------------------------------------
+
+void Lookup(Inference* shapes) {
+  const ShapeRef ids = shapes->Input(2);
+  shapes->Output(0, shapes->Join(ids, shapes->Width(3)));
+  UniqueOutputs(shapes, ids);
+}
+
+void LookupUnique(Inference* shapes) {
+  const ShapeRef ids = shapes->Input(2);
+  shapes->Output(0, shapes->Join(shapes->UnknownVector(), shapes->Width(3)));
+  UniqueOutputs(shapes, ids);
+}
+
+void Read(Inference* shapes) {
+  shapes->Input(3, 1);
+  shapes->Output(0, shapes->Join(shapes->Input(1), shapes->Width(2)));
+}
+
+void Apply(Inference* shapes) {
+  shapes->Input(1, 1);
+  shapes->Input(2, 2);
+  shapes->Input(3, 0);
+}
+
+template <void (*kShapes)(Inference*)>
+void Single(TF_ShapeInferenceContext* context, TF_Status* status) {
+  Inference shapes(context, status);
+  kShapes(&shapes);
+}
+
+// Each of the ops above has four inputs.
+template <void (*kShapes)(Inference*)>
+void Grouped(TF_ShapeInferenceContext* context, TF_Status* status) {
+  const auto members = static_cast<int>(TF_ShapeInferenceContextNumInputs(context) / 4);
+  for (int i = 0; i < members; ++i) {
+    Inference shapes(context, status, {i, members});
+    kShapes(&shapes);
+  }
+}
+
 }  // namespace
 
-void LookupShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
-  Inference shapes(context, status);
-  const ShapeRef ids = shapes.Input(2);
-  shapes.Output(0, shapes.Join(ids, shapes.Width(3)));
-  UniqueOutputs(&shapes, ids);
-}
-
-void LookupUniqueShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
-  Inference shapes(context, status);
-  const ShapeRef ids = shapes.Input(2);
-  shapes.Output(0, shapes.Join(shapes.UnknownVector(), shapes.Width(3)));
-  UniqueOutputs(&shapes, ids);
-}
-
-void ReadShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
-  Inference shapes(context, status);
-  shapes.Input(3, 1);
-  shapes.Output(0, shapes.Join(shapes.Input(1), shapes.Width(2)));
-}
+constinit const ShapeFunction LookupShapes = Single<Lookup>;
+constinit const ShapeFunction LookupUniqueShapes = Single<LookupUnique>;
+constinit const ShapeFunction ReadShapes = Single<Read>;
+constinit const ShapeFunction ApplyShapes = Single<Apply>;
+constinit const ShapeFunction GroupedLookupShapes = Grouped<Lookup>;
+constinit const ShapeFunction GroupedLookupUniqueShapes = Grouped<LookupUnique>;
+constinit const ShapeFunction GroupedReadShapes = Grouped<Read>;
+constinit const ShapeFunction GroupedApplyShapes = Grouped<Apply>;
 
 // The number of bags is one less than the number of splits, which shapes cannot express: the
 // callers in Python set it.
@@ -167,13 +200,6 @@ void RestoreShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
 void SegmentSumShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
   Inference shapes(context, status);
   shapes.Output(0, shapes.Join(shapes.Input(2, 1), shapes.LastAxis(0)));
-}
-
-void ApplyShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
-  Inference shapes(context, status);
-  shapes.Input(1, 1);
-  shapes.Input(2, 2);
-  shapes.Input(3, 0);
 }
 
 void InsertShapes(TF_ShapeInferenceContext* context, TF_Status* status) {

@@ -1,6 +1,7 @@
 // Shapes of the ops' outputs, as far as they are known when the graph is built. Input order is that
-// of the op definitions. TensorFlow's C API hides int attributes from shape functions; that is why
-// `like`, an empty [0, dim] tensor, carries the width.
+// of the op definitions; a grouped op has a list for each input and output. TensorFlow's C API
+// hides int attributes from shape functions; that is why `like`, an empty [0, dim] tensor, carries
+// the width.
 #pragma once
 
 #include "tf_c_abi.h"
@@ -10,11 +11,14 @@ namespace mxrec::tf {
 using ShapeFunction = void (*)(TF_ShapeInferenceContext*, TF_Status*);
 
 // (table, proxy, ids, like) -> values [ids + dim], [u], [u], [ids]
-void LookupShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+extern const ShapeFunction LookupShapes;
+extern const ShapeFunction GroupedLookupShapes;
 // (table, proxy, ids, like) -> rows [u, dim], [u], [u], [ids]
-void LookupUniqueShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+extern const ShapeFunction LookupUniqueShapes;
+extern const ShapeFunction GroupedLookupUniqueShapes;
 // (table, ids, like, absent) -> values [ids + dim]
-void ReadShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+extern const ShapeFunction ReadShapes;
+extern const ShapeFunction GroupedReadShapes;
 // (table, proxy, ids, like, splits) -> pooled [bags, dim], [u], [u], [ids]
 void PooledLookupShapes(TF_ShapeInferenceContext* context, TF_Status* status);
 // (table, ids, like, absent, splits, weights) -> pooled [bags, dim]
@@ -32,7 +36,8 @@ void RestoreShapes(TF_ShapeInferenceContext* context, TF_Status* status);
 // (values [..., dim], inverse, unique [u]) -> sums [u, dim]
 void SegmentSumShapes(TF_ShapeInferenceContext* context, TF_Status* status);
 // (table, addresses or keys [m], grads [m, dim], learning_rate) -> ()
-void ApplyShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+extern const ShapeFunction ApplyShapes;
+extern const ShapeFunction GroupedApplyShapes;
 // (table, keys [m], values [m, dim]) -> ()
 void InsertShapes(TF_ShapeInferenceContext* context, TF_Status* status);
 // (table, ids) -> [m]

@@ -73,6 +73,10 @@ void SetThreadBinding(bool bound) { WorkerPool::Get().Bind(bound); }
 
 bool ThreadBinding() { return WorkerPool::Get().bound(); }
 
+void RunParallel(size_t tasks, const std::function<void(size_t)>& task) {
+  WorkerPool::Get().Run(tasks, task);
+}
+
 const char* Version() { return MXREC_VERSION; }
 
 }  // namespace mxrec

@@ -1,7 +1,9 @@
 // What a process has once: its named tables and its worker threads.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,6 +27,9 @@ MXREC_API int NumThreads();             // default: the processors this process 
 // than four processors they always roam.
 MXREC_API void SetThreadBinding(bool bound);
 MXREC_API bool ThreadBinding();  // default: false
+// Calls task(i) once for every i in [0, tasks) and returns when all have finished. Tasks may run at
+// the same time, do not throw, and may call tables, whose own work then shares the same threads.
+MXREC_API void RunParallel(size_t tasks, const std::function<void(size_t)>& task);
 
 // --- Gather mode of all lookups of the process; both give the same bits.
 enum class GatherMode : uint8_t {

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from mxrec import _mxrec
 from mxrec.runtime import DEFAULT_GATHER_MODE, set_gather_mode
-from mxrec.tf import constants, graph_state, unsupported
+from mxrec.tf import constants, graph_state, grouping, unsupported
 from mxrec.tf.host_pipeline_ops import import_host_pipeline_ops
 from mxrec.tf.log import forget_warnings, logger
 from mxrec.tf.unsupported import not_delivered
@@ -23,6 +23,7 @@ _FLAGS = {
     "use_mpi": True,
     "use_hot": True,
     "use_lccl": False,
+    "group_lookups": True,
     "is_incremental_checkpoint": False,
 }
 _INTERVALS = ("save_checkpoint_due_time", "save_delta_checkpoints_secs")
@@ -68,6 +69,7 @@ class ConfigInitializer:
     use_mpi: bool
     use_hot: bool
     use_lccl: bool
+    group_lookups: bool
     train_params_config: TrainParamsConfig = dataclasses.field(default_factory=TrainParamsConfig)
 
     @property
@@ -100,6 +102,8 @@ def init(**kwargs: Any) -> None:
         **kwargs: ``max_steps``, ``train_steps``, ``eval_steps``, ``save_steps`` (-1: until the data
             ends; the first three not all 0), ``if_load``, ``use_dynamic``,
             ``use_dynamic_expansion``, ``bind_cpu``, ``use_mpi``, ``use_hot``, ``use_lccl``,
+            ``group_lookups`` (True: what a step looks up in all tables, and what it updates, is
+            one op each; see ``mxrec.tf.grouping``),
             ``is_incremental_checkpoint``, ``save_checkpoint_due_time`` and
             ``save_delta_checkpoints_secs`` (seconds), ``restore_model_version``,
             ``recent_key_count_threshold``. Others are ignored with a warning.
@@ -118,6 +122,7 @@ def init(**kwargs: Any) -> None:
     settings = _checked(dict(kwargs))
     _mxrec.set_thread_binding(settings["bind_cpu"])
     _instance = ConfigInitializer(**settings)
+    grouping.install()
 
 
 def _checked(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -103,6 +103,8 @@ for _name in (
     "MxrecInsert",
     "MxrecApplyAddresses",
     "MxrecApplyKeys",
+    "MxrecGroupedApplyAddresses",
+    "MxrecGroupedRead",
     "MxrecSize",
     "MxrecCapacity",
 ):

@@ -232,7 +232,7 @@ def _read(table: SparseTable, keys: tf.Tensor, absent: Any, bags: Bags | None) -
         "absent": absent,
     }
     if bags is None:
-        return library.mxrec_read(**arguments)
+        return library.mxrec_read(**arguments, group=table.grouped)
     return bags.with_count(
         library.mxrec_pooled_read(**arguments, **bags.pooling, weights=bags.weight_list)
     )
@@ -261,14 +261,14 @@ def _train(
         # The gradient of weights needs the rows.
         if not collects and (bags is None or bags.weights is None):
             values, unique_keys, addresses, _ = (
-                library.mxrec_lookup(**arguments)
+                library.mxrec_lookup(**arguments, group=table.grouped)
                 if bags is None
                 else library.mxrec_pooled_lookup(**arguments, **bags.pooling)
             )
             _set_unique_size(unique_size, unique_keys, addresses)
             values = values if bags is None else bags.with_count(values)
             return values if is_grad else tf.stop_gradient(values)
-        unique = library.mxrec_lookup_unique(**arguments)
+        unique = library.mxrec_lookup_unique(**arguments, group=table.grouped)
     _set_unique_size(unique_size, unique.rows, unique.unique_keys, unique.addresses)
     if collects:
         collect = tf.compat.v1.add_to_collection

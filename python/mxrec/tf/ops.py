@@ -19,17 +19,21 @@ except ImportError as error:
     ) from error
 
 
+LIBRARY_PATH = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_mxrec_tf.so"
+)
+
+
 def _load() -> Any:
     # First the extension module: both share libmxrec_core.so and with it the tables.
     from mxrec import _mxrec  # noqa: F401
 
-    path = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_mxrec_tf.so")
     try:
-        return tf.load_op_library(path)
+        return tf.load_op_library(LIBRARY_PATH)
     except (tf.errors.OpError, OSError, RuntimeError) as error:
         raise ImportError(
-            f"mxrec's ops ({path}) do not load into TensorFlow {tf.__version__}; supported are "
-            f"{_SUPPORTED}. The reason: {error}"
+            f"mxrec's ops ({LIBRARY_PATH}) do not load into TensorFlow {tf.__version__}; supported "
+            f"are {_SUPPORTED}. The reason: {error}"
         ) from error
 
 

@@ -62,6 +62,11 @@ class SparseTable:
         return self.spec.key_dtype
 
     @property
+    def grouped(self) -> bool:
+        """Whether lookups and updates of the table may be part of grouped ops."""
+        return self.spec.enable_merge or ConfigInitializer.get_instance().group_lookups
+
+    @property
     def is_save(self) -> bool:
         """Whether checkpoints hold the table."""
         return self.spec.is_save
@@ -173,7 +178,9 @@ def create_table(
         init_param: factor on initial values, [-10, 10].
         all2all_gradients_op: ``sum_gradients`` or ``sum_gradients_and_div_by_ranksize``, the same
             on one rank.
-        enable_merge: merge the lookups of the table.
+        enable_merge: lookups and updates of the table are part of grouped ops even with
+            ``init(group_lookups=False)``. Tables stay tables of their own: names, sizes,
+            checkpoints and results do not depend on it.
         padding_keys: key or keys that get no update.
         padding_keys_mask: False: padding keys are updated like others.
         padding_keys_len: number of ``padding_keys``.

@@ -43,6 +43,7 @@ class TableSpec:
     is_save: bool
     padding_keys: tuple[int, ...]
     all2all_gradients_op: str
+    enable_merge: bool
 
     def difference(self, other: TableSpec) -> str | None:
         """Says in what ``other`` differs; None if it is the same."""
@@ -200,7 +201,7 @@ def check_spec(
     all2all = getattr(all2all_gradients_op, "value", all2all_gradients_op)
     gain = check_float("init_param", init_param, -10.0, 10.0)
     stored = check_value_dtype(value_dtype)
-    spec = TableSpec(
+    return TableSpec(
         name=check_name(name),
         key_dtype=check_key_dtype(key_dtype),
         value_dtype=stored,
@@ -211,7 +212,5 @@ def check_spec(
         is_save=check_bool("is_save", is_save),
         padding_keys=padding_keys,
         all2all_gradients_op=check_choice("all2all_gradients_op", all2all, _ALL2ALL),
+        enable_merge=check_bool("enable_merge", enable_merge),
     )
-    if check_bool("enable_merge", enable_merge):
-        raise not_delivered("merging of lookups", "enable_merge=True")
-    return spec

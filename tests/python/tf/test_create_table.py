@@ -50,7 +50,7 @@ def make(name="t", dim=4, initializer=ZEROS, **kwargs):
         ({"value_dtype": "nonsense"}, TypeError, "value_dtype must be tf.float32, tf.float16"),
         ({"stochastic_rounding": True}, ValueError, "stochastic_rounding=True needs value_dtype"),
         ({"stochastic_rounding": 1}, TypeError, "stochastic_rounding"),
-        ({"enable_merge": True}, NotImplementedError, "merging of lookups"),
+        ({"enable_merge": 1}, TypeError, "enable_merge"),
         (
             {"host_vocabulary_size": 5, "ssd_vocabulary_size": 5},
             NotImplementedError,

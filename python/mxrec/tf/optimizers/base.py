@@ -148,33 +148,25 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]
             for grad, target in pairs:
                 update = update_for(grad, target)
                 groups.setdefault(update.table.table_name, []).append(update)
-            applied = [self._apply(updates, rate) for updates in groups.values()]
+            tables = [self._merged(updates) for updates in groups.values()]
+            applied = _apply(tables, rate)
             return _finish([op for op in applied if op is not None], global_step, scope)
 
-    def _apply(self, updates: list[Update], rate: Any) -> Any:
-        """One op for all updates of one table."""
+    def _merged(self, updates: list[Update]) -> Update:
+        """All updates of one table as one; binds the optimizer to the table."""
         table = updates[0].table
-        kinds = {update.by for update in updates}
-        if len(kinds) > 1:
+        if len({update.by for update in updates}) > 1:
             raise ValueError(
                 f"grads_and_vars has both addresses and keys of table {table.table_name!r}; pass "
                 "one kind, so that each row is updated once."
             )
         self._bind(table)
-        rows = _concat([update.rows for update in updates])
-        grads = _concat([update.grads for update in updates])
-        handle = table.nodes().handle
-        if kinds == {"keys"}:
-            return library.mxrec_apply_keys(
-                table=handle, keys=rows, grads=grads, learning_rate=rate
-            )
-        by_user = any(update.carried_by_user for update in updates)
-        return library.mxrec_apply_addresses(
-            table=handle,
-            addresses=rows,
-            grads=grads,
-            learning_rate=rate,
-            stale="reject" if by_user else "fall_back",
+        return Update(
+            table,
+            updates[0].by,
+            _concat([update.rows for update in updates]),
+            _concat([update.grads for update in updates]),
+            any(update.carried_by_user for update in updates),
         )
 
     def _bind(self, table: SparseTable) -> None:
@@ -227,6 +219,42 @@ def _call_rate(rate: Callable[..., Any], global_step: Any) -> Any:
             "learning_rate is a schedule, which needs a step; pass global_step to apply_gradients."
         )
     return rate(tf.convert_to_tensor(step))
+
+
+def _apply(updates: list[Update], rate: Any) -> list[Any]:
+    """Ops of one step of each table: one for all tables, where they can share it."""
+    shared: dict[Any, list[Update]] = {}
+    for number, update in enumerate(updates):
+        alone = update.by == "keys" or not update.table.grouped
+        # Tables of several parameter servers are updated where they are.
+        place = number if alone else (update.table.nodes().handle.device, update.carried_by_user)
+        shared.setdefault(place, []).append(update)
+    return [_apply_together(together, rate) for together in shared.values()]
+
+
+def _apply_together(updates: list[Update], rate: Any) -> Any:
+    first = updates[0]
+    handles = [update.table.nodes().handle for update in updates]
+    if first.by == "keys":
+        return library.mxrec_apply_keys(
+            table=handles[0], keys=first.rows, grads=first.grads, learning_rate=rate
+        )
+    stale = "reject" if first.carried_by_user else "fall_back"
+    if len(updates) == 1:
+        return library.mxrec_apply_addresses(
+            table=handles[0],
+            addresses=first.rows,
+            grads=first.grads,
+            learning_rate=rate,
+            stale=stale,
+        )
+    return library.mxrec_grouped_apply_addresses(
+        tables=handles,
+        addresses=[update.rows for update in updates],
+        grads=[update.grads for update in updates],
+        learning_rates=[rate] * len(updates),
+        stale=stale,
+    )
 
 
 def _concat(tensors: list[Any]) -> Any:

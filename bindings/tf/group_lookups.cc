@@ -1,0 +1,334 @@
+#include "group_lookups.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <set>
+#include <tuple>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "tf_c_abi.h"
+
+namespace mxrec::tf {
+namespace {
+
+struct Groupable {
+  const char* op;
+  const char* grouped;
+  size_t inputs;
+  std::vector<int64_t> outputs;  // types
+  bool has_unique_size;
+};
+
+const std::array<Groupable, 3>& Groupables() {
+  static const auto* table = new std::array<Groupable, 3>{{
+      {"MxrecLookup", "MxrecGroupedLookup", 4, {TF_FLOAT, TF_INT64, TF_INT64, TF_INT32}, true},
+      {"MxrecLookupUnique",
+       "MxrecGroupedLookupUnique",
+       4,
+       {TF_FLOAT, TF_INT64, TF_INT64, TF_INT32},
+       true},
+      {"MxrecRead", "MxrecGroupedRead", 4, {TF_FLOAT}, false},
+  }};
+  return *table;
+}
+
+const Groupable* FindGroupable(const Node& node) {
+  for (const Groupable& kind : Groupables()) {
+    if (node.op == kind.op) return &kind;
+  }
+  return nullptr;
+}
+
+bool IsMerge(const Node& node) { return node.op == "Merge" || node.op == "RefMerge"; }
+bool IsNext(const Node& node) {
+  return node.op == "NextIteration" || node.op == "RefNextIteration";
+}
+bool IsSwitch(const Node& node) {
+  return node.op == "Switch" || node.op == "RefSwitch" || node.op == "_SwitchN";
+}
+
+// Under what conditions a node runs: (predicate, branch) of each tf.cond around it, and (-1 - node,
+// 0) for each loop, whose end is not followed.
+using Conditions = std::set<std::pair<int, int>>;
+
+class Analysis {
+ public:
+  Analysis(const RunTargets& targets, const GraphDef& graph) : graph_(graph) {
+    for (const std::string& name : targets.preserved) preserved_.insert(name);
+    for (const std::string& fetch : targets.fetches) {
+      fetched_.insert(std::string(Edge::Parse(fetch).node));
+    }
+    // In a function the preserved nodes are its side effects, which always run. In a graph those
+    // that are not fetched are fed: what only they need does not run.
+    is_function_ = std::any_of(graph.nodes.begin(), graph.nodes.end(), [](const Node& node) {
+      return node.op == "_Arg" || node.op == "_Retval";
+    });
+  }
+
+  Status Run() {
+    MXREC_RETURN_IF_ERROR(Connect());
+    MarkNeeded();
+    return Order();
+  }
+
+  bool IsPreserved(int node) const { return preserved_.contains(At(node).name); }
+  // Whether the node may be grouped with others of the same level.
+  bool MayGroup(int node) const {
+    const Node& n = At(node);
+    const Groupable* kind = FindGroupable(n);
+    return kind != nullptr && needed_[Index(node)] && !IsFed(n) &&
+           conditions_[Index(node)].empty() && DataInputs(node) == kind->inputs &&
+           n.Attribute("group", kAttrBool, 1) != 0;
+  }
+  // Lookups on the longest path that ends with the node: none of one level depends on another.
+  int level(int node) const { return level_[Index(node)]; }
+
+ private:
+  struct Input {
+    int node;
+    int port;
+  };
+
+  static size_t Index(int node) { return static_cast<size_t>(node); }
+  const Node& At(int node) const { return graph_.nodes[Index(node)]; }
+  int size() const { return static_cast<int>(graph_.nodes.size()); }
+  bool IsFed(const Node& node) const {
+    return !is_function_ && preserved_.contains(node.name) && !fetched_.contains(node.name);
+  }
+  size_t DataInputs(int node) const {
+    const auto& all = inputs_[Index(node)];
+    return static_cast<size_t>(std::count_if(
+        all.begin(), all.end(), [](const Input& input) { return input.port != Edge::kControl; }));
+  }
+
+  Status Connect() {
+    std::unordered_map<std::string_view, int> by_name;
+    for (int i = 0; i < size(); ++i) by_name.emplace(At(i).name, i);
+    inputs_.resize(graph_.nodes.size());
+    for (int i = 0; i < size(); ++i) {
+      for (const std::string& input : At(i).inputs) {
+        const Edge edge = Edge::Parse(input);
+        const auto from = by_name.find(edge.node);
+        if (from == by_name.end()) {
+          return InvalidArgument("node '" + At(i).name + "' has the input '" + input +
+                                 "', which is not in the graph");
+        }
+        inputs_[Index(i)].push_back({from->second, edge.port});
+      }
+    }
+    return {};
+  }
+
+  void MarkNeeded() {
+    needed_.resize(graph_.nodes.size());
+    std::vector<int> open;
+    for (int i = 0; i < size(); ++i) {
+      const bool root = fetched_.contains(At(i).name) || (is_function_ && IsPreserved(i));
+      if (root) open.push_back(i);
+    }
+    while (!open.empty()) {
+      const int node = open.back();
+      open.pop_back();
+      if (needed_[Index(node)] || IsFed(At(node))) continue;
+      needed_[Index(node)] = true;
+      for (const Input& input : inputs_[Index(node)]) open.push_back(input.node);
+    }
+  }
+
+  // Levels and conditions, inputs before their consumers.
+  Status Order() {
+    level_.resize(graph_.nodes.size());
+    conditions_.resize(graph_.nodes.size());
+    std::vector<int> waiting(graph_.nodes.size());
+    std::vector<std::vector<int>> consumers(graph_.nodes.size());
+    std::vector<int> ready;
+    for (int i = 0; i < size(); ++i) {
+      for (const Input& input : inputs_[Index(i)]) {
+        if (IsBackEdge(input, i)) continue;
+        ++waiting[Index(i)];
+        consumers[Index(input.node)].push_back(i);
+      }
+      if (waiting[Index(i)] == 0) ready.push_back(i);
+    }
+    int done = 0;
+    for (; !ready.empty(); ++done) {
+      const int node = ready.back();
+      ready.pop_back();
+      Visit(node);
+      for (const int consumer : consumers[Index(node)]) {
+        if (--waiting[Index(consumer)] == 0) ready.push_back(consumer);
+      }
+    }
+    if (done == size()) return {};
+    return InvalidArgument("the graph has a cycle outside of loops");
+  }
+
+  bool IsBackEdge(const Input& input, int consumer) const {
+    return IsMerge(At(consumer)) && IsNext(At(input.node));
+  }
+
+  void Visit(int node) {
+    const Node& n = At(node);
+    Conditions& conditions = conditions_[Index(node)];
+    int level = 0;
+    bool first = true;
+    for (const Input& input : inputs_[Index(node)]) {
+      if (IsBackEdge(input, node)) continue;
+      level = std::max(level, level_[Index(input.node)]);
+      const Conditions from = ConditionsOf(input);
+      if (IsMerge(n) && input.port != Edge::kControl && !first) {
+        // One of its inputs is enough: what all have in common remains.
+        std::erase_if(conditions, [&](const auto& each) { return !from.contains(each); });
+      } else {
+        conditions.insert(from.begin(), from.end());
+      }
+      first = false;
+    }
+    if (n.op == "Enter" || n.op == "RefEnter") conditions.emplace(-1 - node, 0);
+    level_[Index(node)] = level + (FindGroupable(n) != nullptr ? 1 : 0);
+  }
+
+  Conditions ConditionsOf(const Input& input) const {
+    Conditions conditions = conditions_[Index(input.node)];
+    const auto& from = inputs_[Index(input.node)];
+    if (IsSwitch(At(input.node)) && input.port != Edge::kControl && from.size() >= 2) {
+      conditions.emplace(from[1].node, input.port);
+    }
+    return conditions;
+  }
+
+  const GraphDef& graph_;
+  std::unordered_set<std::string> preserved_;
+  std::unordered_set<std::string> fetched_;
+  bool is_function_ = false;
+  std::vector<std::vector<Input>> inputs_;
+  std::vector<bool> needed_;
+  std::vector<int> level_;
+  std::vector<Conditions> conditions_;
+};
+
+std::string PortName(const std::string& node, size_t port) {
+  return port == 0 ? node : node + ":" + std::to_string(port);
+}
+
+// The grouped op of `members`, and what becomes of each of them.
+class Group {
+ public:
+  Group(const Groupable& kind, std::vector<const Node*> members, std::string name)
+      : kind_(kind), members_(std::move(members)) {
+    node_.name = std::move(name);
+    node_.op = kind.grouped;
+    node_.device = members_.front()->device;
+    for (size_t j = 0; j < kind.inputs; ++j) {
+      for (const Node* member : members_) node_.inputs.push_back(member->inputs[j]);
+    }
+    std::set<std::string> controls;
+    std::vector<int64_t> types;
+    std::vector<int64_t> sizes;
+    for (const Node* member : members_) {
+      controls.insert(member->inputs.begin() + static_cast<std::ptrdiff_t>(kind.inputs),
+                      member->inputs.end());
+      types.push_back(member->Attribute("T", kAttrType, TF_INT64));
+      sizes.push_back(member->Attribute("unique_size", kAttrInt, 0));
+    }
+    node_.inputs.insert(node_.inputs.end(), controls.begin(), controls.end());
+    node_.AddAttribute("N", kAttrInt, static_cast<int64_t>(members_.size()));
+    node_.AddListAttribute("T", kAttrType, types);
+    if (kind.has_unique_size) node_.AddListAttribute("unique_size", kAttrInt, sizes);
+  }
+
+  const Node& node() const { return node_; }
+  // The grouped op's name for an output of a member.
+  std::string Output(size_t member, int port) const {
+    if (port == Edge::kControl) return "^" + node_.name;
+    return PortName(node_.name, static_cast<size_t>(port) * members_.size() + member);
+  }
+  Node Identity(size_t member) const {
+    Node identity;
+    identity.name = members_[member]->name;
+    identity.op = "IdentityN";
+    identity.device = node_.device;
+    for (size_t port = 0; port < kind_.outputs.size(); ++port) {
+      identity.inputs.push_back(Output(member, static_cast<int>(port)));
+    }
+    identity.AddListAttribute("T", kAttrType, kind_.outputs);
+    return identity;
+  }
+
+ private:
+  const Groupable& kind_;
+  std::vector<const Node*> members_;
+  Node node_;
+};
+
+}  // namespace
+
+Result<bool> GroupLookups(const RunTargets& targets, GraphDef* graph) {
+  Analysis analysis(targets, *graph);
+  MXREC_RETURN_IF_ERROR(analysis.Run());
+
+  using Key = std::tuple<const Groupable*, std::string, int>;
+  std::map<Key, std::vector<int>> together;
+  for (int i = 0; i < static_cast<int>(graph->nodes.size()); ++i) {
+    if (!analysis.MayGroup(i)) continue;
+    const Node& node = graph->nodes[static_cast<size_t>(i)];
+    together[{FindGroupable(node), node.device, analysis.level(i)}].push_back(i);
+  }
+  std::unordered_set<std::string_view> names;
+  for (const Node& node : graph->nodes) names.insert(node.name);
+
+  struct Place {
+    size_t group;
+    size_t member;
+  };
+  std::vector<Group> groups;
+  std::unordered_map<std::string, Place> replaced;  // by name: consumers read the grouped op
+  std::unordered_map<int, Node> identities;         // by node
+  std::unordered_set<int> removed;
+  for (const auto& [key, members] : together) {
+    if (members.size() < 2) continue;
+    std::vector<const Node*> nodes;
+    for (const int i : members) nodes.push_back(&graph->nodes[static_cast<size_t>(i)]);
+    std::string name = nodes.front()->name + "/grouped";
+    while (names.contains(name)) name += "_";
+    groups.emplace_back(*std::get<0>(key), nodes, name);
+    for (size_t m = 0; m < members.size(); ++m) {
+      if (analysis.IsPreserved(members[m])) {
+        identities.emplace(members[m], groups.back().Identity(m));
+      } else {
+        replaced.emplace(nodes[m]->name, Place{groups.size() - 1, m});
+        removed.insert(members[m]);
+      }
+    }
+  }
+  if (groups.empty()) return false;
+
+  GraphDef result;
+  result.rest = graph->rest;
+  for (int i = 0; i < static_cast<int>(graph->nodes.size()); ++i) {
+    if (removed.contains(i)) continue;
+    const auto identity = identities.find(i);
+    result.nodes.push_back(identity == identities.end() ? graph->nodes[static_cast<size_t>(i)]
+                                                        : identity->second);
+  }
+  for (const Group& group : groups) result.nodes.push_back(group.node());
+  for (Node& node : result.nodes) {
+    std::set<std::string> controls;  // each once: several members may have become one node
+    std::vector<std::string> inputs;
+    for (std::string& input : node.inputs) {
+      const Edge edge = Edge::Parse(input);
+      const auto place = replaced.find(std::string(edge.node));
+      if (place != replaced.end()) {
+        input = groups[place->second.group].Output(place->second.member, edge.port);
+      }
+      if (edge.port != Edge::kControl || controls.insert(input).second) inputs.push_back(input);
+    }
+    node.inputs = std::move(inputs);
+  }
+  *graph = std::move(result);
+  return true;
+}
+
+}  // namespace mxrec::tf

@@ -1,0 +1,29 @@
+// Replaces lookups of a graph that are ready together by one grouped op.
+//
+// The graph is one that TensorFlow is about to execute for given feeds and fetches, so the question
+// "are these lookups always needed together?" has an exact answer: every lookup that the fetches
+// need runs, once, whether grouped or not. Grouped are lookups
+//   - of one kind (MxrecLookup, MxrecLookupUnique, MxrecRead) on one device,
+//   - none of which depends on another, by data or control edges,
+//   - that run whenever the graph does: not in a branch of tf.cond or a loop,
+//   - whose attribute `group` is true, and whose outputs are not fed.
+// A lookup whose name must stay (it is fetched) becomes an IdentityN of the grouped op's outputs.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "graph_def.h"
+#include "mxrec/status.h"
+
+namespace mxrec::tf {
+
+struct RunTargets {
+  std::vector<std::string> fetches;    // nodes, or "node:port"
+  std::vector<std::string> preserved;  // nodes whose names must stay: fetches, feeds and others
+};
+
+// Returns whether anything changed. kInvalidArgument: the graph is inconsistent and as it was.
+Result<bool> GroupLookups(const RunTargets& targets, GraphDef* graph);
+
+}  // namespace mxrec::tf
