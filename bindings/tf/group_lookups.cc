@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <map>
 #include <set>
 #include <tuple>
@@ -216,9 +217,8 @@ std::string PortName(const std::string& node, size_t port) {
 // The grouped op of `members`, and what becomes of each of them.
 class Group {
  public:
-  Group(const Groupable& kind, std::vector<const Node*> members, std::string name)
+  Group(const Groupable& kind, std::vector<const Node*> members)
       : kind_(kind), members_(std::move(members)) {
-    node_.name = std::move(name);
     node_.op = kind.grouped;
     node_.device = members_.front()->device;
     for (size_t j = 0; j < kind.inputs; ++j) {
@@ -237,9 +237,11 @@ class Group {
     node_.AddAttribute("N", kAttrInt, static_cast<int64_t>(members_.size()));
     node_.AddListAttribute("T", kAttrType, types);
     if (kind.has_unique_size) node_.AddListAttribute("unique_size", kAttrInt, sizes);
+    node_.name = members_.front()->name + "/grouped_" + Fingerprint();
   }
 
   const Node& node() const { return node_; }
+  void Rename() { node_.name += '_'; }
   // The grouped op's name for an output of a member.
   std::string Output(size_t member, int port) const {
     if (port == Edge::kControl) return "^" + node_.name;
@@ -258,6 +260,21 @@ class Group {
   }
 
  private:
+  // A session keeps kernels by the names of their nodes and uses them for all of its graphs: other
+  // fetches may group other lookups, so the name says which these are (FNV-1a).
+  std::string Fingerprint() const {
+    uint64_t hash = 14695981039346656037u;
+    const auto add = [&](std::string_view text) {
+      for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
+      hash = (hash ^ 256) * 1099511628211u;
+    };
+    for (const std::string& input : node_.inputs) add(input);
+    add(node_.rest);
+    std::array<char, 16> digits;
+    const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), hash, 16).ptr;
+    return {digits.data(), end};
+  }
+
   const Groupable& kind_;
   std::vector<const Node*> members_;
   Node node_;
@@ -291,9 +308,8 @@ Result<bool> GroupLookups(const RunTargets& targets, GraphDef* graph) {
     if (members.size() < 2) continue;
     std::vector<const Node*> nodes;
     for (const int i : members) nodes.push_back(&graph->nodes[static_cast<size_t>(i)]);
-    std::string name = nodes.front()->name + "/grouped";
-    while (names.contains(name)) name += "_";
-    groups.emplace_back(*std::get<0>(key), nodes, name);
+    groups.emplace_back(*std::get<0>(key), nodes);
+    while (names.contains(groups.back().node().name)) groups.back().Rename();
     for (size_t m = 0; m < members.size(); ++m) {
       if (analysis.IsPreserved(members[m])) {
         identities.emplace(members[m], groups.back().Identity(m));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "mxrec/runtime.h"
 #include "op_registration.h"
@@ -12,7 +13,7 @@ namespace {
 
 struct TableMembers {
   std::shared_ptr<Table> table;
-  std::vector<int> members;
+  std::vector<std::pair<int, KernelContext>> members;
 };
 
 Status NameTable(const Status& status, const std::string& table) {
@@ -27,20 +28,19 @@ Status ComputeMembers(const KernelContext& context, int members,
   std::mutex mu;
   std::vector<TableMembers> tables;
   for (int i = 0; i < members; ++i) {
-    MXREC_ASSIGN_OR_RETURN(auto table, context.Of({i, members}, &mu).InputTable(0));
-    const auto same = std::find_if(tables.begin(), tables.end(),
-                                   [&](const TableMembers& t) { return t.table == table; });
-    if (same == tables.end()) {
-      tables.push_back({std::move(table), {i}});
-    } else {
-      same->members.push_back(i);
-    }
+    KernelContext member = context.Of({i, members}, &mu);
+    MXREC_ASSIGN_OR_RETURN(const auto table, member.InputTable(0));
+    member.SetTable(table);
+    auto same = std::find_if(tables.begin(), tables.end(),
+                             [&](const TableMembers& t) { return t.table == table; });
+    if (same == tables.end()) same = tables.insert(tables.end(), {table, {}});
+    same->members.emplace_back(i, std::move(member));
   }
   std::vector<Status> results(static_cast<size_t>(members));
   RunParallel(tables.size(), [&](size_t t) {
-    for (const int i : tables[t].members) {
+    for (const auto& [i, member] : tables[t].members) {
       Status& result = results[static_cast<size_t>(i)];
-      result = CatchAll([&] { return compute(i, context.Of({i, members}, &mu)); });
+      result = CatchAll([&] { return compute(i, member); });
       if (!result.ok()) {
         result = NameTable(result, tables[t].table->name());
         return;

@@ -61,6 +61,7 @@ Result<Tensor> KernelContext::Input(int index) const {
 }
 
 Result<std::shared_ptr<Table>> KernelContext::InputTable(int index) const {
+  if (index == 0 && table_ != nullptr) return table_;
   TfStatus status;
   Buffer proto;
   {

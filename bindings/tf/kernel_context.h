@@ -42,6 +42,8 @@ class KernelContext {
   explicit KernelContext(TF_OpKernelContext* raw) : raw_(raw) {}
   // What a member of the group sees. Contexts that share a mutex may be used from several threads.
   KernelContext Of(Member member, std::mutex* mu) const { return KernelContext(raw_, member, mu); }
+  // Input 0 is this table: the handle is not read again.
+  void SetTable(std::shared_ptr<Table> table) { table_ = std::move(table); }
 
   Result<Tensor> Input(int index) const;
   // The table that a resource input names. kNotFound if this process has none of that name.
@@ -63,6 +65,7 @@ class KernelContext {
   TF_OpKernelContext* raw_;
   Member member_;
   std::mutex* mu_ = nullptr;  // TensorFlow's context is for one thread at a time
+  std::shared_ptr<Table> table_;
 };
 
 // The keys of an input of type int64 or int32, read in place.

@@ -1,0 +1,393 @@
+"""Lookups of many tables in one op: which are grouped, and that results never depend on it."""
+
+from __future__ import annotations
+
+import collections
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import mxrec.tf as mx
+from mxrec.tf import grouping
+from mxrec.tf import optimizers as opt
+from mxrec.tf.ops import library
+
+v1 = tf.compat.v1
+SLOTS = 26
+DIMS = (4, 8, 1, 5)
+
+
+def make(name: str, dim: int = 4, **kwargs: Any) -> Any:
+    initializer = v1.random_normal_initializer(seed=len(name))
+    kwargs.setdefault("device_vocabulary_size", 100_000)
+    return mx.create_table(tf.int64, dim, name, initializer, **kwargs)
+
+
+def run(session: Any, fetches: Any, feed: Any = None) -> tuple[Any, collections.Counter[str]]:
+    """What the fetches are, and how often each op of this package was executed."""
+    metadata = v1.RunMetadata()
+    options = v1.RunOptions(output_partition_graphs=True)
+    result = session.run(fetches, feed, options=options, run_metadata=metadata)
+    ops = [node.op for graph in metadata.partition_graphs for node in graph.node]
+    return result, collections.Counter(op for op in ops if op.startswith("Mxrec"))
+
+
+def lookups_of(ops: collections.Counter[str]) -> dict[str, int]:
+    return {op: n for op, n in ops.items() if "Lookup" in op or "Read" in op}
+
+
+def contents(table: Any) -> list[Any]:
+    """Keys in ascending order; frequency, embedding and optimizer slots of each."""
+    cursor = (0, 0)
+    blocks = []
+    while True:
+        cursor, keys, values, slots, frequency, _ = table.engine.scan(cursor, 1 << 16)
+        if len(keys) == 0:
+            break
+        blocks.append((keys, frequency, values, slots))
+    keys, *others = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    order = np.argsort(keys)
+    return [keys[order], *(other[order] for other in others)]
+
+
+class Model:
+    """A table per slot, a dense layer over all of them, and one step of training."""
+
+    def __init__(self, expansion: bool = False) -> None:
+        self.tables = [make(f"slot{i}", DIMS[i % len(DIMS)]) for i in range(SLOTS)]
+        self.ids = [
+            v1.placeholder(tf.int64 if i % 3 else tf.int32, [None, 2], f"ids{i}")
+            for i in range(SLOTS)
+        ]
+        pairs = list(zip(self.tables, self.ids, strict=True))
+        self.values = [mx.sparse_lookup(table, ids) for table, ids in pairs]
+        # Tables 0 and 1 are looked up again, with the ids of another slot.
+        more = [mx.sparse_lookup(self.tables[0], self.ids[1])]
+        more.append(mx.sparse_lookup(self.tables[1], self.ids[2], is_grad=False))
+        self.read = [mx.sparse_lookup(table, ids, is_train=False) for table, ids in pairs]
+        features = tf.concat([tf.reshape(v, [tf.shape(v)[0], -1]) for v in self.values + more], 1)
+        width = sum(2 * v.shape[-1] for v in self.values + more)
+        features = tf.ensure_shape(features, [None, width])
+        weights = v1.get_variable("w", [width, 1], initializer=v1.ones_initializer())
+        self.loss = tf.reduce_mean(tf.square(tf.matmul(features, weights) - 1.0))
+        dense, sparse = mx.get_dense_and_sparse_variable()
+        gradients = tf.gradients(self.loss, [*dense, *sparse])
+        steps = [
+            opt.lazy_adam.create_hash_optimizer(0.01).apply_gradients(
+                zip(gradients[1:], sparse, strict=True)
+            ),
+            v1.train.GradientDescentOptimizer(0.001).apply_gradients([(gradients[0], dense[0])]),
+        ]
+        self.train = tf.group(*steps)
+
+    def feed(self, rng: np.random.Generator, rows: int) -> dict[Any, Any]:
+        return {ids: rng.integers(-50, 50, (rows, 2)) for ids in self.ids}
+
+
+def trained(start: Any, seed: int, grouped: bool, expansion: bool) -> list[Any]:
+    """Losses, readings and tables of a few steps."""
+    start(group_lookups=grouped, use_dynamic_expansion=expansion)
+    rng = np.random.default_rng(seed)
+    found: list[Any] = []
+    with tf.Graph().as_default(), v1.Session() as session:
+        model = Model()
+        session.run(v1.global_variables_initializer())
+        for step in range(4):
+            feed = model.feed(rng, int(rng.integers(0, 40)) if step else 17)
+            (loss, _), ops = run(session, [model.loss, model.train], feed)
+            found.append(loss)
+            kind = "MxrecGroupedLookupUnique" if expansion else "MxrecGroupedLookup"
+            if grouped:
+                # With expansion the lookup without gradient is of another kind, and alone.
+                alone = {"MxrecLookup": 1} if expansion else {}
+                assert lookups_of(ops) == {kind: 1, **alone}
+                assert ops["MxrecGroupedApplyAddresses"] == 1
+                assert "MxrecApplyAddresses" not in ops
+            else:
+                assert not any("Grouped" in op for op in ops)
+            read, ops = run(session, model.read, feed)
+            found.extend(read)
+            assert lookups_of(ops) == ({"MxrecGroupedRead": 1} if grouped else {"MxrecRead": SLOTS})
+        for table in model.tables:
+            found.extend(contents(table))
+    return found
+
+
+@pytest.mark.parametrize("expansion", [False, True])
+def test_results_do_not_depend_on_grouping(start: Any, seed: int, expansion: bool) -> None:
+    on = trained(start, seed, True, expansion)
+    off = trained(start, seed, False, expansion)
+    assert len(on) == len(off)
+    for mine, theirs in zip(on, off, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_each_fetch_runs_the_lookups_it_needs_once(start: Any, rng: np.random.Generator) -> None:
+    start()
+    with tf.Graph().as_default(), v1.Session() as session:
+        model = Model()
+        session.run(v1.global_variables_initializer())
+        feed = model.feed(rng, 8)
+        # One lookup by itself: no other table is looked up, nor its ids needed.
+        only = {model.ids[3]: feed[model.ids[3]]}
+        value, ops = run(session, model.values[3], only)
+        assert lookups_of(ops) == {"MxrecLookup": 1}
+        assert [table.size() > 0 for table in model.tables] == [i == 3 for i in range(SLOTS)]
+        # Two of them.
+        _, ops = run(session, model.values[3:5], feed)
+        assert lookups_of(ops) == {"MxrecGroupedLookup": 1}
+        before = dict(zip(*contents(model.tables[3])[:2], strict=True))
+        # A lookup's own output beside the step: it is the step's, not another lookup.
+        (again, loss, _), ops = run(session, [model.values[3], model.loss, model.train], feed)
+        assert lookups_of(ops) == {"MxrecGroupedLookup": 1}
+        np.testing.assert_array_equal(again, value)
+        after = dict(zip(*contents(model.tables[3])[:2], strict=True))
+        keys, counts = np.unique(feed[model.ids[3]], return_counts=True)
+        assert after == {k: before[k] + n for k, n in zip(keys, counts, strict=True)}
+        # By name, and as a target.
+        name = model.values[3].name
+        (again, _), ops = run(session, [name, model.values[5].op], feed)
+        assert again.shape == (8, 2, DIMS[3])
+        assert lookups_of(ops) == {"MxrecGroupedLookup": 1}
+        del loss
+
+
+def test_fed_values_replace_a_lookup(start: Any, rng: np.random.Generator) -> None:
+    start()
+    with tf.Graph().as_default(), v1.Session() as session:
+        tables = [make(f"t{i}") for i in range(4)]
+        ids = [v1.placeholder(tf.int64, [None]) for _ in tables]
+        values = [mx.sparse_lookup(t, x) for t, x in zip(tables, ids, strict=True)]
+        total = tf.add_n(values)
+        half = values[0] + values[1]
+        both = half + values[2]
+        feed = {x: rng.integers(0, 9, 5) for x in ids}
+        fed = np.full((5, 4), 7.0, np.float32)
+        parts, ops = run(session, values, feed)
+        assert lookups_of(ops) == {"MxrecGroupedLookup": 1}
+        sizes = [table.size() for table in tables]
+        # The fed lookup does not run: its ids need not be given.
+        feed_two = {values[2]: fed, ids[0]: feed[ids[0]] + 100, ids[1]: feed[ids[1]]}
+        feed_two[ids[3]] = feed[ids[3]]
+        got, ops = run(session, [total, values[3]], feed_two)
+        assert lookups_of(ops) == {"MxrecGroupedLookup": 1}
+        np.testing.assert_array_equal(got[1], parts[3])
+        assert tables[2].size() == sizes[2]
+        assert tables[0].size() > sizes[0]
+        # What only a fed tensor needs does not run.
+        got, ops = run(session, both, {half: fed, ids[2]: feed[ids[2]]})
+        assert lookups_of(ops) == {"MxrecLookup": 1}
+        np.testing.assert_array_equal(got, fed + parts[2])
+
+
+def test_dependent_lookups_are_in_different_ops(start: Any) -> None:
+    start()
+    with tf.Graph().as_default(), v1.Session() as session:
+        a, b, c, d = (make(name, initializer) for name, initializer in zip("abcd", [4] * 4))
+        x = v1.placeholder(tf.int64, [None])
+        first = [mx.sparse_lookup(a, x), mx.sparse_lookup(b, x)]
+        keys = tf.cast(tf.reduce_sum(first[0], 1) * 1000, tf.int64)
+        second = mx.sparse_lookup(c, keys)
+        with tf.control_dependencies([first[1]]):
+            after = mx.sparse_lookup(d, tf.identity(x))
+        _, ops = run(session, [*first, second, after], {x: [1, 2]})
+        assert lookups_of(ops) == {"MxrecGroupedLookup": 2}
+        _, ops = run(session, [second, after], {x: [1, 2]})
+        assert lookups_of(ops) == {"MxrecGroupedLookup": 2}
+        # Lookups of one table one after the other.
+        with tf.control_dependencies([first[0]]):
+            third = mx.sparse_lookup(a, x)
+        _, ops = run(session, [first[0], third], {x: [5]})
+        assert lookups_of(ops) == {"MxrecLookup": 2}
+
+
+@pytest.mark.parametrize("control_flow", ["v1", "v2"])
+def test_branches_of_cond_are_left_alone(start: Any, control_flow: str) -> None:
+    start()
+    switch = v1.disable_control_flow_v2 if control_flow == "v1" else v1.enable_control_flow_v2
+    was = v1.control_flow_v2_enabled()
+    switch()
+    try:
+        with tf.Graph().as_default(), v1.Session() as session:
+            a, b, c, d = (make(name) for name in "abcd")
+            x = v1.placeholder(tf.int64, [None])
+            taken = v1.placeholder(tf.bool, [])
+            inside = tf.cond(
+                taken,
+                lambda: mx.sparse_lookup(a, x),
+                lambda: mx.sparse_lookup(b, x) + 1.0,
+            )
+            outside = mx.sparse_lookup(c, x) + mx.sparse_lookup(d, x)
+            loss = tf.reduce_sum(inside + outside)
+            _, sparse = mx.get_dense_and_sparse_variable()
+            train = opt.adagrad.create_hash_optimizer(0.1).apply_gradients(
+                zip(tf.gradients(loss, sparse), sparse, strict=True)
+            )
+            session.run(v1.global_variables_initializer())
+            _, ops = run(session, train, {x: [1, 2], taken: True})
+            assert ops["MxrecGroupedLookup"] == 1
+            assert (a.size(), b.size(), c.size(), d.size()) == (2, 0, 2, 2)
+            session.run(train, {x: [3], taken: False})
+            assert (a.size(), b.size(), c.size(), d.size()) == (2, 1, 3, 3)
+            # What a tf.cond has computed is there in every step.
+            keys = tf.cond(taken, lambda: x + 10, lambda: x + 20)
+            behind = [mx.sparse_lookup(c, keys), mx.sparse_lookup(d, keys)]
+            _, ops = run(session, behind, {x: [3], taken: False})
+            assert lookups_of(ops) == {"MxrecGroupedLookup": 1}
+    finally:
+        (v1.enable_control_flow_v2 if was else v1.disable_control_flow_v2)()
+
+
+def test_two_pipelines_in_one_graph_stay_apart(start: Any) -> None:
+    start()
+    with tf.Graph().as_default(), v1.Session() as session:
+        tables = [make("a"), make("b")]
+        iterators = []
+        outputs = []
+        for first, is_train in ((0, True), (1000, False)):
+            data = tf.data.Dataset.range(first, first + 40).batch(10)
+            iterators.append(v1.data.make_initializable_iterator(data))
+            keys = iterators[-1].get_next()
+            outputs.append([mx.sparse_lookup(t, keys, is_train=is_train) for t in tables])
+        session.run([iterator.initializer for iterator in iterators])
+        for step in range(4):
+            _, ops = run(session, outputs[0])
+            assert lookups_of(ops) == {"MxrecGroupedLookup": 1}
+            assert [table.size() for table in tables] == [10 * (step + 1)] * 2
+            _, ops = run(session, outputs[1])
+            assert lookups_of(ops) == {"MxrecGroupedRead": 1}
+        for each in outputs:
+            with pytest.raises(tf.errors.OutOfRangeError):
+                session.run(each)
+
+
+def test_monitored_sessions_have_finalized_graphs(start: Any, rng: np.random.Generator) -> None:
+    start()
+    with tf.Graph().as_default():
+        model = Model()
+        counts: list[Any] = []
+
+        class Count(v1.train.SessionRunHook):  # type: ignore[misc, name-defined]
+            def before_run(self, run_context: Any) -> Any:
+                options = v1.RunOptions(output_partition_graphs=True)
+                return v1.train.SessionRunArgs(None, options=options)
+
+            def after_run(self, run_context: Any, run_values: Any) -> None:
+                graphs = run_values.run_metadata.partition_graphs
+                counts.append(sum(n.op == "MxrecGroupedLookup" for g in graphs for n in g.node))
+
+        with v1.train.MonitoredTrainingSession(hooks=[Count()]) as session:
+            assert session.graph.finalized
+            session.run(model.train, model.feed(rng, 9))
+        assert counts == [1]
+
+
+def test_functions_group_too(start: Any) -> None:
+    start()
+    tables = [make(f"t{i}", 3) for i in range(5)]
+
+    @tf.function
+    def forward(ids: Any) -> Any:
+        return [mx.sparse_lookup(table, ids) for table in tables]
+
+    ids = tf.constant([[5, -1], [5, 2]], tf.int64)
+    eager = [mx.sparse_lookup(table, ids) for table in tables]
+    for mine, theirs in zip(forward(ids), eager, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+    @tf.function
+    def step(ids: Any) -> Any:
+        with tf.GradientTape() as tape:
+            values = [mx.sparse_lookup(table, ids) for table in tables]
+            loss = tf.add_n([tf.reduce_sum(value * value) for value in values])
+        proxies = [table.nodes().proxy for table in tables]
+        optimizer.apply_gradients(zip(tape.gradient(loss, proxies), proxies, strict=True))
+        return loss
+
+    optimizer = opt.gradient_descent.create_hash_optimizer(0.1)
+    losses = [float(step(ids)) for _ in range(3)]
+    assert losses[0] > losses[1] > losses[2] > 0.0
+    counts = [contents(table)[1].sum() for table in tables]
+    assert counts == [4 * 5] * 5  # 4 ids in each of: forward, eager, 3 steps
+
+
+def test_an_error_names_its_table_and_leaves_it_as_it_was(start: Any) -> None:
+    start()
+    with tf.Graph().as_default(), v1.Session() as session:
+        tables = [make("a"), make("small", device_vocabulary_size=3), make("c")]
+        x = v1.placeholder(tf.int64, [None])
+        values = [mx.sparse_lookup(table, x) for table in tables]
+        _, ops = run(session, values, {x: [1, 2]})
+        assert lookups_of(ops) == {"MxrecGroupedLookup": 1}
+        with pytest.raises(tf.errors.ResourceExhaustedError, match="'small' is full"):
+            session.run(values, {x: [1, 2, 3, 4]})
+        assert tables[1].size() == 2
+        session.run(values, {x: [1, 2, 3]})
+        assert [table.size() for table in tables][1] == 3
+
+
+def test_grouped_updates_are_checked_as_single_ones(start: Any) -> None:
+    start()
+    tables = [make("a", 2), make("b", 2)]
+    for table in tables:
+        table.engine.bind_optimizer(opt.adagrad.create_hash_optimizer(0.1).options)
+    handles = [table.nodes().handle for table in tables]
+    none = tf.zeros([0], tf.int64)
+    arguments = {"tables": handles, "addresses": [none, none], "learning_rates": [0.1, 0.1]}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="'b'.*grads"):
+        library.mxrec_grouped_apply_addresses(
+            grads=[tf.zeros([0, 2]), tf.zeros([1, 2])], **arguments
+        )
+    arguments["addresses"] = [none, tf.constant([12345], tf.int64)]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="'b'"):
+        library.mxrec_grouped_apply_addresses(
+            grads=[tf.zeros([0, 2]), tf.zeros([1, 2])], **arguments
+        )
+
+
+def test_grouping_can_be_switched_off_and_tables_opt_in(start: Any) -> None:
+    start(group_lookups=False)
+    with tf.Graph().as_default(), v1.Session() as session:
+        tables = [make(name, enable_merge=name < "c") for name in "abcd"]
+        x = v1.placeholder(tf.int64, [None])
+        values = [mx.sparse_lookup(table, x) for table in tables]
+        _, sparse = mx.get_dense_and_sparse_variable()
+        gradients = tf.gradients(tf.add_n(values), sparse)
+        train = opt.adagrad.create_hash_optimizer(0.1).apply_gradients(
+            zip(gradients, sparse, strict=True)
+        )
+        _, ops = run(session, train, {x: [1, 2]})
+        assert lookups_of(ops) == {"MxrecGroupedLookup": 1, "MxrecLookup": 2}
+        assert ops["MxrecGroupedApplyAddresses"] == 1 and ops["MxrecApplyAddresses"] == 2
+        assert [table.size() for table in tables] == [2] * 4
+    with tf.Graph().as_default(), pytest.raises(ValueError, match="enable_merge"):
+        make("a", enable_merge=False)
+
+
+def test_sessions_without_graph_optimization_work(start: Any) -> None:
+    start()
+    config = v1.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    with tf.Graph().as_default(), v1.Session(config=config) as session:
+        values = [mx.sparse_lookup(make(name), tf.constant([1, 2], tf.int64)) for name in "abc"]
+        _, ops = run(session, values)
+        assert lookups_of(ops) == {"MxrecLookup": 3}
+
+
+def test_a_tensorflow_that_refuses_the_optimizer(
+    start: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start()
+
+    def refuse(path: str) -> None:
+        raise tf.errors.NotFoundError(None, None, "no such symbol")
+
+    monkeypatch.setattr(grouping, "_installed", False)
+    monkeypatch.setattr(grouping.pywrap_tf_session, "TF_LoadPluggableDeviceLibrary", refuse)
+    with caplog.at_level(logging.WARNING, "mxrec"):
+        grouping.install()
+        grouping.install()
+    assert caplog.text.count("not grouped") == 1 and "no such symbol" in caplog.text
