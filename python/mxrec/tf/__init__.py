@@ -28,7 +28,7 @@ from mxrec.tf.export import export
 from mxrec.tf.feature_spec import FeatureSpec
 from mxrec.tf.host_pipeline_ops import import_host_pipeline_ops, return_timestamp, set_threshold
 from mxrec.tf.log import logger
-from mxrec.tf.lookup import sparse_lookup
+from mxrec.tf.lookup import grouped_lookup, sparse_lookup
 from mxrec.tf.saver import restore_tables, save_tables
 from mxrec.tf.table import SparseTable, create_table, registered_tables, tables_of_graph
 from mxrec.tf.unsupported import (
@@ -77,6 +77,7 @@ __all__ = [
     "get_rank_size",
     "get_use_dynamic_expansion",
     "gradients",
+    "grouped_lookup",
     "hccl_ops",
     "import_host_pipeline_ops",
     "init",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import execute, record
 from tensorflow.python.ops import resource_variable_ops
 from tensorflow.python.ops.control_flow_v2_func_graphs import WhileBodyFuncGraph, WhileCondFuncGraph
 
@@ -72,16 +74,8 @@ def sparse_lookup(
         NotImplementedError: admission or eviction are asked for.
     """
     config = ConfigInitializer.get_instance()
-    if not isinstance(hashtable, SparseTable):
-        raise TypeError(
-            f"hashtable must be what create_table returned, got {hashtable!r} "
-            f"({type(hashtable).__name__})."
-        )
-    check_bool("is_train", is_train)
-    check_bool("is_grad", is_grad)
+    _check_lookup([hashtable], is_train, is_grad, send_count)
     check_bool("modify_graph", modify_graph)
-    if send_count is not None:
-        check_int("send_count", send_count, 1, INT32_MAX)
     scope = _scope_name(name, hashtable)
     check_access_and_evict_config(access_and_evict_config)
     pooling = pop_pooling(kwargs)
@@ -106,7 +100,82 @@ def sparse_lookup(
         return rows if bags is None else bags.finish(rows)
 
 
+def grouped_lookup(
+    tables: Sequence[SparseTable],
+    ids: Sequence[Any],
+    send_count: int | None = None,
+    is_train: bool = True,
+    name: str | None = None,
+    is_grad: bool = True,
+    serving_default_value: Any = None,
+) -> list[tf.Tensor]:
+    """Looks up embeddings of several tables; in eager mode by one op.
+
+    In graphs and in ``tf.function`` it is a ``sparse_lookup`` for each table: there lookups are
+    grouped when the graph runs (``mxrec.tf.grouping``). Results and gradients are those of the
+    single lookups either way. A table may be given more than once.
+
+    Args:
+        tables: what ``create_table`` returned, [n].
+        ids: n integer tensors of any shapes.
+        send_count: as in ``sparse_lookup``, for each table.
+        is_train: missing keys are inserted, and the lookups have gradients.
+        name: scope of the lookups.
+        is_grad: False: no gradients come from these lookups.
+        serving_default_value: what absent keys read with ``is_train=False``.
+
+    Returns:
+        n float32 tensors of shapes ``ids[i].shape + [tables[i].dim]``.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: the lengths differ, or an argument is out of its range.
+        tf.errors.OpError: a lookup failed; its table is as it was, other tables may have changed.
+    """
+    tables, ids = list(tables), list(ids)
+    if len(tables) != len(ids):
+        raise ValueError(
+            f"ids must hold one tensor for each of the {len(tables)} tables, got {len(ids)}."
+        )
+    with tf.compat.v1.name_scope(name or "grouped_lookup"):
+        if not tf.executing_eagerly() or len(tables) < 2:
+            return [
+                sparse_lookup(
+                    table,
+                    each,
+                    send_count=send_count,
+                    is_train=is_train,
+                    is_grad=is_grad,
+                    serving_default_value=serving_default_value,
+                )
+                for table, each in zip(tables, ids, strict=True)
+            ]
+        config = ConfigInitializer.get_instance()
+        _check_lookup(tables, is_train, is_grad, send_count)
+        for each in ids:
+            _refuse_pooling(each, {})
+        keys = [_keys(table, each, None) for table, each in zip(tables, ids, strict=True)]
+        if not is_train:
+            absents = [_absent_row(serving_default_value, table.dim) for table in tables]
+            return _read_together(tables, keys, absents)
+        unique_size = 0 if config.use_dynamic else _static_unique_size(send_count)
+        return _train_together(tables, keys, unique_size, is_grad)
+
+
 # --- Arguments ----------------------------------------------------------------------------------
+
+
+def _check_lookup(tables: list[Any], is_train: Any, is_grad: Any, send_count: Any) -> None:
+    for table in tables:
+        if not isinstance(table, SparseTable):
+            raise TypeError(
+                f"hashtable must be what create_table returned, got {table!r} "
+                f"({type(table).__name__})."
+            )
+    check_bool("is_train", is_train)
+    check_bool("is_grad", is_grad)
+    if send_count is not None:
+        check_int("send_count", send_count, 1, INT32_MAX)
 
 
 def _scope_name(name: Any, table: SparseTable) -> str:
@@ -283,6 +352,46 @@ def _train(
         )
     )
     return pooled if is_grad else tf.stop_gradient(pooled)
+
+
+def _read_together(
+    tables: list[SparseTable], keys: list[tf.Tensor], absents: list[Any]
+) -> list[tf.Tensor]:
+    values: list[tf.Tensor] = library.mxrec_grouped_read(
+        tables=[table.nodes().handle for table in tables],
+        ids=keys,
+        likes=[tf.zeros([0, table.dim]) for table in tables],
+        absents=absents,
+    )
+    return values
+
+
+def _train_together(
+    tables: list[SparseTable], keys: list[tf.Tensor], unique_size: int, is_grad: bool
+) -> list[tf.Tensor]:
+    """Eager only: the custom rows of new keys are in before the lookup."""
+    nodes = [table.nodes() for table in tables]
+    for table, here, ids in zip(tables, nodes, keys, strict=True):
+        _insert_custom(table, here.handle, ids)
+    likes = [tf.zeros([0, table.dim]) for table in tables]
+    with record.stop_recording():
+        outputs = library.mxrec_grouped_lookup(
+            tables=[here.handle for here in nodes],
+            proxies=[here.proxy.handle for here in nodes],
+            ids=keys,
+            likes=likes,
+            unique_size=[unique_size] * len(tables),
+        )
+    if is_grad:
+        # Tapes learn of single lookups: a table whose output is not used has no gradient.
+        attributes = ("unique_size", unique_size)
+        for i, here in enumerate(nodes):
+            resource_variable_ops.variable_accessed(here.proxy)
+            inputs = [here.handle, here.proxy.handle, keys[i], likes[i]]
+            execute.record_gradient(
+                "MxrecLookup", inputs, attributes, [output[i] for output in outputs]
+            )
+    return list(outputs.values)
 
 
 def _set_unique_size(unique_size: int, *tensors: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import logging
+import socket
 from typing import Any
 
 import numpy as np
@@ -186,7 +187,7 @@ def test_fed_values_replace_a_lookup(start: Any, rng: np.random.Generator) -> No
 def test_dependent_lookups_are_in_different_ops(start: Any) -> None:
     start()
     with tf.Graph().as_default(), v1.Session() as session:
-        a, b, c, d = (make(name, initializer) for name, initializer in zip("abcd", [4] * 4))
+        a, b, c, d = (make(name) for name in "abcd")
         x = v1.placeholder(tf.int64, [None])
         first = [mx.sparse_lookup(a, x), mx.sparse_lookup(b, x)]
         keys = tf.cast(tf.reduce_sum(first[0], 1) * 1000, tf.int64)
@@ -285,6 +286,93 @@ def test_monitored_sessions_have_finalized_graphs(start: Any, rng: np.random.Gen
         assert counts == [1]
 
 
+def test_colocated_gradients(start: Any) -> None:
+    start()
+    with tf.Graph().as_default(), v1.Session() as session:
+        tables = [make(name) for name in "abc"]
+        x = v1.placeholder(tf.int64, [None])
+        loss = tf.add_n([tf.reduce_sum(mx.sparse_lookup(table, x)) for table in tables])
+        train = opt.adagrad.create_hash_optimizer(0.1).minimize(
+            loss, colocate_gradients_with_ops=True
+        )
+        _, ops = run(session, train, {x: [1, 2]})
+        assert lookups_of(ops) == {"MxrecGroupedLookup": 1}
+        assert ops["MxrecGroupedApplyAddresses"] == 1
+
+
+def test_tables_of_several_parameter_servers(start: Any) -> None:
+    start()
+    ports = [portpicker() for _ in range(3)]
+    cluster = tf.train.ClusterSpec(
+        {
+            "ps": [f"localhost:{port}" for port in ports[:2]],
+            "worker": [f"localhost:{ports[2]}"],
+        }
+    )
+    # All in this process: its tables are those of each server.
+    servers = [
+        v1.train.Server(cluster, job_name=job, task_index=task)
+        for job, task in (("ps", 0), ("ps", 1), ("worker", 0))
+    ]
+    setter = v1.train.replica_device_setter(cluster=cluster)
+    with tf.Graph().as_default(), v1.device(setter):
+        tables = [make(name) for name in "abcdef"]
+        x = v1.placeholder(tf.int64, [None])
+        loss = tf.add_n([tf.reduce_sum(mx.sparse_lookup(table, x)) for table in tables])
+        train = opt.adagrad.create_hash_optimizer(0.1).minimize(loss)
+        places = {table.nodes().handle.device for table in tables}
+        assert len(places) == 2
+        with v1.Session(servers[2].target) as session:
+            _, ops = run(session, train, {x: [1, 2, 3]})
+        assert [table.size() for table in tables] == [3] * 6
+        assert [table.engine.optimizer_step for table in tables] == [1] * 6
+        assert ops["MxrecGroupedLookup"] == 2
+        assert ops["MxrecGroupedApplyAddresses"] == 2
+
+
+def portpicker() -> int:
+    """A TCP port that is free now."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.mark.skipif(not hasattr(tf, "estimator"), reason="TensorFlow without tf.estimator")
+def test_estimator(start: Any, tmp_path: Any) -> None:
+    start()
+    counts: list[Any] = []
+
+    class Count(v1.train.SessionRunHook):  # type: ignore[misc, name-defined]
+        def before_run(self, run_context: Any) -> Any:
+            options = v1.RunOptions(output_partition_graphs=True)
+            return v1.train.SessionRunArgs(None, options=options)
+
+        def after_run(self, run_context: Any, run_values: Any) -> None:
+            graphs = run_values.run_metadata.partition_graphs
+            ops = collections.Counter(node.op for graph in graphs for node in graph.node)
+            counts.append(lookups_of(ops))
+
+    def model_fn(features: Any, labels: Any, mode: str) -> Any:
+        training = mode == tf.estimator.ModeKeys.TRAIN
+        values = [mx.sparse_lookup(make(n), features, is_train=training) for n in "abc"]
+        loss = tf.reduce_mean(tf.square(tf.add_n(values) - labels))
+        if not training:
+            return tf.estimator.EstimatorSpec(mode, loss=loss)
+        step = v1.train.get_global_step()
+        train = opt.adagrad.create_hash_optimizer(0.1).minimize(loss, global_step=step)
+        return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train)
+
+    def input_fn() -> Any:
+        return tf.data.Dataset.range(40).map(lambda k: (k, tf.ones([4]))).batch(8)
+
+    model = tf.estimator.Estimator(model_fn, str(tmp_path))
+    model.train(input_fn, hooks=[Count()])
+    assert counts == [{"MxrecGroupedLookup": 1}] * 5
+    counts.clear()
+    model.evaluate(input_fn, hooks=[Count()])
+    assert counts == [{"MxrecGroupedRead": 1}] * 5
+
+
 def test_functions_group_too(start: Any) -> None:
     start()
     tables = [make(f"t{i}", 3) for i in range(5)]
@@ -337,7 +425,7 @@ def test_grouped_updates_are_checked_as_single_ones(start: Any) -> None:
     handles = [table.nodes().handle for table in tables]
     none = tf.zeros([0], tf.int64)
     arguments = {"tables": handles, "addresses": [none, none], "learning_rates": [0.1, 0.1]}
-    with pytest.raises(tf.errors.InvalidArgumentError, match="'b'.*grads"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"'b'.*grads"):
         library.mxrec_grouped_apply_addresses(
             grads=[tf.zeros([0, 2]), tf.zeros([1, 2])], **arguments
         )
@@ -391,3 +479,82 @@ def test_a_tensorflow_that_refuses_the_optimizer(
         grouping.install()
         grouping.install()
     assert caplog.text.count("not grouped") == 1 and "no such symbol" in caplog.text
+
+
+# --- grouped_lookup -----------------------------------------------------------------------------
+
+
+def test_grouped_lookup_equals_single_lookups(start: Any, rng: np.random.Generator) -> None:
+    start()
+    ones = [make(f"t{i}", dim) for i, dim in enumerate(DIMS)]
+    ones.append(mx.create_table(tf.int64, 2, "custom", lambda shape, dtype=None: tf.ones(shape)))
+    ones.append(ones[0])
+    ids = [rng.integers(-9, 9, shape) for shape in ((3,), (2, 2), (), (0, 4), (5,))]
+    ids.append(rng.integers(-9, 9, 6).astype(np.int32))
+    with pytest.raises(tf.errors.ResourceExhaustedError, match="custom"):
+        mx.grouped_lookup(ones, ids)  # room for one row
+    start()
+    ones = [make(f"t{i}", dim) for i, dim in enumerate(DIMS)]
+    ones.append(ones[0])
+    del ids[4]
+    wanted = [mx.sparse_lookup(t, x) for t, x in zip(ones, ids, strict=True)]
+    counts = [contents(table)[1] for table in ones[:3]]
+    for found, value in zip(mx.grouped_lookup(ones, ids), wanted, strict=True):
+        np.testing.assert_array_equal(found, value)
+    for table, count in zip(ones, counts, strict=False):
+        np.testing.assert_array_equal(contents(table)[1], 2 * count)
+    read = mx.grouped_lookup(ones, ids, is_train=False, serving_default_value=3.0)
+    for found, value in zip(read, wanted, strict=True):
+        np.testing.assert_array_equal(found, value)
+    absent = mx.grouped_lookup(ones[:2], [[100], [1000]], is_train=False, serving_default_value=3.0)
+    assert [float(tf.reduce_sum(x)) for x in absent] == [3.0 * DIMS[0], 3.0 * DIMS[1]]
+    with tf.Graph().as_default(), v1.Session() as session:
+        same = [make(f"t{i}", dim) for i, dim in enumerate(DIMS)]
+        values, ops = run(session, mx.grouped_lookup([*same, same[0]], ids, is_train=False))
+        assert lookups_of(ops) == {"MxrecGroupedRead": 1}
+        for found, value in zip(values, wanted, strict=True):
+            np.testing.assert_array_equal(found, value)
+
+
+def test_grouped_lookup_has_the_gradients_of_single_ones(start: Any) -> None:
+    start()
+    tables = [make(f"t{i}", 2) for i in range(3)]
+    proxies = [table.nodes().proxy for table in tables]
+    ids = [tf.constant([1, 2, 1], tf.int64)] * 3
+    gradients = []
+    for grouped in (True, False):
+        with tf.GradientTape() as tape:
+            if grouped:
+                a, b, _ = mx.grouped_lookup(tables, ids)
+            else:
+                a, b, _ = (mx.sparse_lookup(t, x) for t, x in zip(tables, ids, strict=True))
+            loss = tf.reduce_sum(a * a) + tf.reduce_sum(b * 3.0)
+        gradients.append(tape.gradient(loss, proxies))
+    for mine, theirs in zip(*gradients, strict=True):
+        assert (mine is None) == (theirs is None)
+        if mine is not None:
+            np.testing.assert_array_equal(mine.values, theirs.values)
+            np.testing.assert_array_equal(mine.indices, theirs.indices)
+    assert gradients[0][2] is None
+    opt.momentum.create_hash_optimizer(0.1, 0.9).apply_gradients(
+        zip(gradients[0], proxies, strict=True)
+    )
+    assert [table.engine.optimizer_step for table in tables] == [1, 1, 0]
+    with tf.GradientTape() as tape:
+        total = tf.add_n(mx.grouped_lookup(tables, ids, is_grad=False))
+    assert tape.gradient(total, proxies) == [None] * 3
+
+
+def test_grouped_lookup_checks_its_arguments(start: Any) -> None:
+    start()
+    tables = [make("a"), make("b")]
+    with pytest.raises(ValueError, match="each of the 2 tables, got 1"):
+        mx.grouped_lookup(tables, [[1]])
+    with pytest.raises(TypeError, match="hashtable"):
+        mx.grouped_lookup(["a", "b"], [[1], [2]])
+    with pytest.raises(TypeError, match="is_train"):
+        mx.grouped_lookup(tables, [[1], [2]], is_train=1)
+    with pytest.raises(TypeError, match="ids must be an integer"):
+        mx.grouped_lookup(tables, [["x"], [2]])
+    assert mx.grouped_lookup([], []) == []
+    assert [table.size() for table in tables] == [0, 0]
