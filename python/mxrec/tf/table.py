@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -103,14 +104,16 @@ class SparseTable:
                 name=op_name,
             )
             # Trainable, so that tapes watch it; then out of the collection of such variables, so
-            # that no dense optimizer or Saver meets it.
-            proxy = tf.compat.v1.Variable(
-                tf.zeros([0, self.dim]),
-                trainable=True,
-                collections=[],
-                use_resource=True,
-                name=f"{op_name}_proxy",
-            )
+            # that no dense optimizer or Saver meets it. An op of both needs them on one device, and
+            # replica_device_setter would deal them out to parameter servers in turn.
+            with _on_device_of(handle):
+                proxy = tf.compat.v1.Variable(
+                    tf.zeros([0, self.dim]),
+                    trainable=True,
+                    collections=[],
+                    use_resource=True,
+                    name=f"{op_name}_proxy",
+                )
         mark_proxy(proxy)
         if not tf.executing_eagerly():
             graph = tf.compat.v1.get_default_graph()
@@ -267,6 +270,16 @@ def _attach(spec: TableSpec, collection: str) -> SparseTable:
     if function is not None:
         creators.add(function)
     return table
+
+
+@contextlib.contextmanager
+def _on_device_of(handle: Any) -> Iterator[None]:
+    if tf.executing_eagerly():
+        yield
+        return
+    # Without the device scope, variables would ask the device functions around nevertheless.
+    with handle.graph.colocate_with(handle.op), tf.device(None):
+        yield
 
 
 def _function_here() -> Any:

@@ -306,7 +306,7 @@ def test_colocated_gradients(start: Any) -> None:
 
 def test_tables_of_several_parameter_servers(start: Any) -> None:
     start()
-    ports = [portpicker() for _ in range(3)]
+    ports = [free_port() for _ in range(3)]
     cluster = tf.train.ClusterSpec(
         {
             "ps": [f"localhost:{port}" for port in ports[:2]],
@@ -318,16 +318,14 @@ def test_tables_of_several_parameter_servers(start: Any) -> None:
         v1.train.Server(cluster, job_name=job, task_index=task)
         for job, task in (("ps", 0), ("ps", 1), ("worker", 0))
     ]
-    with tf.Graph().as_default(), tf.device("/job:worker/task:0"):
-        tables = []
-        for i, name in enumerate("abcdef"):
-            with tf.device(f"/job:ps/task:{i % 2}"):
-                tables.append(make(name))
+    setter = v1.train.replica_device_setter(cluster=cluster)
+    with tf.Graph().as_default(), v1.device(setter):
+        tables = [make(name) for name in "abcdef"]
         x = v1.placeholder(tf.int64, [None])
         loss = tf.add_n([tf.reduce_sum(mx.sparse_lookup(table, x)) for table in tables])
         train = opt.adagrad.create_hash_optimizer(0.1).minimize(loss)
-        places = {table.nodes().handle.device for table in tables}
-        assert len(places) == 2
+        places = collections.Counter(table.nodes().handle.device for table in tables)
+        assert places == {"/job:ps/task:0": 3, "/job:ps/task:1": 3}
         with v1.Session(servers[2].target) as session:
             _, ops = run(session, train, {x: [1, 2, 3]})
         assert [table.size() for table in tables] == [3] * 6
@@ -336,7 +334,7 @@ def test_tables_of_several_parameter_servers(start: Any) -> None:
         assert ops["MxrecGroupedApplyAddresses"] == 2
 
 
-def portpicker() -> int:
+def free_port() -> int:
     """A TCP port that is free now."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
