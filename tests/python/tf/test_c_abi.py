@@ -19,8 +19,9 @@ def compile_against_tensorflow(source: Path) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
-def test_declarations_match_the_headers() -> None:
-    result = compile_against_tensorflow(TF_BINDINGS / "tf_c_abi_check.cc")
+@pytest.mark.parametrize("check", ["tf_c_abi_check.cc", "grappler_abi_check.cc"])
+def test_declarations_match_the_headers(check: str) -> None:
+    result = compile_against_tensorflow(TF_BINDINGS / check)
     assert result.returncode == 0, result.stderr
 
 

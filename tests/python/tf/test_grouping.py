@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,18 @@ def executed(metadata: Any) -> collections.Counter[str]:
 
 def lookups_of(ops: collections.Counter[str]) -> dict[str, int]:
     return {op: n for op, n in ops.items() if "Lookup" in op or "Read" in op}
+
+
+@contextlib.contextmanager
+def control_flow_of(version: str) -> Iterator[None]:
+    """tf.cond and tf.while_loop as TensorFlow 1 (switches) or 2 (functions) builds them."""
+    switches = {True: v1.enable_control_flow_v2, False: v1.disable_control_flow_v2}
+    was = v1.control_flow_v2_enabled()
+    switches[version == "v2"]()
+    try:
+        yield
+    finally:
+        switches[was]()
 
 
 def contents(table: Any) -> list[Any]:
@@ -213,38 +227,52 @@ def test_dependent_lookups_are_in_different_ops(start: Any) -> None:
 @pytest.mark.parametrize("control_flow", ["v1", "v2"])
 def test_branches_of_cond_are_left_alone(start: Any, control_flow: str) -> None:
     start()
-    switch = v1.disable_control_flow_v2 if control_flow == "v1" else v1.enable_control_flow_v2
-    was = v1.control_flow_v2_enabled()
-    switch()
-    try:
-        with tf.Graph().as_default(), v1.Session() as session:
-            a, b, c, d = (make(name) for name in "abcd")
-            x = v1.placeholder(tf.int64, [None])
-            taken = v1.placeholder(tf.bool, [])
-            inside = tf.cond(
-                taken,
-                lambda: mx.sparse_lookup(a, x),
-                lambda: mx.sparse_lookup(b, x) + 1.0,
-            )
-            outside = mx.sparse_lookup(c, x) + mx.sparse_lookup(d, x)
-            loss = tf.reduce_sum(inside + outside)
-            _, sparse = mx.get_dense_and_sparse_variable()
-            train = opt.adagrad.create_hash_optimizer(0.1).apply_gradients(
-                zip(tf.gradients(loss, sparse), sparse, strict=True)
-            )
-            session.run(v1.global_variables_initializer())
-            _, ops = run(session, train, {x: [1, 2], taken: True})
-            assert ops["MxrecGroupedLookup"] == 1
-            assert (a.size(), b.size(), c.size(), d.size()) == (2, 0, 2, 2)
-            session.run(train, {x: [3], taken: False})
-            assert (a.size(), b.size(), c.size(), d.size()) == (2, 1, 3, 3)
-            # What a tf.cond has computed is there in every step.
-            keys = tf.cond(taken, lambda: x + 10, lambda: x + 20)
-            behind = [mx.sparse_lookup(c, keys), mx.sparse_lookup(d, keys)]
-            _, ops = run(session, behind, {x: [3], taken: False})
-            assert lookups_of(ops) == {"MxrecGroupedLookup": 1}
-    finally:
-        (v1.enable_control_flow_v2 if was else v1.disable_control_flow_v2)()
+    with control_flow_of(control_flow), tf.Graph().as_default(), v1.Session() as session:
+        a, b, c, d = (make(name) for name in "abcd")
+        x = v1.placeholder(tf.int64, [None])
+        taken = v1.placeholder(tf.bool, [])
+        inside = tf.cond(
+            taken,
+            lambda: mx.sparse_lookup(a, x),
+            lambda: mx.sparse_lookup(b, x) + 1.0,
+        )
+        outside = mx.sparse_lookup(c, x) + mx.sparse_lookup(d, x)
+        loss = tf.reduce_sum(inside + outside)
+        _, sparse = mx.get_dense_and_sparse_variable()
+        train = opt.adagrad.create_hash_optimizer(0.1).apply_gradients(
+            zip(tf.gradients(loss, sparse), sparse, strict=True)
+        )
+        session.run(v1.global_variables_initializer())
+        _, ops = run(session, train, {x: [1, 2], taken: True})
+        assert ops["MxrecGroupedLookup"] == 1
+        assert (a.size(), b.size(), c.size(), d.size()) == (2, 0, 2, 2)
+        session.run(train, {x: [3], taken: False})
+        assert (a.size(), b.size(), c.size(), d.size()) == (2, 1, 3, 3)
+        # What a tf.cond has computed is there in every step.
+        keys = tf.cond(taken, lambda: x + 10, lambda: x + 20)
+        behind = [mx.sparse_lookup(c, keys), mx.sparse_lookup(d, keys)]
+        _, ops = run(session, behind, {x: [3], taken: False})
+        assert lookups_of(ops) == {"MxrecGroupedLookup": 1}
+
+
+@pytest.mark.parametrize("control_flow", ["v1", "v2"])
+def test_loops_around_and_behind_lookups(start: Any, control_flow: str) -> None:
+    start()
+    with control_flow_of(control_flow), tf.Graph().as_default(), v1.Session() as session:
+        tables = [make(name) for name in "abcd"]
+        x = v1.placeholder(tf.int64, [None])
+        values = [mx.sparse_lookup(table, x) for table in tables[:2]]
+        rows = tf.add_n(values)
+        looped = tf.while_loop(
+            lambda i, _: i < 3, lambda i, y: (i + 1, y + rows), [0, tf.zeros_like(rows)]
+        )[1]
+        # Their ids come out of the loop.
+        keys = tf.cast(tf.reduce_sum(tf.zeros_like(looped), 1), tf.int64)
+        behind = [mx.sparse_lookup(table, keys) for table in tables[2:]]
+        (found, wanted, *_), ops = run(session, [looped, values, *behind], {x: [1, 2]})
+        np.testing.assert_allclose(found, 3 * (wanted[0] + wanted[1]), rtol=1e-6)
+        assert ops["MxrecGroupedLookup"] >= 1
+        assert [table.size() for table in tables] == [2, 2, 1, 1]
 
 
 def test_two_pipelines_in_one_graph_stay_apart(start: Any) -> None:
