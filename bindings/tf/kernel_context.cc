@@ -28,13 +28,23 @@ struct Buffer {
 
 Result<int64_t> Attributes::Int(const char* name) const {
   TfStatus status;
-  std::vector<int64_t> values(static_cast<size_t>(member_.count));
-  if (grouped_) {
-    TF_OpKernelConstruction_GetAttrInt64List(raw_, name, values.data(), member_.count,
-                                             status.get());
-  } else {
-    TF_OpKernelConstruction_GetAttrInt64(raw_, name, values.data(), status.get());
+  int64_t value = 0;
+  if (!grouped_) {
+    TF_OpKernelConstruction_GetAttrInt64(raw_, name, &value, status.get());
+    if (!status.ok()) return status.status();
+    return value;
   }
+  int32_t size = 0;
+  int32_t bytes = 0;
+  TF_OpKernelConstruction_GetAttrSize(raw_, name, &size, &bytes, status.get());
+  if (!status.ok()) return status.status();
+  if (size != member_.count) {
+    return InvalidArgument(std::string(name) + " has " + std::to_string(size) +
+                           " elements, wanted one for each of " + std::to_string(member_.count) +
+                           " tables");
+  }
+  std::vector<int64_t> values(static_cast<size_t>(size));
+  TF_OpKernelConstruction_GetAttrInt64List(raw_, name, values.data(), size, status.get());
   if (!status.ok()) return status.status();
   return values[static_cast<size_t>(member_.index)];
 }

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 import mxrec.tf as mx
 from mxrec.tf import grouping
@@ -413,7 +414,14 @@ def test_functions_group_too(start: Any) -> None:
 
     ids = tf.constant([[5, -1], [5, 2]], tf.int64)
     eager = [mx.sparse_lookup(table, ids) for table in tables]
-    for mine, theirs in zip(forward(ids), eager, strict=True):
+    context.context().enable_graph_collection()
+    found = forward(ids)
+    graphs = context.context().export_run_metadata().function_graphs
+    context.context().disable_graph_collection()
+    ops = [[n.op for n in graph.post_optimization_graph.node] for graph in graphs]
+    assert sum(each.count("MxrecGroupedLookup") for each in ops) == 1
+    assert not any("MxrecLookup" in each for each in ops)
+    for mine, theirs in zip(found, eager, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
     @tf.function
@@ -430,6 +438,29 @@ def test_functions_group_too(start: Any) -> None:
     assert losses[0] > losses[1] > losses[2] > 0.0
     counts = [contents(table)[1].sum() for table in tables]
     assert counts == [4 * 5] * 5  # 4 ids in each of: forward, eager, 3 steps
+
+
+def test_static_unique_sizes_stay_those_of_each_lookup(start: Any) -> None:
+    start(use_dynamic=False)
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.int64, [None])
+        values = [mx.sparse_lookup(make(name), x, send_count=3 + i) for i, name in enumerate("abc")]
+        unique_keys = [value.op.outputs[1] for value in values]
+        (found, _), ops = run(session, [unique_keys, values], {x: [1, 2]})
+        assert lookups_of(ops) == {"MxrecGroupedLookup": 1}
+        assert [len(keys) for keys in found] == [3, 4, 5]
+        with pytest.raises(tf.errors.InvalidArgumentError, match="'a' has 4 distinct keys"):
+            session.run(values, {x: [1, 2, 3, 4]})
+    eager = [make("d"), make("e")]
+    keys = [tf.constant([1], tf.int64)] * 2
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one for each of 2 tables"):
+        library.mxrec_grouped_lookup(
+            tables=[table.nodes().handle for table in eager],
+            proxies=[table.nodes().proxy.handle for table in eager],
+            ids=keys,
+            likes=[tf.zeros([0, 4])] * 2,
+            unique_size=[0],
+        )
 
 
 def test_an_error_names_its_table_and_leaves_it_as_it_was(start: Any) -> None:
