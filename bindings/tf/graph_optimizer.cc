@@ -43,7 +43,7 @@ struct NameList {
 NameList fetch_nodes;
 NameList nodes_to_preserve;
 
-Status FindFunctions() {
+Status FindFunctionsNow() {
   // Python loads the library, but shows its names to nobody.
   void* library = dlopen("libtensorflow_cc.so.2", RTLD_LAZY | RTLD_NOLOAD);
   if (library == nullptr) library = RTLD_DEFAULT;
@@ -57,6 +57,11 @@ Status FindFunctions() {
   return find(&nodes_to_preserve, "TF_GetNodesToPreserveList");
 }
 
+const Status& FindFunctions() {
+  static const Status status = FindFunctionsNow();
+  return status;
+}
+
 // Whether the optimized graph is in *out; otherwise the graph stays as it is.
 Result<bool> Optimize(const TF_Buffer* in, const TF_GrapplerItem* item, TF_Buffer* out) {
   const std::string_view bytes(static_cast<const char*>(in->data), in->length);
@@ -65,6 +70,7 @@ Result<bool> Optimize(const TF_Buffer* in, const TF_GrapplerItem* item, TF_Buffe
       bytes.find("MxrecRead") == std::string_view::npos) {
     return false;
   }
+  MXREC_RETURN_IF_ERROR(FindFunctions());
   RunTargets targets;
   MXREC_ASSIGN_OR_RETURN(targets.fetches, fetch_nodes.Read(item));
   MXREC_ASSIGN_OR_RETURN(targets.preserved, nodes_to_preserve.Read(item));
@@ -98,10 +104,19 @@ void OptimizeForTensorFlow(void*, const TF_Buffer* in, const TF_GrapplerItem* it
 }  // namespace
 }  // namespace mxrec::tf
 
+namespace {
+bool registered = false;
+}
+
+// TensorFlow ends the process if this fails, or if it registers a second optimizer for a device.
 void TF_InitGraph(TP_OptimizerRegistrationParams* params, TF_Status* status) {
-  const mxrec::Status found = mxrec::tf::FindFunctions();
-  mxrec::tf::Assign(found, status);
-  if (!found.ok()) return;
+  registered = true;
   params->device_type = "CPU";
   params->optimizer->optimize_func = mxrec::tf::OptimizeForTensorFlow;
+  TF_SetStatus(status, TF_OK, "");
+}
+
+int MxrecGraphOptimizerState() {
+  if (registered) return 1;
+  return mxrec::tf::FindFunctions().ok() ? 0 : 2;
 }

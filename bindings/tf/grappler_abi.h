@@ -42,4 +42,9 @@ typedef void (*TF_Names)(const TF_GrapplerItem*, char** values, size_t* lengths,
 __attribute__((visibility("default"))) void TF_InitGraph(TP_OptimizerRegistrationParams* params,
                                                          TF_Status* status);
 
+// For the Python module, which asks before it has TensorFlow call the above: 0: it may; 1:
+// TensorFlow has the optimizer already; 2: this TensorFlow does not export what the optimizer
+// needs.
+__attribute__((visibility("default"))) int MxrecGraphOptimizerState(void);
+
 }  // extern "C"

@@ -122,7 +122,8 @@ def init(**kwargs: Any) -> None:
     settings = _checked(dict(kwargs))
     _mxrec.set_thread_binding(settings["bind_cpu"])
     _instance = ConfigInitializer(**settings)
-    grouping.install()
+    if settings["group_lookups"]:
+        grouping.install()
 
 
 def _checked(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -7,10 +7,13 @@ fetches and feeds mean what they meant, and every lookup runs exactly when it wo
 
 Lookups stay single where TensorFlow's graph optimization is switched off
 (``disable_meta_optimizer``, ``place_pruned_graph``, ``use_plugin_optimizers``); results are the
-same.
+same. TensorFlow takes one such optimizer for the CPU and ends the process at a second: beside
+another plugin that brings one, pass ``init(group_lookups=False)``, which loads none.
 """
 
 from __future__ import annotations
+
+import ctypes
 
 import tensorflow as tf
 from tensorflow.python.client import pywrap_tf_session
@@ -18,25 +21,29 @@ from tensorflow.python.client import pywrap_tf_session
 from mxrec.tf.log import warn_once
 from mxrec.tf.ops import LIBRARY_PATH
 
-_installed = False
+_REGISTERED, _NOT_POSSIBLE = 1, 2
 
 
 def install() -> None:
     """Adds the optimizer to TensorFlow's, process-wide. Idempotent."""
-    global _installed
-    if _installed:
+    state = _state()
+    if state == _REGISTERED:
         return
-    try:
-        # The public tf.load_pluggable_device_library also looks for devices, which would
-        # initialize every GPU.
-        pywrap_tf_session.TF_LoadPluggableDeviceLibrary(LIBRARY_PATH)
-    except (tf.errors.OpError, AttributeError, RuntimeError) as error:
+    # The public tf.load_pluggable_device_library also looks for devices, which would initialize
+    # every GPU.
+    load = getattr(pywrap_tf_session, "TF_LoadPluggableDeviceLibrary", None)
+    if load is None or state == _NOT_POSSIBLE:
         warn_once(
             "grouping",
-            "lookups are not grouped into one op per step: TensorFlow %s refuses mxrec's graph "
-            "optimizer (%s). Results are the same.",
+            "lookups are not grouped into one op per step: TensorFlow %s has no interface for "
+            "graph optimizers that mxrec knows. Results are the same.",
             tf.__version__,
-            error,
         )
         return
-    _installed = True
+    load(LIBRARY_PATH)
+
+
+def _state() -> int:
+    # Kept by the library: TensorFlow ends the process if the optimizer is registered twice, also
+    # by a second import of this module.
+    return int(ctypes.CDLL(LIBRARY_PATH).MxrecGraphOptimizerState())

@@ -14,7 +14,7 @@ from tensorflow.python.eager import context
 from tensorflow.python.ops import resource_variable_ops
 
 from mxrec import _mxrec
-from mxrec.tf import graph_state
+from mxrec.tf import graph_state, grouping
 from mxrec.tf.config import ConfigInitializer
 from mxrec.tf.gradients import mark_proxy
 from mxrec.tf.graph_state import TableNodes
@@ -233,6 +233,8 @@ def create_table(
         fusion_optimizer_var=fusion_optimizer_var,
         hashtable_threshold=hashtable_threshold,
     )
+    if spec.enable_merge:
+        grouping.install()
     collection = config.train_params_config.ascend_global_hashtable_collection
     with _lock:
         return _attach(spec, collection)
