@@ -117,7 +117,8 @@ def grouped_lookup(
 
     Args:
         tables: what ``create_table`` returned, [n].
-        ids: n integer tensors of any shapes.
+        ids: n integer tensors of any shapes. With sparse or ragged ones among them, each table is
+            looked up by itself.
         send_count: as in ``sparse_lookup``, for each table.
         is_train: missing keys are inserted, and the lookups have gradients.
         name: scope of the lookups.
@@ -138,7 +139,8 @@ def grouped_lookup(
             f"ids must hold one tensor for each of the {len(tables)} tables, got {len(ids)}."
         )
     with tf.compat.v1.name_scope(name or "grouped_lookup"):
-        if not tf.executing_eagerly() or len(tables) < 2:
+        alone = len(tables) < 2 or any(as_composite(each) is not None for each in ids)
+        if alone or not tf.executing_eagerly():
             return [
                 sparse_lookup(
                     table,
@@ -152,9 +154,10 @@ def grouped_lookup(
             ]
         config = ConfigInitializer.get_instance()
         _check_lookup(tables, is_train, is_grad, send_count)
-        for each in ids:
-            _refuse_pooling(each, {})
-        keys = [_keys(table, each, None) for table, each in zip(tables, ids, strict=True)]
+        keys = [
+            _keys(table, _tensor_of(table, each, None))
+            for table, each in zip(tables, ids, strict=True)
+        ]
         if not is_train:
             absents = [_absent_row(serving_default_value, table.dim) for table in tables]
             return _read_together(tables, keys, absents)

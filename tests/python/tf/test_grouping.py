@@ -620,3 +620,5 @@ def test_grouped_lookup_checks_its_arguments(start: Any) -> None:
         mx.grouped_lookup(tables, [["x"], [2]])
     assert mx.grouped_lookup([], []) == []
     assert [table.size() for table in tables] == [0, 0]
+    ragged, dense = mx.grouped_lookup(tables, [tf.ragged.constant([[1], []]), [2]])
+    assert ragged.shape.as_list() == [2, None, 4] and dense.shape == (1, 4)
