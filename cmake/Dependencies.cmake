@@ -1,4 +1,5 @@
-# Debian packages, named once in debian-packages.txt. A missing one stops the configuration with
+# Debian packages, named in debian-packages.txt and, for benchmarks alone,
+# debian-packages-bench.txt. A missing one stops the configuration with
 # the line that installs it.
 find_package(Threads REQUIRED)
 
@@ -13,11 +14,14 @@ endmacro()
 require_header(hwy/highway.h libhwy-dev)
 require_header(xxhash.h libxxhash-dev)
 require_header(nlohmann/json.hpp nlohmann-json3-dev)
-if(MXREC_BUILD_TESTS)
+if(MXREC_BUILD_TESTS OR MXREC_BUILD_BENCHMARKS)
   require_header(gtest/gtest.h libgtest-dev)
 endif()
 if(MXREC_BUILD_BENCHMARKS)
   require_header(benchmark/benchmark.h libbenchmark-dev)
+  require_header(absl/container/flat_hash_map.h libabsl-dev)
+  require_header(boost/unordered/unordered_flat_map.hpp libboost1.81-dev)
+  require_header(libcuckoo/cuckoohash_map.hh libcuckoo-dev)
 endif()
 if(missing)
   list(JOIN missing " " packages)
