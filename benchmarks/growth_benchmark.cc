@@ -23,7 +23,9 @@ template <typename Adapter>
 nlohmann::json Measure(int64_t rows, int dim, int64_t batch) {
   const int64_t before = ResidentBytes();
   Adapter adapter(AdapterOptions{dim, rows});
-  std::vector<double> latencies = Grow(adapter, rows, dim, batch);
+  Progress progress(Adapter::kName, rows);
+  std::vector<double> latencies =
+      Grow(adapter, rows, dim, batch, [&](int64_t done) { progress.Update(done); });
   const int64_t resident = ResidentBytes() - before;
   double seconds = 0.0;
   for (double& latency : latencies) {
@@ -63,8 +65,8 @@ int Main(int argc, char** argv) {
     if constexpr (Trainable<Adapter>) {
       const std::string name = Adapter::kName;
       if (!Contains(adapters, name) || !Adapter::Supports(dim)) return;
-      if (!Fits(name, rows, dim, std::is_same_v<Adapter, LibcuckooMap>)) return;
-      std::fprintf(stderr, "growth: %s\n", name.c_str());
+      const bool in_map = std::is_same_v<Adapter, LibcuckooMap>;
+      if (!Fits(name, NeededBytes(rows, 2 * dim, in_map))) return;
       results[name] = Measure<Adapter>(rows, dim, batch);
     }
   });

@@ -31,9 +31,10 @@ inline double Percentile(std::vector<double> values, double share) {
 }
 
 // Inserts the keys of all ranks below `rows` in batches; seconds of each. Keys are made between the
-// batches, off the clock.
-template <typename Adapter>
-std::vector<double> Grow(Adapter& adapter, int64_t rows, int dim, int64_t batch) {
+// batches, off the clock, where report(rows so far) is called as well.
+template <typename Adapter, typename Report>
+std::vector<double> Grow(Adapter& adapter, int64_t rows, int dim, int64_t batch,
+                         const Report& report) {
   std::vector<double> latencies;
   std::vector<float> out(static_cast<size_t>(batch * dim));
   for (int64_t begin = 0; begin < rows; begin += batch) {
@@ -41,6 +42,7 @@ std::vector<double> Grow(Adapter& adapter, int64_t rows, int dim, int64_t batch)
     const Stopwatch watch;
     adapter.FindOrInit(keys, out.data());
     latencies.push_back(watch.Seconds());
+    report(begin);
   }
   return latencies;
 }

@@ -45,10 +45,13 @@ int Main(int argc, char** argv) {
     return 2;
   }
   // Both tables stand together.
-  if (!Fits("mxrec beside hash+gather", 2 * rows, dim, false)) return 3;
+  const int64_t needed = NeededBytes(rows, dim, false);
+  if (!Fits("mxrec beside hash+gather", 2 * needed)) return 3;
 
-  MxrecTable table(AdapterOptions{dim, rows});
-  HashGather probe(AdapterOptions{dim, rows});
+  const AdapterOptions options{dim, rows, /*trainable=*/false};
+  MxrecTable table(options);
+  HashGather probe(options);
+  Progress filling("filling the tables", rows);
   const auto size = static_cast<size_t>(batch * dim);
   std::vector<float> out(size), expected(size);
   for (int64_t begin = 0; begin < rows; begin += batch) {
@@ -56,6 +59,7 @@ int Main(int argc, char** argv) {
     for (size_t i = 0; i < keys.size() * dim; ++i) out[i] = static_cast<float>(keys[i / dim] % 977);
     table.Insert(keys, out.data());
     probe.Insert(keys, out.data());
+    filling.Update(begin);
   }
 
   nlohmann::json results = nlohmann::json::object();
@@ -74,6 +78,7 @@ int Main(int argc, char** argv) {
         {"known rows", [&](size_t b) { probe.Gather(ranks[b], out.data()); }},
     };
     nlohmann::json& figures = results[law.name()];
+    Progress measuring(law.name(), rounds);
     for (int64_t round = 0; round < rounds; ++round) {
       for (const Contender& contender : order) {
         contender.read(0);
@@ -83,6 +88,7 @@ int Main(int argc, char** argv) {
         figures[contender.name].push_back(keys_read / watch.Seconds() / 1e6);
       }
       std::ranges::reverse(order);  // nobody always goes first
+      measuring.Update(round + 1);
     }
   }
   const nlohmann::json document = {

@@ -135,7 +135,7 @@ void Growth(benchmark::State& state, const Shape& shape) {
     const int64_t before = ResidentBytes();
     Adapter adapter(AdapterOptions{shape.dim, shape.rows});
     const std::vector<double> grown =
-        Grow(adapter, shape.rows, shape.dim, static_cast<int64_t>(shape.batch));
+        Grow(adapter, shape.rows, shape.dim, static_cast<int64_t>(shape.batch), [](int64_t) {});
     bytes = static_cast<double>(ResidentBytes() - before) / static_cast<double>(shape.rows);
     double seconds = 0.0;
     for (const double latency : grown) seconds += latency;
@@ -228,7 +228,7 @@ int Main(int argc, char** argv) {
   }
   benchmark::AddCustomContext("threads", std::to_string(threads));
   benchmark::AddCustomContext("batch", std::to_string(batch));
-  benchmark::AddCustomContext("compiler", MXREC_BENCH_COMPILER);
+  benchmark::AddCustomContext("compiler", MXREC_COMPILER);
 
   for (const int64_t rows : sizes) {
     for (const int64_t dim : dims) {
@@ -240,7 +240,10 @@ int Main(int argc, char** argv) {
           std::fprintf(stderr, "skipped: %s has no rows of dim %d\n", name.c_str(), shape.dim);
           return;
         }
-        if (!Fits(name, rows, shape.dim, std::is_same_v<Adapter, LibcuckooMap>)) return;
+        const bool in_map = std::is_same_v<Adapter, LibcuckooMap>;
+        const std::string what =
+            name + ", " + std::to_string(rows) + " rows of dim " + std::to_string(dim);
+        if (!Fits(what, NeededBytes(rows, 2 * shape.dim, in_map))) return;
         Register<Adapter>(shape, plan);
       });
     }

@@ -12,8 +12,8 @@
 //
 // keys: std::span<const int64_t> of n keys; values, out, grads: n * dim floats. FindOrInit, Update
 // and Erase may be left out together: the adapter is then measured on lookups alone. Each row
-// carries an Adagrad accumulator, so that all store the same. Calls use NumThreads() threads where
-// the implementation allows it, and come from one thread at a time.
+// of what can train carries an Adagrad accumulator, so that all store the same. Calls use
+// NumThreads() threads where the implementation allows it, and come from one thread at a time.
 //
 // Keys may repeat. mxrec sums the gradients of a repeated key and updates its row once; the others
 // update the row at each occurrence, which saves them the deduplication.
@@ -33,6 +33,7 @@ namespace mxrec::bench {
 struct AdapterOptions {
   int dim = 0;
   int64_t expected_rows = 0;  // for what cannot grow; growing adapters start small
+  bool trainable = true;      // false: no Update; mxrec then stores no accumulator
 };
 
 using KeySpan = std::span<const int64_t>;

@@ -51,9 +51,11 @@ class MxrecTable {
     TableOptions made;
     made.name = "benchmark";
     made.dim = options.dim;
-    made.optimizer.kind = OptimizerKind::kAdagrad;
-    made.optimizer.learning_rate = kLearningRate;
-    made.optimizer.initial_accumulator_value = kInitialAccumulator;
+    if (options.trainable) {
+      made.optimizer.kind = OptimizerKind::kAdagrad;
+      made.optimizer.learning_rate = kLearningRate;
+      made.optimizer.initial_accumulator_value = kInitialAccumulator;
+    }
     made.initializer.kind = InitializerKind::kConstant;
     made.initializer.value = kInitialValue;
     return made;

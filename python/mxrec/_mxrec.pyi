@@ -246,6 +246,9 @@ def gather_mode() -> str: ...
 
 def version() -> str: ...
 
+def compiler() -> str:
+    """Compiler and flags of this build."""
+
 def read_checkpoint_info(dir: str) -> dict[str, Any]:
     """
     What a saved table is: uid, step, rows, optimizer_step and the table's options.

@@ -1,7 +1,7 @@
-"""The ``mxrec`` command: ``mxrec demo``, ``mxrec train``, ``mxrec evaluate``.
+"""The ``mxrec`` command: ``mxrec demo``, ``train``, ``evaluate`` and ``bench``.
 
-``mxrec --help`` needs nothing beyond NumPy. The commands need TensorFlow up to 2.15 (for
-Estimator); the plot needs matplotlib, and a live progress bar needs rich. What is missing is named
+``mxrec --help`` needs nothing beyond NumPy. The first three commands need TensorFlow up to 2.15
+(for Estimator); plots need matplotlib, and a live progress bar needs rich. What is missing is named
 with the line that installs it.
 """
 
@@ -26,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; None takes them from the command line.
 
     Returns:
-        The exit code: 0 done, 1 the restored evaluation differs, 2 bad arguments or data, 3
-        something must be installed, 130 interrupted.
+        The exit code: 0 done, 1 the restored evaluation differs or a benchmark failed, 2 bad
+        arguments or data, 3 something must be installed, 130 interrupted.
     """
     from mxrec.cli.lines import DataError
     from mxrec.cli.requirements import MissingRequirement
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     try:
-        _run(arguments)
+        return _bench(arguments) if arguments.command == "bench" else _run(arguments)
     except RestoreMismatch as error:
         return _fail(error, 1)
     except (DataError, OSError) as error:
@@ -58,7 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("mxrec: interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 def _fail(error: BaseException, code: int) -> int:
@@ -66,7 +65,17 @@ def _fail(error: BaseException, code: int) -> int:
     return code
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _bench(arguments: argparse.Namespace) -> int:
+    from mxrec.bench.command import run_bench
+    from mxrec.cli.console import make_console
+    from mxrec.cli.requirements import require_plotting
+
+    if not arguments.no_plot:
+        require_plotting()
+    return run_bench(arguments, make_console(arguments.plain))
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from mxrec.cli.console import make_console
     from mxrec.cli.requirements import require_estimator, require_plotting
     from mxrec.cli.sources import FileSource, SyntheticSource
@@ -77,12 +86,12 @@ def _run(arguments: argparse.Namespace) -> None:
             arguments.write_tsv
         )
         print(f"Wrote {arguments.impressions:,} impressions to {arguments.write_tsv}")
-        return
+        return 0
     quiet_tensorflow()
     require_estimator()
     if arguments.command == "evaluate":
         evaluate_run(arguments.out, make_console(plain=True), as_json=arguments.json)
-        return
+        return 0
     if not arguments.no_plot:
         require_plotting()
     source: SyntheticSource | FileSource
@@ -106,3 +115,4 @@ def _run(arguments: argparse.Namespace) -> None:
         plot=not arguments.no_plot,
     )
     run_training(source, options, make_console(arguments.plain))
+    return 0

@@ -3,40 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
+from mxrec.cli.bench_arguments import add_bench
+from mxrec.cli.numbers import integer, real
+
 _DEMO_BATCH = 4096
-
-
-def _integer(name: str, low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            value = int(text.replace("_", ""))
-        except ValueError:
-            raise argparse.ArgumentTypeError(
-                f"{name} is {text!r}; it must be an integer in [{low}, {high}]"
-            ) from None
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{name} is {value}; it must be in [{low}, {high}]")
-        return value
-
-    return parse
-
-
-def _real(name: str, low: float, high: float) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{name} is {text!r}; it must be a number") from None
-        if not low < value < high:
-            raise argparse.ArgumentTypeError(
-                f"{name} is {value}; it must be between {low} and {high}, both excluded"
-            )
-        return value
-
-    return parse
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -57,7 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     demo.add_argument(
         "--impressions",
-        type=_integer("--impressions", 100, 2**40),
+        type=integer("--impressions", 100, 2**40),
         default=2_000_000,
         help="impressions to generate (default: 2000000)",
     )
@@ -84,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     train.add_argument(
         "--epochs",
-        type=_integer("--epochs", 1, 10_000),
+        type=integer("--epochs", 1, 10_000),
         help="passes over the training rows "
         "(default: 1; more for fewer than 200,000 rows, at most 4)",
     )
@@ -100,6 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--out", type=Path, required=True, metavar="DIR", help="directory of the run"
     )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    add_bench(commands)
     return parser
 
 
@@ -110,19 +83,19 @@ def _add_training(parser: argparse.ArgumentParser, *, out: str, batch: int | Non
     )
     parser.add_argument(
         "--batch-size",
-        type=_integer("--batch-size", 1, 2**20),
+        type=integer("--batch-size", 1, 2**20),
         default=batch,
         help=f"rows per step (default: {shown})",
     )
     parser.add_argument(
         "--holdout",
-        type=_real("--holdout", 0.0, 1.0),
+        type=real("--holdout", 0.0, 1.0),
         default=0.1,
         help="share of the rows, at the end, to evaluate on (default: 0.1)",
     )
     parser.add_argument(
         "--dim",
-        type=_integer("--dim", 1, 1024),
+        type=integer("--dim", 1, 1024),
         default=16,
         help="width of the embeddings (default: 16)",
     )
@@ -134,19 +107,19 @@ def _add_training(parser: argparse.ArgumentParser, *, out: str, batch: int | Non
     )
     parser.add_argument(
         "--sparse-learning-rate",
-        type=_real("--sparse-learning-rate", 0.0, 10.0),
+        type=real("--sparse-learning-rate", 0.0, 10.0),
         default=0.002,
         help="of the embedding tables (default: 0.002)",
     )
     parser.add_argument(
         "--dense-learning-rate",
-        type=_real("--dense-learning-rate", 0.0, 10.0),
+        type=real("--dense-learning-rate", 0.0, 10.0),
         default=0.001,
         help="of Adam for the dense layers (default: 0.001)",
     )
     parser.add_argument(
         "--seed",
-        type=_integer("--seed", 0, 2**31 - 1),
+        type=integer("--seed", 0, 2**31 - 1),
         default=0,
         help="of data, initial values and shuffling (default: 0)",
     )

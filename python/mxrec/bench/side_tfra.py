@@ -1,9 +1,10 @@
-"""TFRA's dynamic embedding. Its Session mode fails on TF 2.16, so its step is a tf.function."""
+"""TFRA's dynamic embedding. Training in a Session fails on TF 2.16: its step is a tf.function."""
 
 from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,10 +13,10 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"
 import tensorflow as tf
 import tensorflow_recommenders_addons as tfra
 import tf_keras
-import timing
-import workload
-from worker import Cases, Figures
-from workload import Config
+
+from mxrec.bench import timing, workload
+from mxrec.bench.timing import Cases, Measurement
+from mxrec.bench.workload import Config
 
 tf.get_logger().setLevel("ERROR")
 dynamic = tfra.dynamic_embedding
@@ -23,6 +24,7 @@ _numbers = itertools.count()
 
 
 def version() -> str:
+    """Name and version of the side."""
     return f"TFRA {tfra.__version__} (TensorFlow {tf.__version__})"
 
 
@@ -37,9 +39,10 @@ def _new_table(config: Config) -> Any:
 
 
 def table_cases(config: Config) -> Cases:
+    """Lookups in a ``tf.function``, and inserts."""
     values = tf.random.normal([config.batch, config.dim])
 
-    def batches() -> list[tuple[tuple[tf.Tensor, tf.Tensor], int]]:
+    def batches() -> list[tuple[tuple[Any, Any], int]]:
         keys = workload.all_keys(config)
         return [((tf.constant(k), values[: len(k)]), len(k)) for k in keys]
 
@@ -48,32 +51,53 @@ def table_cases(config: Config) -> Cases:
         table.upsert(*pair)
     find = tf.function(lambda keys: table.lookup(keys))
 
-    def lookup(distribution: str) -> Figures:
-        ranks = workload.lookup_ranks(config, distribution)
+    def lookup(law: str) -> Measurement:
+        ranks = workload.lookup_ranks(config, law)
         prepared = [tf.constant(workload.keys_of(r)) for r in ranks]
-        return timing.throughput(find, prepared, config.batch)
+        return timing.throughput(config, find, prepared, config.batch)
 
-    def grow() -> Figures:
+    def grow() -> Measurement:
         fresh = _new_table(config)
-        figures = timing.growth(lambda pair: fresh.upsert(*pair), batches())
+        measured = timing.growth(lambda pair: fresh.upsert(*pair), batches())
         if int(fresh.size()) != config.rows:
             raise RuntimeError(f"{int(fresh.size())} rows after inserting {config.rows} keys")
         fresh.clear()
-        return figures
+        return measured
 
-    return {
-        "lookup zipf": partial(lookup, "zipf"),
-        "lookup uniform": partial(lookup, "uniform"),
-        "insert": grow,
-    }
+    cases: Cases = {f"lookup {law}": partial(lookup, law) for law in workload.LAWS}
+    cases["insert"] = grow
+    return cases
+
+
+def session_cases(config: Config) -> Cases:
+    """Lookups in a Session."""
+    from mxrec.bench import tower
+    from mxrec.bench.tower import tf1
+
+    with tf1.Graph().as_default():
+        ids = tf1.placeholder(tf.int64, [None], "ids")
+        table = _new_table(config)
+        values = tf1.random_normal([tf.size(ids), config.dim], stddev=0.01)
+        insert, embeddings = table.upsert(ids, values), table.lookup(ids)
+        session = tf1.Session()
+        session.run(tf1.global_variables_initializer())
+        for keys in workload.all_keys(config):
+            session.run(insert, {ids: keys})
+
+    def lookup(law: str) -> Measurement:
+        batches = [workload.keys_of(r) for r in workload.lookup_ranks(config, law)]
+        return tower.measure_lookups(config, session, ids, embeddings, batches)
+
+    return {f"session lookup {law}": partial(lookup, law) for law in workload.SESSION_LAWS}
 
 
 def step_cases(config: Config) -> Cases:
+    """The training step in a ``tf.function``."""
     feeds = [tf.constant(workload.keys_of(r)) for r in workload.step_ranks(config)]
     labels = tf.constant(workload.step_labels(config))
     width = config.slots * config.step_dim
 
-    def run(optimizer: partial) -> Figures:
+    def run(optimizer: Callable[[], Any]) -> Measurement:
         embedding = dynamic.keras.layers.Embedding(
             embedding_size=config.step_dim,
             key_dtype=tf.int64,
@@ -86,8 +110,8 @@ def step_cases(config: Config) -> Cases:
         output = tf.Variable(tf.random.normal([16, 1]))
         update = dynamic.DynamicEmbeddingOptimizer(optimizer())
 
-        @tf.function
-        def step(ids: tf.Tensor) -> tf.Tensor:
+        @tf.function  # type: ignore[untyped-decorator]
+        def step(ids: Any) -> Any:
             with tf.GradientTape() as tape:
                 flat = tf.reshape(embedding(ids), [-1, width])
                 logits = tf.nn.relu(flat @ hidden) @ output

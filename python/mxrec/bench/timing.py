@@ -1,0 +1,72 @@
+"""Timing loops that all sides share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from mxrec.bench.workload import Config
+
+T = TypeVar("T")
+
+THROUGHPUT = "Mkeys/s"
+WORST_BATCH = "worst batch ms"
+STEPS = "steps/s"
+
+
+@dataclass
+class Measurement:
+    """What one round of one case gave.
+
+    Attributes:
+        figures: value by unit.
+        latencies_ms: of each batch, where batches are timed one by one.
+    """
+
+    figures: dict[str, float]
+    latencies_ms: list[float] = field(default_factory=list)
+
+
+Cases = dict[str, Callable[[], Measurement]]
+
+
+def throughput(
+    config: Config, call: Callable[[T], object], batches: Sequence[T], size: int
+) -> Measurement:
+    """Million keys per second of ``call`` over prepared batches of ``size`` keys.
+
+    A quarter of the batches warms up. Then all are called, and again until ``config.seconds`` have
+    passed.
+    """
+    for batch in batches[: max(1, len(batches) // 4)]:
+        call(batch)
+    calls, start = 0, time.perf_counter()
+    while calls == 0 or time.perf_counter() - start < config.seconds:
+        for batch in batches:
+            call(batch)
+        calls += len(batches)
+    return Measurement({THROUGHPUT: size * calls / (time.perf_counter() - start) / 1e6})
+
+
+def growth(call: Callable[[T], object], batches: Iterable[tuple[T, int]]) -> Measurement:
+    """Million keys per second over all batches, each (batch, keys in it), and the slowest batch."""
+    latencies, keys = [], 0
+    for batch, count in batches:
+        start = time.perf_counter()
+        call(batch)
+        latencies.append((time.perf_counter() - start) * 1e3)
+        keys += count
+    figures = {THROUGHPUT: keys / sum(latencies) / 1e3, WORST_BATCH: max(latencies)}
+    return Measurement(figures, latencies)
+
+
+def steps(call: Callable[[T], object], feeds: Sequence[T], warmup: int) -> Measurement:
+    """Steps per second over ``feeds`` behind the first ``warmup`` ones."""
+    for feed in feeds[:warmup]:
+        call(feed)
+    start = time.perf_counter()
+    for feed in feeds[warmup:]:
+        call(feed)
+    return Measurement({STEPS: (len(feeds) - warmup) / (time.perf_counter() - start)})

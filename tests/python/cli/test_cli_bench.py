@@ -1,0 +1,112 @@
+"""``mxrec bench`` from end to end, in tiny sizes and without peers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from estimator_support import has_tensorflow
+
+from mxrec.cli import main
+
+LAWS = ("zipf 0.8", "zipf 1.05", "zipf 1.2", "uniform")
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mxrec.cli", "bench", "--plain", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_writes_report_plots_and_figures(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    report, figures = tmp_path / "sub" / "report.md", tmp_path / "other" / "figures.json"
+    done = run(
+        "--smoke", "--groups", "table", "--peers", "--report", report, "--json", figures,
+        "--commit", "abc123",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = report.read_text("utf-8")
+    for part in ("# Benchmark report", "## Bars", "## Machine and versions", "abc123", "smoke run"):
+        assert part in text
+    for law in LAWS:
+        assert f"| lookup {law} | Mkeys/s |" in text
+    assert "| insert | worst batch ms |" in text
+    # Links resolve from the report, and every one leads to a PNG.
+    links = [line.split("](")[1].rstrip(")") for line in text.splitlines() if line.startswith("![")]
+    assert "images/bench-throughput.png" in links
+    assert "images/bench-insert.png" in links
+    for link in links:
+        assert (report.parent / link).read_bytes().startswith(b"\x89PNG")
+    result = json.loads(figures.read_text())
+    assert result["kind"] == "smoke"
+    sides = result["groups"]["table"]
+    assert set(sides) <= {"mxrec", "mxrec_hot_off"}
+    measured = sides["mxrec"]["figures"]
+    assert {f"lookup {law}" for law in LAWS} < set(measured)
+    for units in measured.values():
+        for values in units.values():
+            assert len(values) == result["rounds"] == 2
+            assert all(value > 0 for value in values)
+    batches = -(-result["config"]["rows"] // result["config"]["batch"])
+    assert len(sides["mxrec"]["latencies_ms"]["insert"]) == batches
+
+
+@pytest.mark.skipif(not has_tensorflow(), reason="needs TensorFlow")
+def test_sessions_and_steps_beside_stock_tensorflow(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    done = run(
+        "--smoke", "--rounds", 1, "--groups", "session", "step", "--peers", "tf", "--no-plot",
+        "--report", tmp_path / "report.md", "--json", figures,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    groups = json.loads(figures.read_text())["groups"]
+    for side in ("mxrec", "tf"):
+        session, step = (groups[group][side]["figures"] for group in ("session", "step"))
+        assert set(session) == {"session lookup zipf 1.05", "session lookup uniform"}
+        assert {"step adagrad", "step adam"} <= set(step)
+    assert not (tmp_path / "images").exists()
+
+
+def test_a_peer_that_is_not_installed_is_left_out(tmp_path: Path) -> None:
+    # This very interpreter has no TFRA.
+    report = tmp_path / "report.md"
+    done = run(
+        "--smoke", "--rounds", 1, "--groups", "table", "--cases", "insert", "--peers", "tfra",
+        "--peer-python", sys.executable, "--no-plot", "--report", report,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lookups and inserts, TFRA: No module named 'te" in report.read_text("utf-8")
+
+
+def test_a_side_that_ends_is_a_failure_with_its_last_words(tmp_path: Path) -> None:
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho these are my last words >&2\nexit 7\n")
+    broken.chmod(0o755)
+    report = tmp_path / "report.md"
+    done = run(
+        "--smoke", "--rounds", 1, "--groups", "table", "--cases", "insert", "--peers", "tfra",
+        "--peer-python", broken, "--no-plot", "--report", report,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "tfra: the worker ended with status 7" in done.stderr
+    assert "these are my last words" in report.read_text("utf-8")
+    assert "| insert | Mkeys/s |" in report.read_text("utf-8"), "the other sides go on"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--quick", "--smoke"], "not allowed with"),
+        (["--rounds", "0"], "--rounds is 0; it must be in [1, 1000]"),
+        (["--rows", "many"], "--rows is 'many'; it must be an integer"),
+        (["--groups", "nothing"], "nothing"),
+    ],
+)
+def test_arguments_are_checked(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *arguments]) == 2
+    assert words in capsys.readouterr().err
