@@ -71,17 +71,18 @@ def _throughput(results: Results, path: Path) -> bool:
         return False
     from matplotlib import pyplot
 
-    widths = [len(cases) + 0.8 for _, cases, _ in panels]
+    columns = min(2, len(panels))
     with pyplot.rc_context(_STYLE):
         figure, axes = pyplot.subplots(
-            1,
-            len(panels),
-            figsize=(2.2 + 1.35 * sum(widths), 4.2),
-            width_ratios=widths,
+            -(-len(panels) // columns),
+            columns,
+            figsize=(5.6 * columns, 3.4 * -(-len(panels) // columns) + 0.4),
             layout="constrained",
             squeeze=False,
         )
-        for axis, (title, cases, unit) in zip(axes[0], panels, strict=True):
+        for axis in axes.flat[len(panels) :]:
+            axis.set_axis_off()
+        for axis, (title, cases, unit) in zip(axes.flat, panels, strict=False):
             _bars(axis, results, sides, cases, unit)
             axis.set_title(title, loc="left")
         handles, labels = axes[0][0].get_legend_handles_labels()
@@ -116,10 +117,16 @@ def _bars(
             error_kw={"linewidth": 0.8},
             label=SIDE_TITLES[side],
         )
-        axis.bar_label(bars, fmt="{:.3g}", fontsize=8, padding=2)
+        axis.bar_label(bars, fmt=_number, fontsize=8, padding=2)
     names = [case.replace("session ", "").replace("lookup ", "") for case in cases]
     axis.set_xticks(range(len(cases)), [name.replace("step ", "") for name in names])
+    axis.set_xlim(-0.6, len(cases) - 0.4)
+    axis.margins(y=0.1)
     _finish(axis)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
 def _hot(results: Results, path: Path) -> bool:
@@ -143,7 +150,7 @@ def _hot(results: Results, path: Path) -> bool:
             labels.append(f"{case.removeprefix('lookup ')}\non : off = {gain:.2f}")
         axis.set_xticks(range(len(cases)), labels)
         axis.set_title("Lookup with hot keys on and off (million keys/s)", loc="left")
-        axis.legend(frameon=False)
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
         figure.savefig(path, dpi=130)
         pyplot.close(figure)
     return True
@@ -169,7 +176,12 @@ def _latencies(series: dict[str, list[float]], batch: int, path: Path) -> bool:
         return False
     import numpy as np
     from matplotlib import pyplot
-    from matplotlib.ticker import EngFormatter, StrMethodFormatter
+    from matplotlib.ticker import (
+        EngFormatter,
+        LogLocator,
+        NullFormatter,
+        StrMethodFormatter,
+    )
 
     with pyplot.rc_context(_STYLE):
         figure, (over_rows, histogram) = pyplot.subplots(
@@ -180,7 +192,7 @@ def _latencies(series: dict[str, list[float]], batch: int, path: Path) -> bool:
         edges = np.geomspace(lowest * 0.95, highest * 1.05, 60)
         for (name, values), colour in zip(series.items(), _PALETTE, strict=False):
             rows = np.arange(1, len(values) + 1) * batch
-            over_rows.plot(rows, values, ".", markersize=3, color=colour, label=name)
+            over_rows.plot(rows, values, ".", markersize=3, color=colour)
             p50, p99, most = np.percentile(values, (50, 99, 100))
             histogram.hist(
                 values,
@@ -190,22 +202,23 @@ def _latencies(series: dict[str, list[float]], batch: int, path: Path) -> bool:
                 label=f"{name}: p50 {p50:.3g}, p99 {p99:.3g}, max {most:.3g} ms",
             )
         over_rows.set_yscale("log")
-        over_rows.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         over_rows.xaxis.set_major_formatter(EngFormatter(sep=" "))
         over_rows.set_xlabel("rows in the table")
         over_rows.set_ylabel("ms per batch")
         over_rows.set_title(f"Inserting {batch:,} new keys", loc="left")
-        over_rows.legend(frameon=False, markerscale=3)
         histogram.set_xscale("log")
-        histogram.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         histogram.set_yscale("log")
-        histogram.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         histogram.set_xlabel("ms per batch")
         histogram.set_ylabel("batches")
         histogram.set_title("Histogram", loc="left")
-        histogram.legend(frameon=False, fontsize=8)
-        for axis in (over_rows, histogram):
-            _finish(axis)
+        for axis in (over_rows.yaxis, histogram.xaxis, histogram.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(NullFormatter())
+        handles, labels = histogram.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+        for panel in (over_rows, histogram):
+            _finish(panel)
         figure.savefig(path, dpi=130)
         pyplot.close(figure)
     return True
@@ -245,7 +258,7 @@ def _maps(results: Results, path: Path) -> bool:
         axis.set_title(
             f"Engine without Python: {rows:,} rows of {dim} floats (million keys/s)", loc="left"
         )
-        axis.legend(frameon=False, fontsize=8, ncols=2)
+        figure.legend(loc="outside lower center", ncols=len(adapters), frameon=False, fontsize=9)
         _finish(axis)
         figure.savefig(path, dpi=130)
         pyplot.close(figure)
