@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
+#include <utility>
 
 namespace mxrec::bench {
 namespace {
@@ -55,6 +56,13 @@ Law ParseLaw(std::string_view flag, std::string_view text) {
 
 }  // namespace
 
+Flags::Flags(int* argc, char** argv, std::string usage)
+    : argc_(argc), argv_(argv), usage_(std::move(usage)) {
+  if (!Has("help")) return;
+  std::fputs(usage_.c_str(), stdout);
+  std::exit(0);
+}
+
 bool Flags::Has(std::string_view name) {
   const std::string wanted = "--" + std::string(name);
   for (int i = 1; i < *argc_; ++i) {
@@ -102,10 +110,9 @@ std::vector<Law> Flags::Laws(std::string_view name, std::string_view standard) {
   return laws;
 }
 
-void Flags::Finish(std::string_view usage) const {
+void Flags::Finish() const {
   if (*argc_ <= 1) return;
-  std::fprintf(stderr, "benchmark: unknown argument %s\n%.*s", argv_[1],
-               static_cast<int>(usage.size()), usage.data());
+  std::fprintf(stderr, "benchmark: unknown argument %s\n%s", argv_[1], usage_.c_str());
   std::exit(2);
 }
 

@@ -15,7 +15,8 @@ namespace mxrec::bench {
 // does not parse ends the program with a message that names flag, value and what is expected.
 class Flags {
  public:
-  Flags(int* argc, char** argv) : argc_(argc), argv_(argv) {}
+  // --help prints `usage` and ends the program.
+  Flags(int* argc, char** argv, std::string usage);
 
   // True when `name` is the whole argument, without a value.
   bool Has(std::string_view name);
@@ -26,11 +27,12 @@ class Flags {
   std::vector<int64_t> Counts(std::string_view name, std::string_view standard);
   // "uniform" or "zipf" with its exponent.
   std::vector<Law> Laws(std::string_view name, std::string_view standard);
-  void Finish(std::string_view usage) const;
+  void Finish() const;
 
  private:
   int* argc_;
   char** argv_;
+  std::string usage_;
 };
 
 bool Contains(const std::vector<std::string>& names, std::string_view name);

@@ -52,13 +52,13 @@ int Main(int argc, char** argv) {
   ForEachAdapter(AllAdapters(), [&]<typename Adapter>(std::type_identity<Adapter>) {
     if constexpr (Trainable<Adapter>) known.emplace_back(Adapter::kName);
   });
-  Flags flags(&argc, argv);
+  Flags flags(&argc, argv, kUsage);
   const std::vector<std::string> adapters = flags.Texts("adapters", "mxrec");
   CheckNames("adapters", adapters, known);
   const int64_t rows = flags.Count("rows", "5e7");
   const auto dim = static_cast<int>(flags.Count("dim", "16"));
   const int64_t batch = flags.Count("batch", "65536");
-  flags.Finish(kUsage);
+  flags.Finish();
 
   nlohmann::json results = nlohmann::json::object();
   ForEachAdapter(AllAdapters(), [&]<typename Adapter>(std::type_identity<Adapter>) {

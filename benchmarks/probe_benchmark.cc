@@ -32,14 +32,14 @@ struct Contender {
 };
 
 int Main(int argc, char** argv) {
-  Flags flags(&argc, argv);
+  Flags flags(&argc, argv, kUsage);
   const int64_t rows = flags.Count("rows", "5e7");
   const auto dim = static_cast<int>(flags.Count("dim", "16"));
   const int64_t batch = flags.Count("batch", "65536");
   const auto batches = static_cast<size_t>(flags.Count("batches", "60"));
   const int64_t rounds = flags.Count("rounds", "5");
   const std::vector<Law> laws = flags.Laws("laws", "uniform");
-  flags.Finish(kUsage);
+  flags.Finish();
   if (!HashGather::Supports(dim)) {
     std::fprintf(stderr, "benchmark: --dim=%d: expected a multiple of 8\n", dim);
     return 2;

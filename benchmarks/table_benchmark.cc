@@ -18,7 +18,7 @@ namespace {
 
 constexpr size_t kBatches = 40;
 
-constexpr const char* kUsage = R"(usage: table_benchmark [FLAG]... [--benchmark_...]
+constexpr const char* kUsage = R"(usage: table_benchmark [FLAG]... [--benchmark_filter=REGEX]...
   --adapters=LIST    of those that --list prints (default: all)
   --operations=LIST  of find, find_or_init, update, erase, growth (default: all)
   --rows=LIST        such as 1e5,1e6,5e6,5e7 (default: 1e5,5e6)
@@ -27,7 +27,8 @@ constexpr const char* kUsage = R"(usage: table_benchmark [FLAG]... [--benchmark_
   --batch=N          keys of a call (default: 65536)
   --threads=N        default: the processors that this process may use
   --list             print the adapters and stop
-The benchmarks are the product of the lists. What would not fit into memory is skipped.
+The benchmarks are the product of the lists. What would not fit into memory is skipped. Flags of
+Google Benchmark, such as --benchmark_min_time=5 and --benchmark_out=FILE, are taken as well.
 )";
 
 struct Shape {
@@ -206,8 +207,8 @@ int Main(int argc, char** argv) {
   std::string all = known.front();
   for (size_t i = 1; i < known.size(); ++i) all += "," + known[i];
 
+  Flags flags(&argc, argv, kUsage);
   benchmark::Initialize(&argc, argv);
-  Flags flags(&argc, argv);
   if (flags.Has("list")) {
     for (const std::string& name : known) std::puts(name.c_str());
     return 0;
@@ -221,7 +222,7 @@ int Main(int argc, char** argv) {
   const std::vector<int64_t> dims = flags.Counts("dims", "32");
   const auto batch = static_cast<size_t>(flags.Count("batch", "65536"));
   const int64_t threads = flags.Count("threads", std::to_string(NumThreads()));
-  flags.Finish(kUsage);
+  flags.Finish();
   if (const Status status = SetNumThreads(static_cast<int>(threads)); !status.ok()) {
     std::fprintf(stderr, "benchmark: --threads: %s\n", status.message().c_str());
     return 2;
