@@ -17,8 +17,12 @@ _COLOURS = {
     "mxrec_hot_off": "#8fb0dd",
     "tf": "#c8601a",
     "tfra": "#6b7280",
+    "absl::flat_hash_map": "#c8601a",
+    "boost::unordered_flat_map": "#2d7d46",
+    "libcuckoo": "#8a4f9e",
+    "std::unordered_map": "#6b7280",
+    "hash+gather": "#b8a13a",
 }
-_PALETTE = ("#2458a6", "#c8601a", "#2d7d46", "#8a4f9e", "#6b7280", "#b8a13a")
 _STYLE = {"font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold"}
 
 
@@ -165,7 +169,7 @@ def _growth(results: Results, path: Path) -> bool:
 
 def _insert(results: Results, path: Path) -> bool:
     """The inserts of the sides."""
-    series = {SIDE_TITLES[side]: results.latencies_ms(side, "insert") for side in ("mxrec", "tfra")}
+    series = {side: results.latencies_ms(side, "insert") for side in ("mxrec", "tfra")}
     return _latencies(series, int(results.config["batch"]), path)
 
 
@@ -190,16 +194,17 @@ def _latencies(series: dict[str, list[float]], batch: int, path: Path) -> bool:
         lowest = min(min(values) for values in series.values())
         highest = max(max(values) for values in series.values())
         edges = np.geomspace(lowest * 0.95, highest * 1.05, 60)
-        for (name, values), colour in zip(series.items(), _PALETTE, strict=False):
+        for name, values in series.items():
             rows = np.arange(1, len(values) + 1) * batch
-            over_rows.plot(rows, values, ".", markersize=3, color=colour)
+            over_rows.plot(rows, values, ".", markersize=3, color=_COLOURS[name])
+            title = SIDE_TITLES.get(name, name)
             p50, p99, most = np.percentile(values, (50, 99, 100))
             histogram.hist(
                 values,
                 bins=edges,
-                color=colour,
+                color=_COLOURS[name],
                 alpha=0.65,
-                label=f"{name}: p50 {p50:.3g}, p99 {p99:.3g}, max {most:.3g} ms",
+                label=f"{title}: p50 {p50:.3g}, p99 {p99:.3g}, max {most:.3g} ms",
             )
         over_rows.set_yscale("log")
         over_rows.xaxis.set_major_formatter(EngFormatter(sep=" "))
@@ -250,7 +255,7 @@ def _maps(results: Results, path: Path) -> bool:
                 [index + shift for index, _ in found],
                 [value for _, value in found],
                 width * 0.94,
-                color=_PALETTE[place % len(_PALETTE)],
+                color=_COLOURS[adapter],
                 label=adapter,
             )
         names = [f"{operation}\n{law}" if law else operation for operation, law in works]
