@@ -76,7 +76,13 @@ def run(group: str, folder: Path, extra: Sequence[str], results: Results, consol
         status, out, errors = _run_with_progress(group, [str(program), *flags], console)
         _note(group, status, errors, results)
         if status == 0:
-            setattr(results, group, json.loads(out))
+            document = json.loads(out)
+            if "adapters" in document:  # mxrec first, the others by name
+                found = document["adapters"]
+                document["adapters"] = {
+                    name: found[name] for name in sorted(found, key=lambda n: (n != "mxrec", n))
+                }
+            setattr(results, group, document)
 
 
 def _run_with_progress(group: str, command: list[str], console: Console) -> tuple[int, str, str]:

@@ -198,7 +198,7 @@ def _latencies(series: dict[str, list[float]], batch: int, path: Path) -> bool:
             rows = np.arange(1, len(values) + 1) * batch
             over_rows.plot(rows, values, ".", markersize=3, color=_COLOURS[name])
             title = SIDE_TITLES.get(name, name)
-            p50, p99, most = np.percentile(values, (50, 99, 100))
+            p50, p99, most = np.percentile(values, (50, 99, 100), method="inverted_cdf")
             histogram.hist(
                 values,
                 bins=edges,
