@@ -178,14 +178,13 @@ void Register(const Shape& shape, const Plan& plan) {
     }
   };
   add_over_laws("find",
-                [](Adapter& adapter, KeySpan keys, float* buffer) { adapter.Find(keys, buffer); });
+                [](Adapter& adapter, Keys keys, float* buffer) { adapter.Find(keys, buffer); });
   if constexpr (Trainable<Adapter>) {
-    add_over_laws("find_or_init", [](Adapter& adapter, KeySpan keys, float* buffer) {
+    add_over_laws("find_or_init", [](Adapter& adapter, Keys keys, float* buffer) {
       adapter.FindOrInit(keys, buffer);
     });
-    add_over_laws("update", [](Adapter& adapter, KeySpan keys, float* buffer) {
-      adapter.Update(keys, buffer);
-    });
+    add_over_laws("update",
+                  [](Adapter& adapter, Keys keys, float* buffer) { adapter.Update(keys, buffer); });
     if (plan.Has("erase")) {
       Add(table + "/erase", [=](benchmark::State& state) {
         Erase<Adapter>(state, shape);

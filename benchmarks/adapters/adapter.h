@@ -36,14 +36,14 @@ struct AdapterOptions {
   bool trainable = true;      // false: no Update; mxrec then stores no accumulator
 };
 
-using KeySpan = std::span<const int64_t>;
+using Keys = std::span<const int64_t>;
 
 inline constexpr float kInitialValue = 0.05f;
 inline constexpr float kInitialAccumulator = 0.1f;
 inline constexpr float kLearningRate = 0.01f;
 
 template <typename Adapter>
-concept Trainable = requires(Adapter adapter, KeySpan keys, float* out) {
+concept Trainable = requires(Adapter adapter, Keys keys, float* out) {
   adapter.FindOrInit(keys, out);
   adapter.Update(keys, out);
   adapter.Erase(keys);

@@ -15,8 +15,8 @@ namespace mxrec::bench {
 template <typename... Adapters>
 struct AdapterList {};
 
-using AllAdapters = AdapterList<MxrecTable, AbslFlatHashMap, BoostUnorderedFlatMap, LibcuckooMap,
-                                StdUnorderedMap, HashGather>;
+using AllAdapters = AdapterList<MxrecTable, MxrecWithoutHotKeys, AbslFlatHashMap,
+                                BoostUnorderedFlatMap, LibcuckooMap, StdUnorderedMap, HashGather>;
 
 // Calls call(std::type_identity<Adapter>()) for each.
 template <typename... Adapters, typename Call>

@@ -53,7 +53,7 @@ uint32_t HashGather::RowOf(int64_t key) const {
   }
 }
 
-void HashGather::Insert(KeySpan keys, const float* values) {
+void HashGather::Insert(Keys keys, const float* values) {
   for (size_t i = 0; i < keys.size(); ++i) {
     Entry* place = nullptr;
     for (uint64_t b = Mix(keys[i]) & mask_; place == nullptr; b = (b + 1) & mask_) {
@@ -78,7 +78,7 @@ void HashGather::Insert(KeySpan keys, const float* values) {
 // Three stages of a pipeline: while row i is copied, row i + kAhead is on its way, and the bucket
 // of key i + 2 kAhead.
 template <int kDim>
-void HashGather::FindRange(KeySpan keys, float* out) const {
+void HashGather::FindRange(Keys keys, float* out) const {
   const size_t dim = kDim > 0 ? kDim : dim_;
   const float* rows = rows_.as<float>();
   const size_t n = keys.size();
@@ -133,7 +133,7 @@ void WithDim(size_t dim, const Call& call) {
 
 }  // namespace
 
-void HashGather::Find(KeySpan keys, float* out) const {
+void HashGather::Find(Keys keys, float* out) const {
   WithDim(dim_, [&]<int kDim>(std::integral_constant<int, kDim>) {
     InParallel(keys.size(), [&](size_t begin, size_t end) {
       FindRange<kDim>(keys.subspan(begin, end - begin), out + begin * dim_);

@@ -19,8 +19,8 @@ class HashGather {
 
   explicit HashGather(const AdapterOptions& options);
 
-  void Insert(KeySpan keys, const float* values);
-  void Find(KeySpan keys, float* out) const;
+  void Insert(Keys keys, const float* values);
+  void Find(Keys keys, float* out) const;
   // The rows of known row numbers (in the order of insertion): a lookup without its hashing.
   void Gather(std::span<const int64_t> rows, float* out) const;
   int64_t size() const { return size_; }
@@ -39,7 +39,7 @@ class HashGather {
   const Bucket& BucketOf(int64_t key) const;
   uint32_t RowOf(int64_t key) const;
   template <int kDim>
-  void FindRange(KeySpan keys, float* out) const;
+  void FindRange(Keys keys, float* out) const;
   template <int kDim>
   void GatherRange(std::span<const int64_t> rows, float* out) const;
 

@@ -26,28 +26,28 @@ class LibcuckooMap {
     std::abort();
   }
 
-  void Insert(KeySpan keys, const float* values) { rows_->Insert(keys, values); }
-  void Find(KeySpan keys, float* out) const { rows_->Find(keys, out); }
-  void FindOrInit(KeySpan keys, float* out) { rows_->FindOrInit(keys, out); }
-  void Update(KeySpan keys, const float* grads) { rows_->Update(keys, grads); }
-  int64_t Erase(KeySpan keys) { return rows_->Erase(keys); }
+  void Insert(Keys keys, const float* values) { rows_->Insert(keys, values); }
+  void Find(Keys keys, float* out) const { rows_->Find(keys, out); }
+  void FindOrInit(Keys keys, float* out) { rows_->FindOrInit(keys, out); }
+  void Update(Keys keys, const float* grads) { rows_->Update(keys, grads); }
+  int64_t Erase(Keys keys) { return rows_->Erase(keys); }
   int64_t size() const { return rows_->size(); }
 
  private:
   struct Rows {
     virtual ~Rows() = default;
-    virtual void Insert(KeySpan keys, const float* values) = 0;
-    virtual void Find(KeySpan keys, float* out) const = 0;
-    virtual void FindOrInit(KeySpan keys, float* out) = 0;
-    virtual void Update(KeySpan keys, const float* grads) = 0;
-    virtual int64_t Erase(KeySpan keys) = 0;
+    virtual void Insert(Keys keys, const float* values) = 0;
+    virtual void Find(Keys keys, float* out) const = 0;
+    virtual void FindOrInit(Keys keys, float* out) = 0;
+    virtual void Update(Keys keys, const float* grads) = 0;
+    virtual int64_t Erase(Keys keys) = 0;
     virtual int64_t size() const = 0;
   };
 
   template <size_t kDim>
   class RowsOf final : public Rows {
    public:
-    void Insert(KeySpan keys, const float* values) override {
+    void Insert(Keys keys, const float* values) override {
       ForEach(keys, [&](size_t i) {
         const float* value = values + i * kDim;
         Row fresh = initial_;
@@ -56,23 +56,23 @@ class LibcuckooMap {
             keys[i], [&](Row& row) { CopyRow(value, kDim, row.data()); }, fresh);
       });
     }
-    void Find(KeySpan keys, float* out) const override {
+    void Find(Keys keys, float* out) const override {
       ForEach(keys, [&](size_t i) {
         map_.find_fn(keys[i], [&](const Row& row) { CopyRow(row.data(), kDim, out + i * kDim); });
       });
     }
-    void FindOrInit(KeySpan keys, float* out) override {
+    void FindOrInit(Keys keys, float* out) override {
       ForEach(keys, [&](size_t i) {
         const auto read = [&](Row& row) { CopyRow(row.data(), kDim, out + i * kDim); };
         if (map_.upsert(keys[i], read, initial_)) CopyRow(initial_.data(), kDim, out + i * kDim);
       });
     }
-    void Update(KeySpan keys, const float* grads) override {
+    void Update(Keys keys, const float* grads) override {
       ForEach(keys, [&](size_t i) {
         map_.update_fn(keys[i], [&](Row& row) { AdagradRow(grads + i * kDim, kDim, row.data()); });
       });
     }
-    int64_t Erase(KeySpan keys) override {
+    int64_t Erase(Keys keys) override {
       std::atomic<int64_t> erased = 0;
       ForEach(keys, [&](size_t i) { erased += map_.erase(keys[i]) ? 1 : 0; });
       return erased;
@@ -83,7 +83,7 @@ class LibcuckooMap {
     using Row = std::array<float, 2 * kDim>;
 
     template <typename Call>
-    static void ForEach(KeySpan keys, const Call& call) {
+    static void ForEach(Keys keys, const Call& call) {
       InParallel(keys.size(), [&](size_t begin, size_t end) {
         for (size_t i = begin; i < end; ++i) call(i);
       });

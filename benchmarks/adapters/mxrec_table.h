@@ -19,38 +19,33 @@ class MxrecTable {
 
   static bool Supports(int /*dim*/) { return true; }
 
-  explicit MxrecTable(const AdapterOptions& options) : MxrecTable(TableOptionsOf(options)) {}
+  explicit MxrecTable(const AdapterOptions& options) : MxrecTable(options, /*use_hot=*/true) {}
 
-  void Insert(KeySpan keys, const float* values) { Check(table_->Assign(keys, values)); }
-  void Find(KeySpan keys, float* out) const { Check(table_->Lookup(keys, nullptr, out)); }
-  void FindOrInit(KeySpan keys, float* out) { Check(table_->LookupOrInsert(keys, out)); }
-  void Update(KeySpan keys, const float* grads) {
+  void Insert(Keys keys, const float* values) { Check(table_->Assign(keys, values)); }
+  void Find(Keys keys, float* out) const { Check(table_->Lookup(keys, nullptr, out)); }
+  void FindOrInit(Keys keys, float* out) { Check(table_->LookupOrInsert(keys, out)); }
+  void Update(Keys keys, const float* grads) {
     ApplyResult result;
     Check(table_->ApplyGradients(keys, grads, std::nullopt, &result));
   }
-  int64_t Erase(KeySpan keys) {
+  int64_t Erase(Keys keys) {
     Result<int64_t> erased = table_->Erase(keys);
     Check(erased.status());
     return erased.value();
   }
   int64_t size() const { return table_->size(); }
-  // As the table itself reports: rows, metadata and index.
+  // As the table itself reports.
   int64_t HeldBytes() const {
     const TableStats stats = table_->Stats();
-    return stats.bytes_rows + stats.bytes_metadata + stats.bytes_index;
+    return stats.bytes_rows + stats.bytes_metadata + stats.bytes_index + stats.bytes_hot;
   }
 
  protected:
-  explicit MxrecTable(const TableOptions& options) {
-    Result<std::shared_ptr<Table>> table = Table::Create(options);
-    Check(table.status());
-    table_ = std::move(table).value();
-  }
-
-  static TableOptions TableOptionsOf(const AdapterOptions& options) {
+  MxrecTable(const AdapterOptions& options, bool use_hot) {
     TableOptions made;
     made.name = "benchmark";
     made.dim = options.dim;
+    made.use_hot = use_hot;
     if (options.trainable) {
       made.optimizer.kind = OptimizerKind::kAdagrad;
       made.optimizer.learning_rate = kLearningRate;
@@ -58,7 +53,9 @@ class MxrecTable {
     }
     made.initializer.kind = InitializerKind::kConstant;
     made.initializer.value = kInitialValue;
-    return made;
+    Result<std::shared_ptr<Table>> table = Table::Create(made);
+    Check(table.status());
+    table_ = std::move(table).value();
   }
 
  private:
@@ -69,6 +66,14 @@ class MxrecTable {
   }
 
   std::shared_ptr<Table> table_;
+};
+
+class MxrecWithoutHotKeys : public MxrecTable {
+ public:
+  static constexpr const char* kName = "mxrec_hot_off";
+
+  explicit MxrecWithoutHotKeys(const AdapterOptions& options)
+      : MxrecTable(options, /*use_hot=*/false) {}
 };
 
 }  // namespace mxrec::bench

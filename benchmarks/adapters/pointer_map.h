@@ -18,25 +18,25 @@ class PointerMap {
   explicit PointerMap(const AdapterOptions& options)
       : dim_(static_cast<size_t>(options.dim)), arena_(2 * dim_) {}
 
-  void Insert(KeySpan keys, const float* values) {
+  void Insert(Keys keys, const float* values) {
     for (size_t i = 0; i < keys.size(); ++i) CopyRow(values + i * dim_, dim_, RowOf(keys[i]));
   }
-  void Find(KeySpan keys, float* out) const {
+  void Find(Keys keys, float* out) const {
     InParallel(keys.size(), [&](size_t begin, size_t end) {
       for (size_t i = begin; i < end; ++i) {
         CopyRow(map_.find(keys[i])->second, dim_, out + i * dim_);
       }
     });
   }
-  void FindOrInit(KeySpan keys, float* out) {
+  void FindOrInit(Keys keys, float* out) {
     for (size_t i = 0; i < keys.size(); ++i) CopyRow(RowOf(keys[i]), dim_, out + i * dim_);
   }
-  void Update(KeySpan keys, const float* grads) {
+  void Update(Keys keys, const float* grads) {
     for (size_t i = 0; i < keys.size(); ++i) {
       AdagradRow(grads + i * dim_, dim_, map_.find(keys[i])->second);
     }
   }
-  int64_t Erase(KeySpan keys) {
+  int64_t Erase(Keys keys) {
     int64_t erased = 0;
     for (const int64_t key : keys) {
       const auto entry = map_.find(key);
