@@ -18,7 +18,10 @@ using CopyRowsFn = void (*)(const float* const* rows, size_t n, size_t dim, cons
 // last copy and before it lets another thread read `out`: streaming stores are weakly ordered.
 class RowCopier {
  public:
-  RowCopier(CopyRowsFn copy, bool streams) : copy_(copy), streams_(streams) {}
+  // moves: the kernel copies floats as they are, by ordinary stores, so a loop over single rows may
+  // do it in place of a call.
+  RowCopier(CopyRowsFn copy, bool streams, bool moves = false)
+      : copy_(copy), streams_(streams), moves_(moves) {}
 
   void operator()(const float* const* rows, size_t n, size_t dim, const float* absent_row,
                   float* out) const {
@@ -26,10 +29,12 @@ class RowCopier {
   }
   MXREC_API void Finish() const;
   bool streams() const { return streams_; }
+  bool moves() const { return moves_; }
 
  private:
   CopyRowsFn copy_;
   bool streams_;
+  bool moves_;
 };
 
 // Honours the gather mode (runtime.h). dim: the `dim` of the calls to come; output_bytes: of the

@@ -142,7 +142,8 @@ void RowCopier::Finish() const {
 RowCopier ChooseRowCopier(int dim, size_t output_bytes) {
   if (GetGatherMode() == GatherMode::kHighPrecision) return RowCopier(CopyRowsPlain, false);
   const bool stream = output_bytes >= StreamingThresholdBytes();
-  return RowCopier(HWY_DYNAMIC_DISPATCH(ChooseCopyRows)(static_cast<size_t>(dim), stream), stream);
+  return RowCopier(HWY_DYNAMIC_DISPATCH(ChooseCopyRows)(static_cast<size_t>(dim), stream), stream,
+                   !stream);
 }
 
 void GatherRows(const float* rows, const int32_t* inverse, size_t n, int dim, float* out) {

@@ -12,7 +12,7 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 // Keys between two steps: their lines and rows fill two thirds of a 32 KiB first-level cache.
-constexpr size_t kLag = 16;
+constexpr size_t kLag = 20;
 constexpr size_t kRing = 64;  // a power of two above 2 * kLag
 
 // A key on its way, from its hash to its row.
@@ -58,7 +58,8 @@ class Pipeline {
         row_bytes_(row_bytes),
         absent_row_(absent_row),
         out_(out),
-        used_(used) {}
+        used_(used),
+        whole_vectors_(copy.moves() && dim % hn::Lanes(hn::ScalableTag<float>()) == 0) {}
 
   template <class Key>
   HWY_INLINE ReadResult Run(const Key* keys, size_t begin, size_t end) {
@@ -124,6 +125,12 @@ class Pipeline {
   }
 
   HWY_INLINE void CopyTo(const float* row, size_t position) {
+    if (whole_vectors_ && row != nullptr) [[likely]] {
+      const hn::ScalableTag<float> d;
+      float* to = out_ + position * dim_;
+      for (size_t c = 0; c < dim_; c += hn::Lanes(d)) hn::StoreU(hn::LoadU(d, row + c), d, to + c);
+      return;
+    }
     copy_(&row, 1, dim_, absent_row_, out_ + position * dim_);
   }
 
@@ -134,6 +141,7 @@ class Pipeline {
   const float* const absent_row_;
   float* const out_;
   UsedRows* const used_;
+  const bool whole_vectors_;  // rows are copied here, without a call for each
   size_t started_ = 0, probed_ = 0, copied_ = 0;
   size_t missing_ = 0;
   InFlight ring_[kRing];

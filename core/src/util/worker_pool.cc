@@ -5,12 +5,15 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
+
+#include "hwy/cache_control.h"
 
 namespace mxrec {
 namespace {
@@ -19,7 +22,7 @@ struct Job {
   const std::function<void(size_t)>* task;
   size_t tasks;
   std::atomic<size_t> next{0};
-  size_t finished = 0;  // guarded by Impl::mu
+  std::atomic<size_t> finished{0};  // changes under Impl::mu
   std::condition_variable done;
 };
 
@@ -34,6 +37,19 @@ cpu_set_t AllowedProcessors() {
 int UsableProcessors() {
   const cpu_set_t set = AllowedProcessors();
   return CPU_COUNT(&set);
+}
+
+// Waits for `done` for at most the time in which sleeping and being woken would cost more.
+template <class Done>
+void SpinUntil(Done done) {
+  constexpr auto kLongest = std::chrono::microseconds(30);
+  const auto begin = std::chrono::steady_clock::now();
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (done()) return;
+      hwy::Pause();
+    }
+  } while (std::chrono::steady_clock::now() - begin < kLongest);
 }
 
 // On a smaller machine a bound worker mostly waits behind the caller, which is on its processor (a
@@ -59,6 +75,7 @@ void BindThisThread(const cpu_set_t& allowed, int id) {
 struct WorkerPool::Impl {
   std::mutex mu;
   std::condition_variable wake;
+  std::atomic<uint64_t> posted{0};  // jobs so far
   std::deque<std::shared_ptr<Job>> jobs;  // with tasks that nobody has taken yet
   int wanted = UsableProcessors() - 1;    // worker threads, the callers not counted
   std::vector<bool> running;              // by worker id
@@ -74,14 +91,21 @@ struct WorkerPool::Impl {
     }
     if (done == 0) return;
     std::lock_guard lock(mu);
-    job.finished += done;
-    if (job.finished == job.tasks) job.done.notify_all();
+    if (job.finished.fetch_add(done) + done == job.tasks) job.done.notify_all();
   }
 
   void Loop(int id) {
     bool is_bound = false;
     std::unique_lock lock(mu);
     for (;;) {
+      if (jobs.empty() && id < wanted) {
+        // The next region of the same call comes within microseconds; a sleeping thread would take
+        // several times as long to wake up.
+        const uint64_t seen = posted.load(std::memory_order_relaxed);
+        lock.unlock();
+        SpinUntil([&] { return posted.load(std::memory_order_acquire) != seen; });
+        lock.lock();
+      }
       wake.wait(lock, [&] { return !jobs.empty() || id >= wanted; });
       if (id >= wanted) {
         running[static_cast<size_t>(id)] = false;
@@ -158,9 +182,11 @@ void WorkerPool::Run(size_t tasks, const std::function<void(size_t)>& task) {
     std::lock_guard lock(impl_->mu);
     impl_->StartWorkers();
     impl_->jobs.push_back(job);
+    impl_->posted.fetch_add(1, std::memory_order_release);
   }
   impl_->wake.notify_all();
   impl_->Work(*job);
+  SpinUntil([&] { return job->finished.load(std::memory_order_acquire) == job->tasks; });
   std::unique_lock lock(impl_->mu);
   std::erase(impl_->jobs, job);
   job->done.wait(lock, [&] { return job->finished == job->tasks; });
