@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <limits>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -12,6 +14,7 @@
 #include "grouped_kernel.h"
 #include "kernel_context.h"
 #include "mxrec/kernels.h"
+#include "mxrec/pooling.h"
 #include "mxrec/table.h"
 #include "op_registration.h"
 #include "register_ops.h"
@@ -28,29 +31,6 @@ Status CheckWidth(const Table& table, const Tensor& like) {
                          ": build the graph after create_table");
 }
 
-// The distinct keys of one batch, with their rows made.
-struct ResolvedBatch {
-  std::shared_ptr<Table> table;
-  size_t size;  // keys in the batch
-  Shape ids_shape;
-  UniqueKeys unique;
-  int64_t rows;    // length of the unique outputs: the distinct keys and their padding
-  Tensor inverse;  // output 3
-};
-
-Status ReadUniqueRows(const ResolvedBatch& batch, float* out) {
-  return batch.table->ReadRows(batch.unique.addresses, batch.unique.keys, nullptr, out);
-}
-
-// Copies `values` into output `index`, padded to `length` with `padding`.
-Status OutputPadded(const KernelContext& context, int index, const std::vector<int64_t>& values,
-                    int64_t length, int64_t padding) {
-  MXREC_ASSIGN_OR_RETURN(const Tensor output, context.Output<int64_t>(index, {length}));
-  auto* rest = std::copy(values.begin(), values.end(), output.data<int64_t>());
-  std::fill(rest, output.data<int64_t>() + length, padding);
-  return {};
-}
-
 // Inputs (table, proxy, ids, like). `proxy` is what gradients are taken with respect to; its value
 // is never read.
 class TrainingLookup {
@@ -63,33 +43,55 @@ class TrainingLookup {
   }
 
  protected:
-  // Resolves the batch and writes outputs 1 to 3.
-  Result<ResolvedBatch> Resolve(const KernelContext& context) const {
+  struct Inputs {
+    std::shared_ptr<Table> table;
+    KeyBatch ids;
+  };
+  Result<Inputs> Take(const KernelContext& context) const {
     MXREC_ASSIGN_OR_RETURN(auto table, context.InputTable(0));
-    MXREC_ASSIGN_OR_RETURN(const KeyBatch ids, KeyBatch::FromInput(context, 2));
+    MXREC_ASSIGN_OR_RETURN(KeyBatch ids, KeyBatch::FromInput(context, 2));
     MXREC_ASSIGN_OR_RETURN(const Tensor like, context.Input(3));
     MXREC_RETURN_IF_ERROR(CheckWidth(*table, like));
-    MXREC_RETURN_IF_ERROR(CheckUniqueSize(table.get(), ids.keys()));
+    return Inputs{std::move(table), std::move(ids)};
+  }
 
-    MXREC_ASSIGN_OR_RETURN(Tensor inverse, context.Output<int32_t>(3, ids.shape()));
-    UniqueKeys unique;
-    MXREC_RETURN_IF_ERROR(
-        table->Resolve(ids.keys(), ResolveMode::kInsert, inverse.data<int32_t>(), &unique));
-    const int64_t rows = std::max(unique_size_, static_cast<int64_t>(unique.size()));
-    MXREC_ASSIGN_OR_RETURN(const int64_t padding, PaddingKey(*table, unique));
-    MXREC_RETURN_IF_ERROR(OutputPadded(context, 1, unique.keys, rows, padding));
-    MXREC_RETURN_IF_ERROR(OutputPadded(context, 2, unique.addresses, rows, kNoAddress));
-    return ResolvedBatch{std::move(table),  ids.size(), ids.shape(),
-                         std::move(unique), rows,       std::move(inverse)};
+  // Makes the rows of the batch and writes outputs 1 to 3. rows_of(unique, padded) says where the
+  // unique rows go; it is asked before the table changes.
+  template <class RowsOf>
+  Result<Tensor> Resolve(const KernelContext& context, const Inputs& in, RowsOf rows_of) const {
+    MXREC_ASSIGN_OR_RETURN(Tensor inverse, context.Output<int32_t>(3, in.ids.shape()));
+    std::optional<Tensor> keys, addresses;
+    size_t unique = 0;
+    const auto allocate = [&](size_t n) -> Result<UniqueOutput> {
+      MXREC_RETURN_IF_ERROR(CheckUniqueSize(*in.table, n));
+      unique = n;
+      const int64_t padded = std::max(unique_size_, static_cast<int64_t>(n));
+      MXREC_ASSIGN_OR_RETURN(Tensor key_output, context.Output<int64_t>(1, {padded}));
+      MXREC_ASSIGN_OR_RETURN(Tensor address_output, context.Output<int64_t>(2, {padded}));
+      MXREC_ASSIGN_OR_RETURN(float* rows, rows_of(n, padded));
+      keys.emplace(std::move(key_output));
+      addresses.emplace(std::move(address_output));
+      return UniqueOutput{.keys = keys->template data<int64_t>(),
+                          .addresses = addresses->template data<int64_t>(),
+                          .rows = rows};
+    };
+    MXREC_RETURN_IF_ERROR(in.table->Resolve(in.ids.keys(), ResolveMode::kInsert,
+                                            inverse.data<int32_t>(), UniqueAllocator(allocate)));
+    if (keys->size() > unique) {
+      const std::span<int64_t> all = keys->template span<int64_t>();
+      MXREC_ASSIGN_OR_RETURN(const int64_t padding, PaddingKey(*in.table, all.first(unique)));
+      std::fill(all.begin() + static_cast<int64_t>(unique), all.end(), padding);
+      const std::span<int64_t> places = addresses->template span<int64_t>();
+      std::fill(places.begin() + static_cast<int64_t>(unique), places.end(), kNoAddress);
+    }
+    return inverse;
   }
 
  private:
   // A key whose row no zero gradient can change: one of the batch, whose sum it joins, or, in an
   // empty batch, one without a row.
-  Result<int64_t> PaddingKey(const Table& table, const UniqueKeys& unique) const {
-    if (unique_size_ == 0 || !unique.keys.empty()) {
-      return unique.keys.empty() ? 0 : unique.keys.front();
-    }
+  static Result<int64_t> PaddingKey(const Table& table, std::span<const int64_t> unique) {
+    if (!unique.empty()) return unique.front();
     for (int64_t key = std::numeric_limits<int64_t>::min();; ++key) {
       bool there = false;
       MXREC_RETURN_IF_ERROR(table.Contains({&key, 1}, &there));
@@ -97,15 +99,11 @@ class TrainingLookup {
     }
   }
 
-  // A batch with too many distinct keys is refused before it inserts any.
-  Status CheckUniqueSize(Table* table, KeySpan keys) const {
-    if (unique_size_ == 0 || keys.size() <= static_cast<size_t>(unique_size_)) return {};
-    UniqueKeys unique;
-    MXREC_RETURN_IF_ERROR(table->Resolve(keys, ResolveMode::kFind, nullptr, &unique));
-    if (unique.size() <= static_cast<size_t>(unique_size_)) return {};
-    return InvalidArgument("the batch for table '" + table->name() + "' has " +
-                           std::to_string(unique.size()) +
-                           " distinct keys, but there is room for " + std::to_string(unique_size_) +
+  Status CheckUniqueSize(const Table& table, size_t unique) const {
+    if (unique_size_ == 0 || unique <= static_cast<size_t>(unique_size_)) return {};
+    return InvalidArgument("the batch for table '" + table.name() + "' has " +
+                           std::to_string(unique) + " distinct keys, but there is room for " +
+                           std::to_string(unique_size_) +
                            " (send_count x ranks): raise send_count or use smaller batches");
   }
 
@@ -115,16 +113,20 @@ class TrainingLookup {
 class Lookup : public TrainingLookup {
  public:
   Status Compute(const KernelContext& context) const {
-    MXREC_ASSIGN_OR_RETURN(const ResolvedBatch batch, Resolve(context));
-    const int dim = batch.table->dim();
+    MXREC_ASSIGN_OR_RETURN(const Inputs in, Take(context));
+    const int dim = in.table->dim();
     MXREC_ASSIGN_OR_RETURN(const Tensor values,
-                           context.Output<float>(0, Append(batch.ids_shape, dim)));
-    // Without repetitions the unique keys are the batch.
-    const size_t unique = batch.unique.size();
-    if (unique == batch.size) return ReadUniqueRows(batch, values.data<float>());
-    const auto rows = std::make_unique_for_overwrite<float[]>(unique * static_cast<size_t>(dim));
-    MXREC_RETURN_IF_ERROR(ReadUniqueRows(batch, rows.get()));
-    kernels::GatherRows(rows.get(), batch.inverse.data<int32_t>(), batch.size, dim,
+                           context.Output<float>(0, Append(in.ids.shape(), dim)));
+    std::unique_ptr<float[]> rows;
+    MXREC_ASSIGN_OR_RETURN(
+        const Tensor inverse, Resolve(context, in, [&](size_t unique, int64_t) -> Result<float*> {
+          // Without repetitions the unique keys are the batch.
+          if (unique == in.ids.size()) return values.data<float>();
+          rows = std::make_unique_for_overwrite<float[]>(unique * static_cast<size_t>(dim));
+          return rows.get();
+        }));
+    if (rows == nullptr) return {};
+    kernels::GatherRows(rows.get(), inverse.data<int32_t>(), in.ids.size(), dim,
                         values.data<float>());
     return {};
   }
@@ -133,13 +135,16 @@ class Lookup : public TrainingLookup {
 class LookupUnique : public TrainingLookup {
  public:
   Status Compute(const KernelContext& context) const {
-    MXREC_ASSIGN_OR_RETURN(const ResolvedBatch batch, Resolve(context));
-    const int64_t dim = batch.table->dim();
-    MXREC_ASSIGN_OR_RETURN(const Tensor rows, context.Output<float>(0, {batch.rows, dim}));
-    MXREC_RETURN_IF_ERROR(ReadUniqueRows(batch, rows.data<float>()));
-    const auto all = rows.span<float>();
-    std::fill(all.begin() + static_cast<int64_t>(batch.unique.size()) * dim, all.end(), 0.0f);
-    return {};
+    MXREC_ASSIGN_OR_RETURN(const Inputs in, Take(context));
+    const int64_t dim = in.table->dim();
+    const auto rows_of = [&](size_t unique, int64_t padded) -> Result<float*> {
+      MXREC_ASSIGN_OR_RETURN(const Tensor rows, context.Output<float>(0, {padded, dim}));
+      const std::span<float> all = rows.span<float>();
+      std::fill(all.begin() + static_cast<int64_t>(unique) * dim, all.end(), 0.0f);
+      return all.data();
+    };
+    const auto inverse = Resolve(context, in, rows_of);
+    return inverse.ok() ? Status() : inverse.status();
   }
 };
 
@@ -152,14 +157,20 @@ class PooledLookup : public TrainingLookup {
     return {};
   }
   Status Compute(const KernelContext& context) const {
-    MXREC_ASSIGN_OR_RETURN(const Tensor ids, context.Input(2));
+    MXREC_ASSIGN_OR_RETURN(const Inputs in, Take(context));
     MXREC_ASSIGN_OR_RETURN(const BagInputs inputs,
-                           BagInputs::FromContext(context, 4, 0, ids.shape(), combiner_));
-    MXREC_ASSIGN_OR_RETURN(const ResolvedBatch batch, Resolve(context));
-    MXREC_ASSIGN_OR_RETURN(const Tensor pooled,
-                           context.Output<float>(0, {inputs.count(), batch.table->dim()}));
-    return batch.table->ReadRowsPooled(batch.unique, batch.inverse.data<int32_t>(), inputs.bags(),
-                                       pooled.data<float>());
+                           BagInputs::FromContext(context, 4, 0, in.ids.shape(), combiner_));
+    const int dim = in.table->dim();
+    MXREC_ASSIGN_OR_RETURN(const Tensor pooled, context.Output<float>(0, {inputs.count(), dim}));
+    std::unique_ptr<float[]> rows;
+    MXREC_ASSIGN_OR_RETURN(
+        const Tensor inverse, Resolve(context, in, [&](size_t unique, int64_t) -> Result<float*> {
+          rows = std::make_unique_for_overwrite<float[]>(unique * static_cast<size_t>(dim));
+          return rows.get();
+        }));
+    kernels::PoolRows(rows.get(), inverse.data<int32_t>(), inputs.bags(), dim,
+                      pooled.data<float>());
+    return {};
   }
 
  private:

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -39,6 +40,18 @@ struct UniqueKeys {
 
   size_t size() const { return keys.size(); }
 };
+
+// Where the distinct keys of a batch are written, in the order of their first occurrence. Null: not
+// wanted.
+struct UniqueOutput {
+  int64_t* keys = nullptr;       // [u]
+  int64_t* addresses = nullptr;  // [u], as in UniqueKeys
+  uint32_t* counts = nullptr;    // [u]
+  float* rows = nullptr;         // [u, dim]; zeros for keys without a row
+};
+// Makes room for so many distinct keys. It is called once, before the table changes; its error ends
+// the call.
+using UniqueAllocator = std::function<Result<UniqueOutput>(size_t unique)>;
 
 enum class ResolveMode : uint8_t {
   kFind,    // changes nothing
@@ -98,7 +111,7 @@ struct TableStats {
   int64_t hot_hits = 0;           // of `hits`, those found among the hot rows
   int64_t hot_rows = 0;           // rows that have a copy there now
   int64_t bytes_hot = 0;
-  int64_t growth_events = 0;      // index segments split
+  int64_t growth_events = 0;  // index segments split
   int64_t optimizer_step = 0;
   int num_shards = 0;
   ValueType value_type = ValueType::kFloat32;
@@ -153,10 +166,10 @@ class MXREC_API Table {
   Status LookupPooled(KeySpan keys, const Bags& bags, const float* absent_row, float* out) const;
   // Missing keys get a row with its initial value.
   Status LookupOrInsertPooled(KeySpan keys, const Bags& bags, float* out);
-  // Of resolved keys; inverse: [n], each in [0, unique.size()). Stale addresses fall back to their
-  // key.
-  Status ReadRowsPooled(const UniqueKeys& unique, const int32_t* inverse, const Bags& bags,
-                        float* out) const;
+  // Of resolved keys, with their addresses; inverse: [n], each in [0, keys.size()). Stale addresses
+  // fall back to their key.
+  Status ReadRowsPooled(std::span<const int64_t> addresses, KeySpan keys, const int32_t* inverse,
+                        const Bags& bags, float* out) const;
   // ApplyGradients from the gradients of the bags, grads: [bags, dim]. NaN or infinite weights are
   // kInvalidArgument, too.
   Status ApplyPooledGradients(KeySpan keys, const Bags& bags, const float* grads,
@@ -167,6 +180,8 @@ class MXREC_API Table {
   // Deduplicates a batch and finds (or makes) its rows. inverse: [n], may be null:
   // keys[i] == unique->keys[inverse[i]].
   Status Resolve(KeySpan keys, ResolveMode mode, int32_t* inverse, UniqueKeys* unique);
+  // The same, with rows and into memory of the caller.
+  Status Resolve(KeySpan keys, ResolveMode mode, int32_t* inverse, const UniqueAllocator& allocate);
   // Embeddings of resolved keys, one row each. Stale addresses fall back to their key.
   Status ReadRows(std::span<const int64_t> addresses, KeySpan keys, const float* absent_row,
                   float* out) const;

@@ -1,12 +1,14 @@
 #include "batch/key_batch.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 #include <mutex>
 
 #include "arena/address.h"
 #include "index/key_hash.h"
+#include "util/prefetch.h"
 #include "util/worker_pool.h"
 
 namespace mxrec {
@@ -15,6 +17,9 @@ namespace {
 constexpr size_t kPartitionGrain = 8192;
 constexpr size_t kKeptBatches = 16;
 constexpr size_t kKeptKeys = size_t{1} << 20;  // larger scratch is given back
+
+// The low bits choose the index bucket and the high ones the shard: use those between.
+size_t SlotOf(uint64_t hash) { return hash >> 20; }
 
 struct FreeList {
   std::mutex mu;
@@ -65,25 +70,44 @@ void KeyBatch::Partition(KeySpan keys, int shard_bits, Grouping grouping) {
   first.Reserve(n_);
   count.Reserve(n_);
   ref.Reserve(n_);
+  rank_of.Reserve(n_);
   address.Reserve(n_);
   old_frequency.Reserve(n_);
   old_time.Reserve(n_);
   fresh.Reserve(n_);
   occurrence_key_.Reserve(n_);
   is_first_.Reserve(n_);
+  shard_at_.Reserve(n_);
   rank_at_.Reserve(n_);
   begin_.assign(shards_ + 1, 0);
   unique_count_.assign(shards_, 0);
 
-  // A stable counting sort by shard, in contiguous chunks: count, prefix sums, scatter.
+  if (grouping == Grouping::kKeys) {
+    const auto shard_of = [shard_bits](int64_t k) { return ShardOf(HashKey(k), shard_bits); };
+    keys.Dispatch([&](const auto* k) { Scatter(k, shard_of); });
+  } else {
+    const uint64_t mask = shards_ - 1;
+    const auto shard_of = [mask](int64_t k) {
+      return static_cast<uint32_t>(static_cast<uint64_t>(k) & mask);
+    };
+    keys.Dispatch([&](const auto* k) { Scatter(k, shard_of); });
+  }
+}
+
+// A stable counting sort by shard, in contiguous chunks: count, prefix sums, scatter.
+template <class Key, class ShardOfKey>
+void KeyBatch::Scatter(const Key* keys, ShardOfKey shard_of) {
   WorkerPool& pool = WorkerPool::Get();
   const size_t chunks =
       std::clamp<size_t>(n_ / kPartitionGrain, 1, static_cast<size_t>(pool.num_threads()));
   cursors_.assign(chunks * shards_, 0);
+  uint8_t* shards = shard_at_.data();
   pool.Run(chunks, [&](size_t c) {
     size_t* counts = &cursors_[c * shards_];
     for (size_t i = n_ * c / chunks, e = n_ * (c + 1) / chunks; i < e; ++i) {
-      ++counts[ShardOf(HashOf(keys[i]), shard_bits)];
+      const uint32_t s = shard_of(keys[i]);
+      shards[i] = static_cast<uint8_t>(s);
+      ++counts[s];
     }
   });
   size_t total = 0;
@@ -96,13 +120,16 @@ void KeyBatch::Partition(KeySpan keys, int shard_bits, Grouping grouping) {
     }
   }
   begin_[shards_] = total;
+  int64_t* occurrence_keys = occurrence_key_.data();
+  uint32_t* positions = position.data();
   pool.Run(chunks, [&](size_t c) {
     size_t* next = &cursors_[c * shards_];
-    for (size_t i = n_ * c / chunks, e = n_ * (c + 1) / chunks; i < e; ++i) {
-      const size_t to = next[ShardOf(HashOf(keys[i]), shard_bits)]++;
-      occurrence_key_[to] = keys[i];
-      position[to] = static_cast<uint32_t>(i);
-      is_first_[i] = 0;
+    const size_t b = n_ * c / chunks, e = n_ * (c + 1) / chunks;
+    std::memset(is_first_.data() + b, 0, e - b);
+    for (size_t i = b; i < e; ++i) {
+      const size_t to = next[shards[i]]++;
+      occurrence_keys[to] = keys[i];
+      positions[to] = static_cast<uint32_t>(i);
     }
   });
 }
@@ -116,27 +143,35 @@ void KeyBatch::Deduplicate(uint32_t shard) {
   if (slots.size() < capacity) slots.resize(capacity);
   std::memset(slots.data(), 0, capacity * sizeof(uint32_t));
   const size_t mask = capacity - 1;
+  constexpr size_t kBlock = 32;
+  std::array<uint64_t, kBlock> hashes;
   size_t u = b;
-  for (size_t j = b; j < e; ++j) {
-    const int64_t k = occurrence_key_[j];
-    const uint64_t h = HashOf(k);
-    // The low bits choose the index bucket and the high ones the shard: use those between.
-    size_t slot = (h >> 20) & mask;
-    uint32_t found;
-    while ((found = slots[slot]) != 0 && key[b + found - 1] != k) slot = (slot + 1) & mask;
-    if (found == 0) {
-      found = static_cast<uint32_t>(u - b + 1);
-      slots[slot] = found;
-      key[u] = k;
-      hash[u] = h;
-      first[u] = position[j];
-      count[u] = 0;
-      is_first_[position[j]] = 1;
-      ++u;
+  for (size_t block = b; block < e; block += kBlock) {
+    const size_t n = std::min(kBlock, e - block);
+    for (size_t k = 0; k < n; ++k) {
+      hashes[k] = HashOf(occurrence_key_[block + k]);
+      Prefetch(&slots[SlotOf(hashes[k]) & mask]);
     }
-    const size_t unique = b + found - 1;
-    ++count[unique];
-    unique_of[j] = static_cast<uint32_t>(unique);
+    for (size_t k = 0; k < n; ++k) {
+      const size_t j = block + k;
+      const int64_t wanted = occurrence_key_[j];
+      size_t slot = SlotOf(hashes[k]) & mask;
+      uint32_t found;
+      while ((found = slots[slot]) != 0 && key[b + found - 1] != wanted) slot = (slot + 1) & mask;
+      if (found == 0) {
+        found = static_cast<uint32_t>(u - b + 1);
+        slots[slot] = found;
+        key[u] = wanted;
+        hash[u] = hashes[k];
+        first[u] = position[j];
+        count[u] = 0;
+        is_first_[position[j]] = 1;
+        ++u;
+      }
+      const size_t unique = b + found - 1;
+      ++count[unique];
+      unique_of[j] = static_cast<uint32_t>(unique);
+    }
   }
   unique_count_[shard] = u - b;
   if (slots.size() > kKeptKeys) {

@@ -55,6 +55,7 @@ class KeyBatch {
   Buffer<uint32_t> count;
   // Room for the caller, per unique key.
   Buffer<uint32_t> ref;
+  Buffer<uint32_t> rank_of;
   Buffer<int64_t> address;
   Buffer<uint32_t> old_frequency;
   Buffer<uint32_t> old_time;
@@ -62,6 +63,8 @@ class KeyBatch {
 
  private:
   uint64_t HashOf(int64_t k) const;
+  template <class Key, class ShardOfKey>
+  void Scatter(const Key* keys, ShardOfKey shard_of);
 
   size_t n_ = 0;
   uint32_t shards_ = 1;
@@ -71,6 +74,7 @@ class KeyBatch {
   std::vector<size_t> unique_count_;
   Buffer<int64_t> occurrence_key_;
   Buffer<uint8_t> is_first_;  // by batch position
+  Buffer<uint8_t> shard_at_;  // by batch position
   Buffer<uint32_t> rank_at_;  // by batch position
   std::vector<size_t> cursors_;
 };

@@ -82,34 +82,6 @@ KeyBatch::Ptr Partitioned(const TableState& state, KeySpan keys,
   return batch;
 }
 
-// Brings a resolved batch into the order of first occurrence.
-void Export(const TableState& state, KeyBatch* batch, int32_t* inverse, UniqueKeys* unique) {
-  const size_t total = batch->Number();
-  unique->keys.resize(total);
-  unique->addresses.resize(total);
-  unique->counts.resize(total);
-  const auto shard = [&](size_t s) {
-    const auto id = static_cast<uint32_t>(s);
-    for (size_t u = batch->begin(id); u < batch->unique_end(id); ++u) {
-      const uint32_t rank = batch->rank(u);
-      unique->keys[rank] = batch->key[u];
-      unique->counts[rank] = batch->count[u];
-      const bool padding = state.has_padding() && state.IsPadding(batch->key[u]);
-      unique->addresses[rank] = padding ? kNoAddress : batch->address[u];
-      batch->ref[u] = rank;
-    }
-    if (inverse == nullptr) return;
-    for (size_t j = batch->begin(id); j < batch->end(id); ++j) {
-      inverse[batch->position[j]] = static_cast<int32_t>(batch->ref[batch->unique_of[j]]);
-    }
-  };
-  if (batch->size() < kParallelKeys) {
-    for (uint32_t s = 0; s < batch->shards(); ++s) shard(s);
-  } else {
-    WorkerPool::Get().Run(batch->shards(), shard);
-  }
-}
-
 }  // namespace
 
 Result<std::shared_ptr<Table>> Table::Create(const TableOptions& given) {
@@ -209,10 +181,10 @@ Status Table::LookupPooled(KeySpan keys, const Bags& bags, const float* absent_r
   });
 }
 
-Status Table::ReadRowsPooled(const UniqueKeys& unique, const int32_t* inverse, const Bags& bags,
-                             float* out) const {
-  return WithState(name_, *impl_, unique.size(), [&](const TableState& state) {
-    state.ReadAddressesPooled(unique.addresses, unique.keys, inverse, bags, out);
+Status Table::ReadRowsPooled(std::span<const int64_t> addresses, KeySpan keys,
+                             const int32_t* inverse, const Bags& bags, float* out) const {
+  return WithState(name_, *impl_, keys.size(), [&](const TableState& state) {
+    state.ReadAddressesPooled(addresses, keys, inverse, bags, out);
     return Status();
   });
 }
@@ -227,17 +199,23 @@ Status Table::LookupOrInsert(KeySpan keys, float* out) {
   });
 }
 
-Status Table::Resolve(KeySpan keys, ResolveMode mode, int32_t* inverse, UniqueKeys* unique) {
+Status Table::Resolve(KeySpan keys, ResolveMode mode, int32_t* inverse,
+                      const UniqueAllocator& allocate) {
   return WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
-    KeyBatch::Ptr batch = Partitioned(state, keys);
-    if (mode == ResolveMode::kFind) {
-      state.Find(batch.get());
-    } else {
-      MXREC_RETURN_IF_ERROR(state.Insert(batch.get(), {.count_use = true, .now = NowSeconds()}));
-      ++impl_->version;
-    }
-    Export(state, batch.get(), inverse, unique);
+    MXREC_RETURN_IF_ERROR(state.Resolve(keys, mode, NowSeconds(), inverse, allocate));
+    if (mode == ResolveMode::kInsert) ++impl_->version;
     return Status();
+  });
+}
+
+Status Table::Resolve(KeySpan keys, ResolveMode mode, int32_t* inverse, UniqueKeys* unique) {
+  return Resolve(keys, mode, inverse, [&](size_t n) -> Result<UniqueOutput> {
+    unique->keys.resize(n);
+    unique->addresses.resize(n);
+    unique->counts.resize(n);
+    return UniqueOutput{.keys = unique->keys.data(),
+                        .addresses = unique->addresses.data(),
+                        .counts = unique->counts.data()};
   });
 }
 

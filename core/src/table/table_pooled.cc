@@ -30,7 +30,7 @@ Status Table::LookupOrInsertPooled(KeySpan keys, const Bags& bags, float* out) {
     const auto inverse = std::make_unique_for_overwrite<int32_t[]>(keys.size());
     UniqueKeys unique;
     MXREC_RETURN_IF_ERROR(Resolve(keys, ResolveMode::kInsert, inverse.get(), &unique));
-    return ReadRowsPooled(unique, inverse.get(), bags, out);
+    return ReadRowsPooled(unique.addresses, unique.keys, inverse.get(), bags, out);
   } catch (const std::bad_alloc&) {
     return OutOfMemory(*this, keys.size());
   }

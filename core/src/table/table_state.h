@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <optional>
 #include <shared_mutex>
 #include <span>
 #include <string>
@@ -28,6 +29,12 @@
 
 namespace mxrec {
 
+// Where the distinct keys of a batch go. inverse: [n], or null.
+struct UniqueRequest {
+  int32_t* inverse;
+  UniqueOutput output;
+};
+
 // What an inserting call wants done with the rows it resolves.
 struct InsertRequest {
   bool count_use = false;  // frequency and time of the last use
@@ -35,6 +42,9 @@ struct InsertRequest {
   // [n, dim]; embeddings by batch position or, with `positions` [n], by positions[that].
   float* gather = nullptr;
   const uint32_t* positions = nullptr;
+  // The batch is deduplicated: it has so many distinct keys. None: it is not.
+  std::optional<size_t> distinct = std::nullopt;
+  const UniqueRequest* unique = nullptr;  // of a deduplicated batch
 };
 
 // What becomes of rows that Assign finds.
@@ -78,6 +88,10 @@ class TableState {
   // Reads the rows of a batch, makes the missing ones and counts the uses: by occurrence, without
   // deduplicating what is there already (table_state_train.cc). All or nothing.
   Status ReadOrInsert(KeySpan keys, uint32_t now, float* out);
+  // Finds or makes the rows of a batch's distinct keys (table_state_resolve.cc). `allocate` is
+  // asked before anything changes.
+  Status Resolve(KeySpan keys, ResolveMode mode, uint32_t now, int32_t* inverse,
+                 const UniqueAllocator& allocate);
 
   // --- Updates (table_state_update.cc): one step of the optimizer, which is there. There is one
   // change at a time. `step` is advanced, unless the call fails. grads: [n, dim].
@@ -128,12 +142,17 @@ class TableState {
   // An index entry and a row for an absent key, contents undefined; kNoRow: no memory.
   static RowRef NewRow(Shard* shard, uint64_t hash, int64_t key);
   // Whether the capacity would not hold the batch if all its keys were new and distinct.
-  bool MayExceedCapacity(const KeyBatch& batch) const {
-    return capacity_ - rows() < static_cast<int64_t>(batch.size());
+  bool MayExceedCapacity(size_t keys) const {
+    return capacity_ - rows() < static_cast<int64_t>(keys);
   }
-  Status CheckCapacity(KeyBatch* batch);
+  // Leaves batch deduplicated and its refs found.
+  Status CheckCapacity(KeyBatch* batch, bool deduplicated);
+  void WriteUnique(uint32_t s, size_t u, KeyBatch* batch, const UniqueRequest& request) const;
+  void WriteInverse(uint32_t s, const KeyBatch& batch, int32_t* inverse) const;
   Status OutOfMemory(const KeyBatch& batch) const;
-  void UseInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request);
+  // What a call wants done with a row, once it is there: counts, address, its place in the outputs.
+  void UseRow(uint32_t s, size_t u, KeyBatch* batch, const InsertRequest& request);
+  void FindAndUse(uint32_t s, KeyBatch* batch, bool found, const InsertRequest& request);
   void GatherInShard(uint32_t s, const KeyBatch& batch, const InsertRequest& request) const;
   ReadResult ReadPlain(KeySpan keys, size_t begin, size_t end, const kernels::RowCopier& copy,
                        const float* absent_row, float* out) const;

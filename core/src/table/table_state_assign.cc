@@ -61,7 +61,9 @@ bool TableState::AssignInShard(uint32_t s, KeyBatch* batch, const float* values,
 }
 
 Status TableState::Assign(KeyBatch* batch, const float* values, Existing existing) {
-  if (MayExceedCapacity(*batch)) MXREC_RETURN_IF_ERROR(CheckCapacity(batch));
+  if (MayExceedCapacity(batch->size())) {
+    MXREC_RETURN_IF_ERROR(CheckCapacity(batch, false));
+  }
   ++batches_;
   std::atomic<bool> failed{false};
   std::atomic<int64_t> total{0};

@@ -38,10 +38,10 @@ void TableState::Read(KeySpan keys, const float* absent_row, float* out) const {
     ReadView view;
     if (!plain) MakeReadView(shards_, shard_bits_, hot_, &view);
     WorkerPool::Get().RunRanges(keys.size(), kReadGrain, [&](size_t begin, size_t end) {
-      const ReadResult read = plain ? ReadPlain(keys, begin, end, copy, absent_row, out)
-                                    : ReadRange(view, keys, begin, end, copy, dim_,
-                                                format_.embedding_bytes(),
-                                                absent_row, out, nullptr);
+      const ReadResult read = plain
+                                  ? ReadPlain(keys, begin, end, copy, absent_row, out)
+                                  : ReadRange(view, keys, begin, end, copy, dim_,
+                                              format_.embedding_bytes(), absent_row, out, nullptr);
       read_hits_.fetch_add(static_cast<int64_t>(read.found), std::memory_order_relaxed);
       read_misses_.fetch_add(static_cast<int64_t>(end - begin - read.found),
                              std::memory_order_relaxed);

@@ -54,9 +54,10 @@ bool TableState::InsertInShard(uint32_t s, KeyBatch* batch) {
   return true;
 }
 
-void TableState::UseInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request) {
+void TableState::UseRow(uint32_t s, size_t u, KeyBatch* batch, const InsertRequest& request) {
   Shard& shard = *shards_[s];
-  for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
+  batch->address[u] = AddressOf(s, batch->ref[u]);
+  if (request.count_use) {
     RowMeta& meta = shard.arena->Meta(batch->ref[u]);
     batch->old_frequency[u] = meta.frequency;
     batch->old_time[u] = meta.last_time;
@@ -64,6 +65,31 @@ void TableState::UseInShard(uint32_t s, KeyBatch* batch, const InsertRequest& re
     meta.frequency += std::min(room, batch->count[u]);
     meta.last_time = request.now;
     (batch->fresh[u] != 0 ? shard.misses : shard.hits) += batch->count[u];
+  }
+  if (request.unique != nullptr) WriteUnique(s, u, batch, *request.unique);
+}
+
+// Finds the unique keys of a shard and uses the rows that are there, each step so far behind the
+// one before that what that prefetched has arrived. found: batch->ref is filled already.
+void TableState::FindAndUse(uint32_t s, KeyBatch* batch, bool found, const InsertRequest& request) {
+  const Shard& shard = *shards_[s];
+  const bool rows = request.unique != nullptr && request.unique->output.rows != nullptr;
+  const size_t b = batch->begin(s);
+  const size_t n = batch->unique_end(s) - b;
+  for (size_t i = 0; i < n + 2 * kAhead; ++i) {
+    if (!found && i < n) Prefetch(shard.index.HomeBucket(batch->hash[b + i]));
+    if (i >= kAhead && i < n + kAhead) {
+      const size_t u = b + i - kAhead;
+      if (!found) batch->ref[u] = shard.index.Find(batch->hash[u], batch->key[u]);
+      if (batch->ref[u] != kNoRow) {
+        Prefetch(&shard.arena->Meta(batch->ref[u]));
+        if (rows) PrefetchRange(shard.arena->Row(batch->ref[u]), format_.embedding_bytes());
+      }
+    }
+    if (i >= 2 * kAhead) {
+      const size_t u = b + i - 2 * kAhead;
+      if (batch->ref[u] != kNoRow) UseRow(s, u, batch, request);
+    }
   }
 }
 
@@ -113,11 +139,10 @@ Status TableState::OutOfMemory(const KeyBatch& batch) const {
                            std::to_string(rows()) + " rows; none was inserted");
 }
 
-// Leaves batch deduplicated.
-Status TableState::CheckCapacity(KeyBatch* batch) {
+Status TableState::CheckCapacity(KeyBatch* batch, bool deduplicated) {
   std::atomic<int64_t> missing{0};
   const bool ok = ForEachShard(batch->size(), [&](uint32_t s) {
-    batch->Deduplicate(s);
+    if (!deduplicated) batch->Deduplicate(s);
     std::shared_lock lock(shards_[s]->mu);
     FindInShard(*shards_[s], batch, s);
     missing += std::count(batch->ref.data() + batch->begin(s),
@@ -135,8 +160,9 @@ Status TableState::CheckCapacity(KeyBatch* batch) {
 }
 
 Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
-  const bool counted = MayExceedCapacity(*batch);
-  if (counted) MXREC_RETURN_IF_ERROR(CheckCapacity(batch));
+  const bool deduplicated = request.distinct.has_value();
+  const bool counted = MayExceedCapacity(request.distinct.value_or(batch->size()));
+  if (counted) MXREC_RETURN_IF_ERROR(CheckCapacity(batch, deduplicated));
   ++batches_;
   std::atomic<bool> failed{false};
   std::atomic<int64_t> inserted{0};
@@ -145,21 +171,23 @@ Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
     std::memset(batch->fresh.data() + b, 0, batch->end(s) - b);
     std::fill(batch->address.data() + b, batch->address.data() + batch->end(s), kNoAddress);
     if (failed) return;
-    if (!counted) batch->Deduplicate(s);
+    if (!counted && !deduplicated) batch->Deduplicate(s);
     const size_t e = batch->unique_end(s);
     Shard& shard = *shards_[s];
     if (b == e && !shard.arena->has_idle_slabs()) return;
     std::unique_lock lock(shard.mu);
     shard.arena->SetClock(batches_);
-    FindInShard(shard, batch, s);
+    FindAndUse(s, batch, counted, request);
     const bool done = InsertInShard(s, batch);
     inserted += std::count(batch->fresh.data() + b, batch->fresh.data() + e, 1);
     if (!done) {
       failed = true;
       return;
     }
-    if (request.count_use) UseInShard(s, batch, request);
-    for (size_t u = b; u < e; ++u) batch->address[u] = AddressOf(s, batch->ref[u]);
+    for (size_t u = b; u < e; ++u) {
+      if (batch->fresh[u] != 0) UseRow(s, u, batch, request);
+    }
+    if (request.unique != nullptr) WriteInverse(s, *batch, request.unique->inverse);
     if (request.gather != nullptr) GatherInShard(s, *batch, request);
   });
   rows_ += inserted;

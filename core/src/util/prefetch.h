@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace mxrec {
 
@@ -15,10 +16,11 @@ MXREC_PREFETCH_INLINE void PrefetchForWrite(const void* p) { __builtin_prefetch(
 
 // Every line of [p, p + bytes), up to a limit beyond which the hardware prefetcher takes over.
 MXREC_PREFETCH_INLINE void PrefetchRange(const void* p, size_t bytes) {
-  const char* c = static_cast<const char*>(p);
   if (bytes > 8 * kCacheLine) bytes = 8 * kCacheLine;
-  for (size_t i = 0; i < bytes; i += kCacheLine) Prefetch(c + i);
-  Prefetch(c + bytes - 1);
+  const auto begin = reinterpret_cast<uintptr_t>(p);
+  for (uintptr_t line = begin / kCacheLine * kCacheLine; line < begin + bytes; line += kCacheLine) {
+    Prefetch(reinterpret_cast<const void*>(line));
+  }
 }
 
 }  // namespace mxrec

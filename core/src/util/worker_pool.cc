@@ -75,7 +75,7 @@ void BindThisThread(const cpu_set_t& allowed, int id) {
 struct WorkerPool::Impl {
   std::mutex mu;
   std::condition_variable wake;
-  std::atomic<uint64_t> posted{0};  // jobs so far
+  std::atomic<uint64_t> posted{0};        // jobs so far
   std::deque<std::shared_ptr<Job>> jobs;  // with tasks that nobody has taken yet
   int wanted = UsableProcessors() - 1;    // worker threads, the callers not counted
   std::vector<bool> running;              // by worker id
