@@ -39,7 +39,7 @@ HotRows::~HotRows() {
 
 int64_t HotRows::bytes() const {
   return static_cast<int64_t>(
-      (block_ == nullptr ? 0 : block_bytes_) + owners_.capacity() * sizeof(Owner) +
+      static_cast<size_t>(pages_.held_bytes()) + owners_.capacity() * sizeof(Owner) +
       filter_.capacity() * sizeof(uint64_t) + by_row_.capacity() * sizeof(uint32_t));
 }
 
@@ -96,7 +96,8 @@ size_t HotRows::PlaceOfRow(uint32_t shard, RowRef ref) const {
   for (size_t at = FilterBit(shard, ref) & (by_row_.size() - 1); by_row_[at] != 0;
        at = (at + 1) & (by_row_.size() - 1)) {
     const Owner& owner = owners_[by_row_[at] - 1];
-    if (owner.ref == ref && owner.shard == shard) return by_row_[at] - 1;
+    // The shard first: the reference of another shard's row may be changing.
+    if (owner.shard == shard && owner.ref == ref) return by_row_[at] - 1;
   }
   return places_;
 }
@@ -111,6 +112,7 @@ void HotRows::Forget(uint32_t shard, RowRef ref) {
   const size_t place = PlaceOfRow(shard, ref);
   if (place == places_) return;
   owners_[place].ref = kNoOwner;
+  size_.fetch_sub(1, std::memory_order_relaxed);
   const_cast<int64_t*>(view_.keys)[place] = KeyOfNoRowAt(place);
 }
 

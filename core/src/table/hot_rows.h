@@ -8,6 +8,7 @@
 // and Clear need all shards' locks, exclusively. The set itself changes only there.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -51,8 +52,8 @@ class HotRows {
   bool any() const { return view_.keys != nullptr; }
   View view() const { return view_; }
   size_t places() const { return places_; }
-  size_t size() const { return size_; }
-  int64_t bytes() const;
+  size_t size() const { return size_.load(std::memory_order_relaxed); }
+  int64_t bytes() const;  // held from the operating system
 
   // Takes these rows, most frequent first, in place of those it has. Of two keys of one place the
   // first one stays. Out of memory: no row is hot.
@@ -96,8 +97,8 @@ class HotRows {
   int64_t KeyOfNoRowAt(size_t place) const;
 
   const size_t row_bytes_;
-  size_t places_ = 0;  // a power of two; 0: disabled
-  size_t size_ = 0;
+  size_t places_ = 0;            // a power of two; 0: disabled
+  std::atomic<size_t> size_{0};  // rows of any shard may be dropped at a time
   View view_;
   PageAllocator pages_;
   void* block_ = nullptr;  // rows, then keys

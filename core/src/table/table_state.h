@@ -157,7 +157,9 @@ class TableState {
   ReadResult ReadPlain(KeySpan keys, size_t begin, size_t end, const kernels::RowCopier& copy,
                        const float* absent_row, float* out) const;
   // Now and then, makes the keys hot that recent batches asked for most. No lock may be held.
+  // Out of memory: they stay as they are.
   void RefreshHotRows(KeySpan keys) const;
+  void RefreshHotRowsNow(KeySpan keys) const;
   void ReadAndCollect(KeySpan keys, float* out, bool* out_of_memory);
   void UseCollected(uint32_t now);
   void InitializeRow(int64_t key, const float* values, float* row) const;

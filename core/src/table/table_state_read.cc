@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <new>
 
 #include "mxrec/kernels.h"
 #include "mxrec/runtime.h"
@@ -65,7 +66,16 @@ ReadResult TableState::ReadPlain(KeySpan keys, size_t begin, size_t end,
 }
 
 void TableState::RefreshHotRows(KeySpan keys) const {
-  if (!hot_.enabled() || !sampler_.Sample(keys)) return;
+  if (!hot_.enabled()) return;
+  try {
+    RefreshHotRowsNow(keys);
+  } catch (const std::bad_alloc&) {
+    // The call whose keys these are has done its work; the hot rows stay as they are.
+  }
+}
+
+void TableState::RefreshHotRowsNow(KeySpan keys) const {
+  if (!sampler_.Sample(keys)) return;
   const std::optional<std::vector<int64_t>> candidates = sampler_.Candidates();
   if (!candidates.has_value()) return;
   std::vector<HotRows::Row> rows;

@@ -35,20 +35,17 @@ void TableState::ReadAndCollect(KeySpan keys, float* out, bool* out_of_memory) {
   hot_used_.resize(shards());
   const kernels::RowCopier copy = format_.ChooseCopier(n);
   std::atomic<bool> failed{false};
-  std::atomic<int64_t> hot_hits{0};
   pool.Run(ranges, [&](size_t r) {
     try {
       used_[r].Clear(static_cast<int>(shards()), hot_places);
-      const ReadResult read = ReadRange(view, keys, n * r / ranges, n * (r + 1) / ranges, copy,
-                                        dim_, format_.embedding_bytes(), nullptr, out, &used_[r]);
-      hot_hits += static_cast<int64_t>(read.hot);
+      ReadRange(view, keys, n * r / ranges, n * (r + 1) / ranges, copy, dim_,
+                format_.embedding_bytes(), nullptr, out, &used_[r]);
     } catch (const std::bad_alloc&) {
       failed = true;
     }
   });
   *out_of_memory = failed;
   if (failed) return;
-  hot_hits_ += hot_hits;
   // While the locks are held: a place may be given to another row afterwards.
   for (auto& uses : hot_used_) uses.clear();
   for (size_t place = 0; place < hot_places; ++place) {
@@ -80,6 +77,7 @@ void TableState::UseCollected(uint32_t now) {
     for (const HotRows::Use& use : hot_used_[s]) {
       Use(&shard.arena->Meta(use.ref), use.count, now);
       shard.hits += use.count;
+      hot_hits_.fetch_add(use.count, std::memory_order_relaxed);
     }
   });
 }
