@@ -41,7 +41,7 @@ PyTable Create(std::string name, int dim, std::optional<int64_t> memory_rows, ui
                std::optional<int> num_shards, const std::optional<OptimizerOptions>& optimizer,
                const std::optional<InitializerOptions>& initializer,
                std::vector<int64_t> padding_keys, const std::string& value_dtype,
-               bool stochastic_rounding) {
+               bool stochastic_rounding, bool use_hot) {
   // The core spells "no limit" as 0.
   if (memory_rows.has_value() && *memory_rows < 1) {
     Check(InvalidArgument("memory_rows must be at least 1, got " + std::to_string(*memory_rows) +
@@ -58,6 +58,7 @@ PyTable Create(std::string name, int dim, std::optional<int64_t> memory_rows, ui
   options.padding_keys = std::move(padding_keys);
   options.value_type = ParseValueType(value_dtype);
   options.stochastic_rounding = stochastic_rounding;
+  options.use_hot = use_hot;
   return {Unwrap(Unlocked([&] { return Table::Create(options); }))};
 }
 
@@ -245,6 +246,7 @@ void DefineState(nb::class_<PyTable>& type) {
           "How embeddings are stored: 'float32', 'float16' or 'bfloat16'.")
       .def_prop_ro("stochastic_rounding",
                    [](const PyTable& self) { return self->options().stochastic_rounding; })
+      .def_prop_ro("use_hot", [](const PyTable& self) { return self->options().use_hot; })
       .def_prop_ro("optimizer_step", [](const PyTable& self) { return self->optimizer_step(); })
       .def_prop_ro(
           "version", [](const PyTable& self) { return self->version(); },
@@ -285,15 +287,16 @@ void InitTable(nb::module_& m) {
       [](PyTable* self, std::string name, int dim, std::optional<int64_t> memory_rows,
          uint64_t seed, std::optional<int> num_shards, std::optional<OptimizerOptions> optimizer,
          std::optional<InitializerOptions> initializer, std::vector<int64_t> padding_keys,
-         const std::string& value_dtype, bool stochastic_rounding) {
-        new (self)
-            PyTable(Create(std::move(name), dim, memory_rows, seed, num_shards, optimizer,
-                           initializer, std::move(padding_keys), value_dtype, stochastic_rounding));
+         const std::string& value_dtype, bool stochastic_rounding, bool use_hot) {
+        new (self) PyTable(Create(std::move(name), dim, memory_rows, seed, num_shards, optimizer,
+                                  initializer, std::move(padding_keys), value_dtype,
+                                  stochastic_rounding, use_hot));
       },
       "name"_a, "dim"_a, nb::kw_only(), "memory_rows"_a = nb::none(), "seed"_a = 0,
       "num_shards"_a = nb::none(), "optimizer"_a = nb::none(), "initializer"_a = nb::none(),
       "padding_keys"_a = std::vector<int64_t>{},
-      "value_dtype"_a = ValueTypeName(ValueType::kFloat32), "stochastic_rounding"_a = false);
+      "value_dtype"_a = ValueTypeName(ValueType::kFloat32), "stochastic_rounding"_a = false,
+      "use_hot"_a = true);
   DefineBatchCalls(type);
   DefinePooledCalls(type);
   DefineStorage(type);

@@ -118,7 +118,7 @@ MAX_SHARDS: int = 256
 class Table:
     """An embedding table; see mxrec.Table."""
 
-    def __init__(self, name: str, dim: int, *, memory_rows: int | None = None, seed: int = 0, num_shards: int | None = None, optimizer: OptimizerOptions | None = None, initializer: InitializerOptions | None = None, padding_keys: Sequence[int] = [], value_dtype: str = 'float32', stochastic_rounding: bool = False) -> None: ...
+    def __init__(self, name: str, dim: int, *, memory_rows: int | None = None, seed: int = 0, num_shards: int | None = None, optimizer: OptimizerOptions | None = None, initializer: InitializerOptions | None = None, padding_keys: Sequence[int] = [], value_dtype: str = 'float32', stochastic_rounding: bool = False, use_hot: bool = True) -> None: ...
 
     def lookup(self, keys: numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32], train: bool = True) -> numpy.typing.NDArray[numpy.float32]:
         """Rows of keys, [n, dim]."""
@@ -189,6 +189,9 @@ class Table:
 
     @property
     def stochastic_rounding(self) -> bool: ...
+
+    @property
+    def use_hot(self) -> bool: ...
 
     @property
     def optimizer_step(self) -> int: ...

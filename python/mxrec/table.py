@@ -64,6 +64,9 @@ class Table:
         stochastic_rounding: ``apply_gradients`` rounds up or down at random, with the
             probabilities that keep the mean; a pure function of seed, key, column and optimizer
             step. False: to nearest. Needs float16 or bfloat16; costs 4 bytes a row.
+        use_hot: Copies of the rows that are read most are kept where lookups find them sooner,
+            within half of a core's second-level cache. Changes speed, never results; not stored by
+            ``save``.
 
     Raises:
         TypeError: A parameter has the wrong type.
@@ -92,6 +95,7 @@ class Table:
         num_shards: int | None = None,
         value_dtype: DTypeLike = "float32",
         stochastic_rounding: bool = False,
+        use_hot: bool = True,
     ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name must be a str, got {type(name).__name__}")
@@ -115,6 +119,7 @@ class Table:
             num_shards=_shards(num_shards),
             value_dtype=value_dtype_name(value_dtype),
             stochastic_rounding=boolean("stochastic_rounding", stochastic_rounding),
+            use_hot=boolean("use_hot", use_hot),
         )
 
     @classmethod
@@ -184,6 +189,11 @@ class Table:
     def stochastic_rounding(self) -> bool:
         """Whether updates round at random."""
         return self._engine.stochastic_rounding
+
+    @property
+    def use_hot(self) -> bool:
+        """Whether copies of the rows that are read most are kept."""
+        return self._engine.use_hot
 
     @property
     def closed(self) -> bool:
@@ -400,7 +410,9 @@ class Table:
             index), ``segments``, and since the creation of the table: ``hits``, ``misses``,
             ``inserts``, ``erased``, ``refused`` (keys turned away by a full table),
             ``skipped_gradients``, ``growth_events``, ``optimizer_step``; also ``num_shards`` and
-            ``value_dtype``.
+            ``value_dtype``; ``hot_rows`` (rows that have a copy among the hot ones now),
+            ``bytes_hot`` (held for the copies and what finds them) and ``hot_hits`` (of ``hits``,
+            those that a copy served).
         """
         return self._open().stats()
 

@@ -101,7 +101,9 @@ def init(**kwargs: Any) -> None:
     Args:
         **kwargs: ``max_steps``, ``train_steps``, ``eval_steps``, ``save_steps`` (-1: until the data
             ends; the first three not all 0), ``if_load``, ``use_dynamic``,
-            ``use_dynamic_expansion``, ``bind_cpu``, ``use_mpi``, ``use_hot``, ``use_lccl``,
+            ``use_dynamic_expansion``, ``bind_cpu``, ``use_mpi``, ``use_hot`` (True: tables keep
+            copies of the rows that are read most; speed only, results are the same),
+            ``use_lccl``,
             ``group_lookups`` (True: what a step looks up in all tables, and what it updates, is
             one op each; see ``mxrec.tf.grouping``),
             ``is_incremental_checkpoint``, ``save_checkpoint_due_time`` and

@@ -237,10 +237,10 @@ def create_table(
         grouping.install()
     collection = config.train_params_config.ascend_global_hashtable_collection
     with _lock:
-        return _attach(spec, collection)
+        return _attach(spec, collection, config.use_hot)
 
 
-def _attach(spec: TableSpec, collection: str) -> SparseTable:
+def _attach(spec: TableSpec, collection: str, use_hot: bool) -> SparseTable:
     state = graph_state.state_here()
     function = _function_here()
     there = state.tables.get(spec.name)
@@ -252,7 +252,7 @@ def _attach(spec: TableSpec, collection: str) -> SparseTable:
         )
     known = _tables.get(spec.name)
     if known is None:
-        engine = _make_engine(spec)
+        engine = _make_engine(spec, use_hot)
     elif (difference := known.spec.difference(spec)) is not None:
         raise ValueError(
             f"Table {spec.name!r} exists in another graph with different options: {difference}. "
@@ -290,7 +290,7 @@ def _function_here() -> Any:
     return graph if hasattr(graph, "outer_graph") else None
 
 
-def _make_engine(spec: TableSpec) -> Any:
+def _make_engine(spec: TableSpec, use_hot: bool) -> Any:
     engine = _mxrec.Table(
         spec.name,
         spec.dim,
@@ -300,6 +300,7 @@ def _make_engine(spec: TableSpec) -> Any:
         padding_keys=list(spec.padding_keys),
         value_dtype=spec.value_dtype.name,
         stochastic_rounding=spec.stochastic_rounding,
+        use_hot=use_hot,
     )
     _mxrec.register_table(spec.name, engine)
     return engine
