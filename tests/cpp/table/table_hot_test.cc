@@ -155,7 +155,7 @@ class Sequence {
     std::vector<std::vector<Key>> batches;
     for (int i = 0; i < 4; ++i) batches.push_back(Keys(32768));
     std::vector<float> out(32768 * dim_);
-    const int rounds = std::array{5, 20, 40}[phase];
+    const int rounds = std::array{5, 10, 16}[phase];
     for (const auto& keys : batches) {
       for (int i = 0; i < rounds; ++i) {
         ASSERT_TRUE(on_->Lookup(keys, nullptr, out.data()).ok());
@@ -585,7 +585,7 @@ TEST(TableHotTest, ReadersSeeWholeRows) {
   }
   std::mt19937_64 rng(99);
   std::vector<float> out(kBatch * kDim), grads(kBatch * kDim), values(kBatch * kDim);
-  for (int step = 0; step < 150 || read < 600; ++step) {
+  for (int step = 0; step < 300 || (read < 600 && !HasFailure()); ++step) {
     const auto keys = keys_of(&rng, 0);
     for (size_t i = 0; i < kBatch; ++i) {
       std::fill_n(&grads[i * kDim], kDim, static_cast<float>(i % 7));
@@ -612,7 +612,8 @@ TEST(TableHotTest, ReadersSeeWholeRows) {
         ASSERT_TRUE(table->Assign(keys, values.data()).ok());
         break;
       default:
-        ASSERT_TRUE(table->Erase(std::span(keys).first(50)).ok());
+        // Now and then from all shards at a time.
+        ASSERT_TRUE(table->Erase(std::span(keys).first(step % 2 == 0 ? 50 : kBatch)).ok());
     }
   }
   stop = true;
