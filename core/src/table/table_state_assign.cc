@@ -48,8 +48,8 @@ bool TableState::AssignInShard(uint32_t s, KeyBatch* batch, const float* values,
       InitializeRow(key, value_at(j), arena.Row(ref));
       if (existing == Existing::kKeep) arena.Meta(ref).last_time = kOfThisBatch;
     } else if (existing == Existing::kKeep && arena.Meta(ref).last_time == kOfThisBatch) {
-      StoreEmbedding(value_at(j), arena.Row(ref));  // the last of duplicates wins
-      hot_.WriteThrough(s, ref, arena.Row(ref));
+      // The last of duplicates wins. Not hot yet: the shard has been locked since it was made.
+      StoreEmbedding(value_at(j), arena.Row(ref));
     }
     batch->ref[j] = ref;
   }
