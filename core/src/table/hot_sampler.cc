@@ -6,13 +6,15 @@
 namespace mxrec {
 namespace {
 
-constexpr size_t kKeysPerSample = 128;  // one key of so many is sampled
-constexpr size_t kMostSamples = 512;    // of a batch
-constexpr size_t kFewestKeys = 32;      // smaller batches are not worth it
+constexpr size_t kKeysPerSample = 64;  // one key of so many is sampled
+constexpr size_t kMostSamples = 1024;  // of a batch
+constexpr size_t kFewestKeys = 32;     // smaller batches are not worth it
 constexpr size_t kFirst = 4096, kMost = size_t{1} << 16;
-constexpr uint32_t kRarest = 32;  // batches between samples while nothing changes
+constexpr uint32_t kRarest = 16;  // batches between samples while nothing changes
 // A set that holds a smaller share of the lookups costs every key more than it saves the hot ones.
 constexpr double kLeastShare = 0.15;
+// Keys after which the share of hot ones is looked at.
+constexpr uint64_t kObserved = uint64_t{1} << 18;
 
 }  // namespace
 
@@ -30,6 +32,26 @@ bool HotSampler::Sample(KeySpan keys) {
   }
   sampled_ += n;
   return sampled_ >= wanted_;
+}
+
+void HotSampler::Observe(size_t keys, size_t hot) {
+  hot_.fetch_add(hot, std::memory_order_relaxed);
+  if (seen_.fetch_add(keys, std::memory_order_relaxed) + keys < kObserved) return;
+  std::unique_lock lock(mu_, std::try_to_lock);
+  if (!lock.owns_lock()) return;
+  const uint64_t seen = seen_.exchange(0, std::memory_order_relaxed);
+  const uint64_t found = hot_.exchange(0, std::memory_order_relaxed);
+  const double share =
+      static_cast<double>(found) / static_cast<double>(std::max<uint64_t>(seen, 1));
+  if (share >= best_share_ / 2) {
+    best_share_ = std::max(best_share_, share);
+    return;
+  }
+  counts_.clear();
+  sampled_ = 0;
+  wanted_ = kFirst;
+  every_ = 1;
+  best_share_ = 0;
 }
 
 std::optional<std::vector<int64_t>> HotSampler::Candidates() {
@@ -64,8 +86,15 @@ std::optional<std::vector<int64_t>> HotSampler::Candidates() {
   std::set_intersection(sorted.begin(), sorted.end(), last_.begin(), last_.end(),
                         std::back_inserter(common));
   const bool steady = 2 * common.size() >= last_.size();
-  wanted_ = steady ? std::min(2 * wanted_, kMost) : kFirst;
-  every_ = steady ? std::min(2 * every_.load(), kRarest) : 1;
+  if (!steady) {
+    wanted_ = kFirst;
+    every_ = 1;
+  } else if (wanted_ < kMost && !candidates.empty()) {
+    wanted_ *= 2;
+  } else {
+    every_ = std::min(2 * every_.load(), kRarest);
+  }
+  best_share_ = 0;
   sampled_ = 0;
   last_ = std::move(sorted);
   return candidates;

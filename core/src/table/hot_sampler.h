@@ -25,6 +25,9 @@ class HotSampler {
 
   // Takes some keys of a batch that was read. True: it is time for Candidates().
   bool Sample(KeySpan keys);
+  // Told how many keys of a read were found among the hot rows. When their share has halved the
+  // keys have changed, and Sample starts afresh.
+  void Observe(size_t keys, size_t hot);
   // The keys worth a place now, most frequent first: none of them while keys are too even to
   // profit. No value: another thread has just taken them.
   std::optional<std::vector<int64_t>> Candidates();
@@ -37,6 +40,9 @@ class HotSampler {
   size_t wanted_ = 4096;              // guarded by mu_; samples until the next candidates
   uint64_t random_ = 1;               // guarded by mu_
   std::vector<int64_t> last_;         // guarded by mu_; the candidates of last time, sorted
+  double best_share_ = 0;             // guarded by mu_; since the last candidates
+  std::atomic<uint64_t> seen_{0};     // keys, since the share was looked at
+  std::atomic<uint64_t> hot_{0};      // of them
   std::atomic<uint32_t> batches_{0};  // that came
   std::atomic<uint32_t> every_{1};    // one batch in so many gives a sample
 };

@@ -64,21 +64,38 @@ class Pipeline {
   template <class Key>
   HWY_INLINE ReadResult Run(const Key* keys, size_t begin, size_t end) {
     size_t hot = 0;
-    for (size_t i = begin; i < end; ++i) {
-      const int64_t key = keys[i];
-      const uint64_t hash = HashKey(key);
-      if constexpr (kHot) {
-        const size_t place = view_.hot.PlaceOf(hash);
-        if (view_.hot.keys[place] == key) {
-          CopyTo(view_.hot.Row(place), i);
-          if constexpr (kUse) ++used_->hot_uses[place];
-          ++hot;
-          continue;
+    for (size_t first = begin; first < end; first += kBlock) {
+      const size_t n = end - first < kBlock ? end - first : kBlock;
+      uint64_t hashes[kBlock];
+      if constexpr (!kHot) {
+        for (size_t k = 0; k < n; ++k) {
+          Advance(keys[first + k], HashKey(keys[first + k]), first + k);
         }
+        continue;
       }
-      Start(key, hash, static_cast<uint32_t>(i));
-      if (started_ - probed_ > kLag) Probe();
-      if (probed_ - copied_ > kLag) Copy();
+      // Hot or not is a coin toss that no branch predictor wins: sort first, then run two loops.
+      uint32_t hot_keys[kBlock], other_keys[kBlock];
+      size_t hot_count = 0, other_count = 0;
+      for (size_t k = 0; k < n; ++k) {
+        hashes[k] = HashKey(keys[first + k]);
+        const size_t found =
+            view_.hot.keys[view_.hot.PlaceOf(hashes[k])] == keys[first + k] ? 1 : 0;
+        hot_keys[hot_count] = static_cast<uint32_t>(k);
+        hot_count += found;
+        other_keys[other_count] = static_cast<uint32_t>(k);
+        other_count += 1 - found;
+      }
+      for (size_t h = 0; h < hot_count; ++h) {
+        const size_t k = hot_keys[h];
+        const size_t place = view_.hot.PlaceOf(hashes[k]);
+        CopyTo(view_.hot.Row(place), first + k);
+        if constexpr (kUse) ++used_->hot_uses[place];
+      }
+      hot += hot_count;
+      for (size_t o = 0; o < other_count; ++o) {
+        const size_t k = other_keys[o];
+        Advance(keys[first + k], hashes[k], first + k);
+      }
     }
     while (probed_ < started_) Probe();
     while (copied_ < probed_) Copy();
@@ -87,6 +104,15 @@ class Pipeline {
   }
 
  private:
+  static constexpr size_t kBlock = 32;
+
+  // Takes one more key on its way, and those before it one step further.
+  HWY_INLINE void Advance(int64_t key, uint64_t hash, size_t position) {
+    Start(key, hash, static_cast<uint32_t>(position));
+    if (started_ - probed_ > kLag) Probe();
+    if (probed_ - copied_ > kLag) Copy();
+  }
+
   HWY_INLINE void Start(int64_t key, uint64_t hash, uint32_t position) {
     InFlight& entry = ring_[started_++ % kRing];
     entry.key = key;

@@ -47,6 +47,7 @@ void TableState::Read(KeySpan keys, const float* absent_row, float* out) const {
       read_misses_.fetch_add(static_cast<int64_t>(end - begin - read.found),
                              std::memory_order_relaxed);
       hot_hits_.fetch_add(static_cast<int64_t>(read.hot), std::memory_order_relaxed);
+      if (hot_.enabled()) sampler_.Observe(end - begin, read.hot);
     });
   }
   RefreshHotRows(keys);
