@@ -7,6 +7,7 @@
 #include "adapters/all.h"
 #include "flags.h"
 #include "latency.h"
+#include "memory.h"
 #include "sizes.h"
 
 namespace mxrec::bench {
@@ -20,7 +21,8 @@ constexpr const char* kUsage = R"(usage: growth_benchmark [FLAG]...
 )";
 
 template <typename Adapter>
-nlohmann::json Measure(int64_t rows, int dim, int64_t batch) {
+nlohmann::json Measure(int64_t rows, int dim, int64_t batch, int64_t needed) {
+  TouchMemory(needed);
   const int64_t before = ResidentBytes();
   Adapter adapter(AdapterOptions{dim, rows});
   Progress progress(Adapter::kName, rows);
@@ -66,8 +68,9 @@ int Main(int argc, char** argv) {
       const std::string name = Adapter::kName;
       if (!Contains(adapters, name) || !Adapter::Supports(dim)) return;
       const bool in_map = std::is_same_v<Adapter, LibcuckooMap>;
-      if (!Fits(name, NeededBytes(rows, 2 * dim, in_map))) return;
-      results[name] = Measure<Adapter>(rows, dim, batch);
+      const int64_t needed = NeededBytes(rows, 2 * dim, in_map);
+      if (!Fits(name, needed)) return;
+      results[name] = Measure<Adapter>(rows, dim, batch, needed);
     }
   });
   const nlohmann::json document = {

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -30,6 +31,14 @@ int64_t AvailableBytes() {
     file.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
   }
   return 0;
+}
+
+void TouchMemory(int64_t bytes) {
+  const auto size = static_cast<size_t>(std::min(bytes, AvailableBytes() / 2));
+  if (size == 0) return;
+  const HugeBuffer buffer(size);
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  for (size_t at = 0; at < size; at += page) buffer.as<volatile char>()[at] = 1;
 }
 
 HugeBuffer::HugeBuffer(size_t bytes) : bytes_(bytes) {

@@ -10,6 +10,11 @@ namespace mxrec::bench {
 int64_t ResidentBytes();   // of this process, after free heap memory went back to the system
 int64_t AvailableBytes();  // that the machine can still give (MemAvailable)
 
+// Takes memory from the system, at most half of what is left, and gives it back. A virtual machine
+// gets its memory when it touches it for the first time, in milliseconds for each huge page, and
+// may give it up again while it is free: whatever grows first would pay for the host.
+void TouchMemory(int64_t bytes);
+
 // Zeroed memory from the system, on huge pages where there are any. Aborts when there is none.
 class HugeBuffer {
  public:

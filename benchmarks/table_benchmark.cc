@@ -133,6 +133,7 @@ void Growth(benchmark::State& state, const Shape& shape) {
   std::vector<double> latencies;
   double bytes = 0.0;
   for (auto _ : state) {
+    TouchMemory(NeededBytes(shape.rows, 2 * shape.dim, std::is_same_v<Adapter, LibcuckooMap>));
     const int64_t before = ResidentBytes();
     Adapter adapter(AdapterOptions{shape.dim, shape.rows});
     const std::vector<double> grown =

@@ -57,7 +57,7 @@ def table_cases(config: Config, use_hot: bool) -> Cases:
                 else:
                     fresh.assign(keys, values[: len(keys)])
 
-            measured = timing.growth(insert, batches)
+            measured = timing.growth(config, insert, batches)
             if len(fresh) != config.rows:
                 raise RuntimeError(f"{len(fresh)} rows after inserting {config.rows} keys")
         return measured

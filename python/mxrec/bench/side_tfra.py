@@ -58,7 +58,7 @@ def table_cases(config: Config) -> Cases:
 
     def grow() -> Measurement:
         fresh = _new_table(config)
-        measured = timing.growth(lambda pair: fresh.upsert(*pair), batches())
+        measured = timing.growth(config, lambda pair: fresh.upsert(*pair), batches())
         if int(fresh.size()) != config.rows:
             raise RuntimeError(f"{int(fresh.size())} rows after inserting {config.rows} keys")
         fresh.clear()
