@@ -12,7 +12,7 @@
 namespace mxrec {
 namespace {
 
-constexpr size_t kAhead = 16;
+constexpr size_t kAhead = 48;  // a range has but a few dozen rows of a shard
 
 void Use(RowMeta* meta, uint32_t count, uint32_t now) {
   meta->frequency += std::min(std::numeric_limits<uint32_t>::max() - meta->frequency, count);

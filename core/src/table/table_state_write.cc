@@ -9,7 +9,7 @@
 namespace mxrec {
 namespace {
 
-constexpr size_t kAhead = 16;
+constexpr size_t kAhead = 32;
 
 }  // namespace
 
