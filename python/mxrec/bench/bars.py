@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mxrec.bench.results import Results, Spread, ratios
-from mxrec.bench.timing import STEPS, THROUGHPUT, WORST_BATCH
+from mxrec.bench.timing import HOT_GAIN, HOT_OFF, STEPS, THROUGHPUT, TRAINING_SHARE, WORST_BATCH
 from mxrec.bench.workload import TRAINING_LAWS
 
 Values = Callable[[Results], Sequence[float]]
@@ -47,11 +47,15 @@ class Bar:
         return spread.median <= self.bound if self.at_most else spread.median >= self.bound
 
 
+def _figure(case: str, unit: str) -> Values:
+    return lambda results: results.values("mxrec", case, unit)
+
+
 def _ratio(
-    side: str, case: str, other: str, unit: str = THROUGHPUT, other_case: str | None = None
+    side: str, case: str, other: str, unit: str = THROUGHPUT, other_unit: str | None = None
 ) -> Values:
     def values(results: Results) -> list[float]:
-        theirs = results.values(other, other_case or case, unit)
+        theirs = results.values(other, case, other_unit or unit)
         return ratios(results.values(side, case, unit), theirs)
 
     return values
@@ -96,7 +100,7 @@ BARS: tuple[Bar, ...] = (
         "insert, worst batch",
         "",
         25,
-        lambda results: results.values("mxrec", "insert", WORST_BATCH),
+        _figure("insert", WORST_BATCH),
         at_most=True,
         unit="ms",
     ),
@@ -105,7 +109,7 @@ BARS: tuple[Bar, ...] = (
             f"training lookup, {_title(law)}",
             "the same with train=False",
             0.75,
-            _ratio("mxrec", f"training lookup {law}", "mxrec", other_case=f"lookup {law}"),
+            _figure(f"training lookup {law}", TRAINING_SHARE),
         )
         for law in TRAINING_LAWS
     ),
@@ -117,7 +121,7 @@ BARS: tuple[Bar, ...] = (
             f"hot keys on, {_title(law)}",
             "hot keys off",
             bound,
-            _ratio("mxrec", f"lookup {law}", "mxrec_hot_off"),
+            _figure(f"lookup {law}", HOT_GAIN),
         )
         for law, bound in (("zipf 1.05", 1.05), ("zipf 1.2", 1.2), ("uniform", 0.98))
     ),
@@ -126,7 +130,7 @@ BARS: tuple[Bar, ...] = (
             f"hot keys off, {_title(law)}",
             TFRA,
             8,
-            _ratio("mxrec_hot_off", f"lookup {law}", "tfra"),
+            _ratio("mxrec", f"lookup {law}", "tfra", HOT_OFF, THROUGHPUT),
         )
         for law in ("zipf 1.05", "zipf 1.2")
     ),

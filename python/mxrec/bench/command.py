@@ -88,7 +88,7 @@ def _groups(arguments: argparse.Namespace, results: Results) -> list[str]:
 
 def _pythons(arguments: argparse.Namespace, results: Results) -> dict[str, str]:
     """The interpreter of each side that takes part."""
-    sides = ["mxrec", "mxrec_hot_off", *arguments.peers]
+    sides = ["mxrec", *arguments.peers]
     if "tfra" in sides and arguments.peer_python is None:
         results.skipped.append("TFRA: no --peer-python was given (docs/benchmarks.md)")
         sides.remove("tfra")
@@ -100,13 +100,17 @@ def _pythons(arguments: argparse.Namespace, results: Results) -> dict[str, str]:
 def _write(arguments: argparse.Namespace, results: Results, console: Console) -> None:
     report: Path = arguments.report
     report.parent.mkdir(parents=True, exist_ok=True)
-    images = {}
-    if not arguments.no_plot:
-        images = plots.draw(results, arguments.images or report.parent / "images")
-    report.write_text(markdown(results, report, images), "utf-8")
+    # First what a run of half an hour has found, then what can be drawn again.
     if arguments.json is not None:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(results.to_dict(), indent=1) + "\n")
+    images = {}
+    if not arguments.no_plot:
+        try:
+            images = plots.draw(results, arguments.images or report.parent / "images")
+        except Exception as error:  # noqa: BLE001 - figures count for more than their drawing
+            results.failed.append(f"plots: {type(error).__name__}: {error}")
+    report.write_text(markdown(results, report, images), "utf-8")
     rows = [
         (" : ".join(part for part in row[:2] if part != "-"), *row[2:]) for row in bar_rows(results)
     ]

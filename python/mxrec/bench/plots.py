@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
-from mxrec.bench.results import Results, Spread, ratios
+from mxrec.bench.results import Results, Spread
 from mxrec.bench.sides import SIDE_TITLES
-from mxrec.bench.timing import STEPS, THROUGHPUT
+from mxrec.bench.timing import HOT_GAIN, HOT_OFF, STEPS, THROUGHPUT
 from mxrec.bench.workload import LAWS, SESSION_LAWS
 
+# An adapter without an entry takes the next colour of matplotlib's cycle.
 _COLOURS = {
     "mxrec": "#2458a6",
     "mxrec_hot_off": "#8fb0dd",
@@ -87,7 +88,8 @@ def _throughput(results: Results, path: Path) -> bool:
         for axis in axes.flat[len(panels) :]:
             axis.set_axis_off()
         for axis, (title, cases, unit) in zip(axes.flat, panels, strict=False):
-            _bars(axis, results, sides, cases, unit)
+            series = [_Series(side, unit, SIDE_TITLES[side], _COLOURS[side]) for side in sides]
+            _bars(axis, results, series, cases)
             axis.set_title(title, loc="left")
         handles, labels = axes[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
@@ -96,19 +98,26 @@ def _throughput(results: Results, path: Path) -> bool:
     return True
 
 
-def _bars(
-    axis: Any, results: Results, sides: Sequence[str], cases: Sequence[str], unit: str
-) -> None:
-    """Groups of bars: one group for each case, one bar for each side, whiskers over the rounds."""
-    width = 0.8 / len(sides)
-    for place, side in enumerate(sides):
+class _Series(NamedTuple):
+    """Bars of one colour."""
+
+    side: str
+    unit: str
+    label: str
+    colour: str
+
+
+def _bars(axis: Any, results: Results, series: Sequence[_Series], cases: Sequence[str]) -> None:
+    """Groups of bars: a group for each case, a bar for each series, whiskers over the rounds."""
+    width = 0.8 / len(series)
+    for place, (side, unit, label, colour) in enumerate(series):
         xs, heights, low, high = [], [], [], []
         for index, case in enumerate(cases):
             values = results.values(side, case, unit)
             if not values:
                 continue
             spread = Spread.of(values)
-            xs.append(index + (place - (len(sides) - 1) / 2) * width)
+            xs.append(index + (place - (len(series) - 1) / 2) * width)
             heights.append(spread.median)
             low.append(spread.median - spread.low)
             high.append(spread.high - spread.median)
@@ -117,9 +126,9 @@ def _bars(
             heights,
             width * 0.94,
             yerr=[low, high],
-            color=_COLOURS[side],
+            color=colour,
             error_kw={"linewidth": 0.8},
-            label=SIDE_TITLES[side],
+            label=label,
         )
         axis.bar_label(bars, fmt=_number, fontsize=8, padding=2)
     names = [case.replace("session ", "").replace("lookup ", "") for case in cases]
@@ -134,23 +143,25 @@ def _number(value: float) -> str:
 
 
 def _hot(results: Results, path: Path) -> bool:
-    cases = [
-        f"lookup {law}"
-        for law in LAWS
-        if results.values("mxrec_hot_off", f"lookup {law}", THROUGHPUT)
-        and results.values("mxrec", f"lookup {law}", THROUGHPUT)
-    ]
+    cases = [f"lookup {law}" for law in LAWS if results.values("mxrec", f"lookup {law}", HOT_GAIN)]
     if not cases:
         return False
     from matplotlib import pyplot
 
     with pyplot.rc_context(_STYLE):
         figure, axis = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-        _bars(axis, results, ("mxrec", "mxrec_hot_off"), cases, THROUGHPUT)
+        _bars(
+            axis,
+            results,
+            [
+                _Series("mxrec", THROUGHPUT, "hot keys on", _COLOURS["mxrec"]),
+                _Series("mxrec", HOT_OFF, "hot keys off", _COLOURS["mxrec_hot_off"]),
+            ],
+            cases,
+        )
         labels = []
         for case in cases:
-            on = results.values("mxrec", case, THROUGHPUT)
-            gain = median(ratios(on, results.values("mxrec_hot_off", case, THROUGHPUT)))
+            gain = median(results.values("mxrec", case, HOT_GAIN))
             labels.append(f"{case.removeprefix('lookup ')}\non : off = {gain:.2f}")
         axis.set_xticks(range(len(cases)), labels)
         axis.set_title("Lookup with hot keys on and off (million keys/s)", loc="left")
@@ -196,13 +207,13 @@ def _latencies(series: dict[str, list[float]], batch: int, path: Path) -> bool:
         edges = np.geomspace(lowest * 0.95, highest * 1.05, 60)
         for name, values in series.items():
             rows = np.arange(1, len(values) + 1) * batch
-            over_rows.plot(rows, values, ".", markersize=3, color=_COLOURS[name])
+            over_rows.plot(rows, values, ".", markersize=3, color=_COLOURS.get(name))
             title = SIDE_TITLES.get(name, name)
             p50, p99, most = np.percentile(values, (50, 99, 100), method="inverted_cdf")
             histogram.hist(
                 values,
                 bins=edges,
-                color=_COLOURS[name],
+                color=_COLOURS.get(name),
                 alpha=0.65,
                 label=f"{title}: p50 {p50:.3g}, p99 {p99:.3g}, max {most:.3g} ms",
             )
@@ -255,7 +266,7 @@ def _maps(results: Results, path: Path) -> bool:
                 [index + shift for index, _ in found],
                 [value for _, value in found],
                 width * 0.94,
-                color=_COLOURS[adapter],
+                color=_COLOURS.get(adapter),
                 label=adapter,
             )
         names = [f"{operation}\n{law}" if law else operation for operation, law in works]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,6 @@ import numpy as np
 import mxrec
 from mxrec.bench import timing, workload
 from mxrec.bench.timing import Cases, Measurement
-from mxrec.bench.worker import Unavailable
 from mxrec.bench.workload import Config
 
 Make = Callable[[], Any]
@@ -25,31 +23,51 @@ def version() -> str:
 
 
 def _new_table(config: Config, use_hot: bool) -> mxrec.Table:
-    options: dict[str, Any] = {"initializer": mxrec.Normal(0.0, 0.01)}
-    if "use_hot" in inspect.signature(mxrec.Table).parameters:
-        options["use_hot"] = use_hot
-    elif not use_hot:
-        raise Unavailable("this build of mxrec cannot switch its hot keys off")
-    return mxrec.Table("bench", config.dim, **options)
+    return mxrec.Table("bench", config.dim, initializer=mxrec.Normal(0.0, 0.01), use_hot=use_hot)
 
 
-def table_cases(config: Config, use_hot: bool) -> Cases:
-    """Lookups of present keys, and growth by assigned and by initialised rows."""
-    table = _new_table(config, use_hot)
+def table_cases(config: Config) -> Cases:
+    """Lookups of present keys, with hot keys and without, and growth."""
     out = np.empty((config.batch, config.dim), np.float32)
     values = np.random.default_rng(3).standard_normal(out.shape, np.float32)
-    for keys in workload.all_keys(config):
-        table.assign(keys, values[: len(keys)])
+    tables: list[mxrec.Table] = []  # with hot keys and without
+    measured: set[tuple[str, bool]] = set()
 
-    def lookup(law: str, train: bool) -> Measurement:
+    def tables_of_the_round(law: str, train: bool) -> Sequence[mxrec.Table]:
+        # Where a table's pages lie in physical memory moves its figures by some percent, as much as
+        # hot keys gain: every round has tables of its own.
+        if not tables or (law, train) in measured:
+            measured.clear()
+            while tables:
+                tables.pop().close()
+            for use_hot in (True, False):
+                tables.append(_new_table(config, use_hot))
+                for keys in workload.all_keys(config):
+                    tables[-1].assign(keys, values[: len(keys)])
+        measured.add((law, train))
+        return tables
+
+    def reader(table: mxrec.Table, train: bool) -> Callable[[workload.Keys], object]:
+        return lambda keys: table.lookup_into(keys, out, train=train)
+
+    def lookup(law: str) -> Measurement:
+        on, off = (reader(table, False) for table in tables_of_the_round(law, False))
         batches = [workload.keys_of(r) for r in workload.lookup_ranks(config, law)]
-        return timing.throughput(
-            config, lambda keys: table.lookup_into(keys, out, train=train), batches, config.batch
+        rate, rate_off, gain = timing.compared(config, on, off, batches, config.batch)
+        return Measurement(
+            {timing.THROUGHPUT: rate, timing.HOT_OFF: rate_off, timing.HOT_GAIN: gain}
         )
+
+    def training_lookup(law: str) -> Measurement:
+        table, _ = tables_of_the_round(law, True)
+        batches = [workload.keys_of(r) for r in workload.lookup_ranks(config, law)]
+        training, reading = reader(table, True), reader(table, False)
+        rate, _, share = timing.compared(config, training, reading, batches, config.batch)
+        return Measurement({timing.THROUGHPUT: rate, timing.TRAINING_SHARE: share})
 
     def grow(by_lookup: bool) -> Measurement:
         batches = [(keys, len(keys)) for keys in workload.all_keys(config)]
-        with _new_table(config, use_hot) as fresh:
+        with _new_table(config, True) as fresh:
 
             def insert(keys: workload.Keys) -> None:
                 if by_lookup:
@@ -62,19 +80,15 @@ def table_cases(config: Config, use_hot: bool) -> Cases:
                 raise RuntimeError(f"{len(fresh)} rows after inserting {config.rows} keys")
         return measured
 
-    cases: Cases = {f"lookup {law}": partial(lookup, law, False) for law in workload.LAWS}
-    if use_hot:
-        cases |= {
-            f"training lookup {law}": partial(lookup, law, True) for law in workload.TRAINING_LAWS
-        }
-        cases |= {"insert": partial(grow, False), "insert by lookup": partial(grow, True)}
-    return cases
+    cases: Cases = {f"lookup {law}": partial(lookup, law) for law in workload.LAWS}
+    cases |= {
+        f"training lookup {law}": partial(training_lookup, law) for law in workload.TRAINING_LAWS
+    }
+    return cases | {"insert": partial(grow, False), "insert by lookup": partial(grow, True)}
 
 
-def session_cases(config: Config, use_hot: bool) -> Cases:
+def session_cases(config: Config) -> Cases:
     """Read-only lookups through the TensorFlow op."""
-    if not use_hot:
-        return {}
     from mx_rec.core.embedding import create_table, sparse_lookup
     from mx_rec.util.initialize import init, terminate_config_initializer
     from mxrec.bench import tower
@@ -101,10 +115,8 @@ def session_cases(config: Config, use_hot: bool) -> Cases:
     return {f"session lookup {law}": partial(lookup, law) for law in workload.SESSION_LAWS}
 
 
-def step_cases(config: Config, use_hot: bool) -> Cases:
+def step_cases(config: Config) -> Cases:
     """The tower of side_tf with a growing table in a Session."""
-    if not use_hot:
-        return {}
     from mx_rec.core.embedding import create_table, sparse_lookup
     from mx_rec.optimizers import adagrad, lazy_adam
     from mx_rec.util.initialize import init, terminate_config_initializer

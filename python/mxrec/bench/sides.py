@@ -19,7 +19,7 @@ LAUNCH = Path(__file__).with_name("launch.py")
 
 # Which sides measure which group, and what the group is called.
 GROUPS = {
-    "table": ("mxrec", "mxrec_hot_off", "tf", "tfra"),
+    "table": ("mxrec", "tf", "tfra"),
     "session": ("mxrec", "tf", "tfra"),
     "step": ("mxrec", "tf", "tfra"),
 }
@@ -30,7 +30,6 @@ TITLES = {
 }
 SIDE_TITLES = {
     "mxrec": "mxrec",
-    "mxrec_hot_off": "mxrec, hot keys off",
     "tf": "TensorFlow, static Variable",
     "tfra": "TFRA",
 }

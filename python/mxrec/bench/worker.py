@@ -22,17 +22,11 @@ from typing import Any
 from mxrec.bench.timing import Cases
 from mxrec.bench.workload import Config
 
-# The module of a side, and how it is told apart from others of the same module.
-MODULES: dict[str, tuple[str, dict[str, bool]]] = {
-    "mxrec": ("mxrec.bench.side_mxrec", {"use_hot": True}),
-    "mxrec_hot_off": ("mxrec.bench.side_mxrec", {"use_hot": False}),
-    "tfra": ("mxrec.bench.side_tfra", {}),
-    "tf": ("mxrec.bench.side_tf", {}),
+MODULES = {
+    "mxrec": "mxrec.bench.side_mxrec",
+    "tfra": "mxrec.bench.side_tfra",
+    "tf": "mxrec.bench.side_tf",
 }
-
-
-class Unavailable(Exception):
-    """The side cannot run here; the message says why."""
 
 
 def main(side: str, group: str, config_json: str) -> None:
@@ -46,11 +40,10 @@ def main(side: str, group: str, config_json: str) -> None:
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    name, variant = MODULES[side]
     try:
-        module = importlib.import_module(name)
-        cases: Cases = getattr(module, f"{group}_cases")(config, **variant)
-    except (ImportError, Unavailable) as error:
+        module = importlib.import_module(MODULES[side])
+        cases: Cases = getattr(module, f"{group}_cases")(config)
+    except ImportError as error:
         reply({"unavailable": str(error)})
         return
     version = f"{module.version()}, Python {platform.python_version()}"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from estimator_support import has_tensorflow
 
+from mxrec.bench import timing
 from mxrec.cli import main
 
 LAWS = ("zipf 0.8", "zipf 1.05", "zipf 1.2", "uniform")
@@ -43,9 +44,16 @@ def test_writes_report_plots_and_figures(tmp_path: Path) -> None:
     result = json.loads(figures.read_text())
     assert result["kind"] == "smoke"
     sides = result["groups"]["table"]
-    assert set(sides) <= {"mxrec", "mxrec_hot_off"}
+    assert set(sides) == {"mxrec"}
     measured = sides["mxrec"]["figures"]
     assert {f"lookup {law}" for law in LAWS} < set(measured)
+    for law in LAWS:
+        assert set(measured[f"lookup {law}"]) == {
+            timing.THROUGHPUT,
+            timing.HOT_OFF,
+            timing.HOT_GAIN,
+        }
+    assert timing.TRAINING_SHARE in measured["training lookup uniform"]
     for units in measured.values():
         for values in units.values():
             assert len(values) == result["rounds"] == 2
@@ -79,6 +87,20 @@ def test_a_peer_that_is_not_installed_is_left_out(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lookups and inserts, TFRA: No module named 'te" in report.read_text("utf-8")
+
+
+def test_what_cannot_be_drawn_leaves_report_and_figures(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    report, figures = tmp_path / "report.md", tmp_path / "figures.json"
+    (tmp_path / "images").write_text("a file where the folder should be")
+    done = run(
+        "--smoke", "--rounds", 1, "--groups", "table", "--cases", "insert", "--peers",
+        "--report", report, "--json", figures,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "mxrec: failed: plots: FileExistsError" in done.stderr
+    assert "- failed: plots: FileExistsError" in report.read_text("utf-8")
+    assert "insert" in json.loads(figures.read_text())["groups"]["table"]["mxrec"]["figures"]
 
 
 def test_a_side_that_ends_is_a_failure_with_its_last_words(tmp_path: Path) -> None:
