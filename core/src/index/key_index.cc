@@ -95,17 +95,27 @@ bool KeyIndex::Split(uint32_t id) {
   size_t displaced_count = 0;
   for (uint32_t b = 0; b < kBuckets; ++b) {
     IndexBucket& bucket = lower.buckets[b];
-    for (uint32_t bits = bucket.occupied; bits != 0; bits &= bits - 1) {
-      const int i = std::countr_zero(bits);
+    // Which half a key belongs to is a toss: sets of entries instead of a branch for each.
+    std::array<uint32_t, IndexBucket::kEntries> homes;
+    uint32_t moves = 0, displaces = 0;
+    for (int i = 0; i < IndexBucket::kEntries; ++i) {
       const uint64_t hash = HashKey(bucket.keys[i]);
-      const uint32_t home = BucketOf(hash);
-      if ((PositionOf(hash, shard_bits_) >> (32 - child_depth)) & 1) {
-        Place(upper.buckets, home, bucket.keys[i], bucket.refs[i]);
-        Remove(lower.buckets, home, b, i);
-        ++upper.count;
-      } else if (home != b) {
-        displaced[displaced_count++] = static_cast<uint16_t>(b * IndexBucket::kEntries + i);
-      }
+      homes[i] = BucketOf(hash);
+      const uint32_t up = (PositionOf(hash, shard_bits_) >> (32 - child_depth)) & 1;
+      moves |= up << i;
+      displaces |= static_cast<uint32_t>(homes[i] != b) << i;
+    }
+    moves &= bucket.occupied;
+    displaces &= bucket.occupied & ~moves;
+    for (; moves != 0; moves &= moves - 1) {
+      const int i = std::countr_zero(moves);
+      Place(upper.buckets, homes[i], bucket.keys[i], bucket.refs[i]);
+      Remove(lower.buckets, homes[i], b, i);
+      ++upper.count;
+    }
+    for (; displaces != 0; displaces &= displaces - 1) {
+      const int i = std::countr_zero(displaces);
+      displaced[displaced_count++] = static_cast<uint16_t>(b * IndexBucket::kEntries + i);
     }
   }
   lower.count -= upper.count;
