@@ -20,7 +20,12 @@ size_t BlockBudget() {
   return bytes > 0 ? static_cast<size_t>(bytes) / 2 : size_t{256} << 10;
 }
 
-constexpr size_t kFewestPlaces = 64, kMostPlaces = 16384;
+// Rows of which the budget holds fewer are copied rather than looked up: no row is hot.
+constexpr size_t kFewestPlaces = 16, kMostPlaces = 16384;
+// Places for each hot row: of those, the share that meets a taken place is small.
+constexpr size_t kPlacesPerRow = 4;
+// Smaller blocks need few pages of any size.
+constexpr size_t kHugeFrom = kHugePage / 4;
 constexpr RowRef kNoOwner = kNoRow;
 
 }  // namespace
@@ -28,13 +33,28 @@ constexpr RowRef kNoOwner = kNoRow;
 HotRows::HotRows(size_t row_bytes, bool enabled) : row_bytes_(row_bytes) {
   if (!enabled) return;
   view_.stride = (row_bytes + 15) / 16 * 16;
-  const size_t places = std::bit_floor(std::max<size_t>(BlockBudget() / view_.stride, 1));
-  places_ = std::clamp(places, kFewestPlaces, kMostPlaces);
-  view_.mask = places_ - 1;
+  const size_t places = std::min(BlockBudget() / view_.stride, kMostPlaces);
+  most_places_ = places < kFewestPlaces ? 0 : std::bit_floor(places);
 }
 
-HotRows::~HotRows() {
+HotRows::~HotRows() { FreeBlock(); }
+
+void HotRows::FreeBlock() {
   if (block_ != nullptr) pages_.Free(block_, block_bytes_);
+  block_ = nullptr;
+  places_ = 0;
+}
+
+// False: out of memory.
+bool HotRows::Resize(size_t places) {
+  if (places == places_) return true;
+  FreeBlock();
+  block_bytes_ = places * (view_.stride + sizeof(int64_t));
+  block_ = pages_.Allocate(block_bytes_, block_bytes_ >= kHugeFrom);
+  if (block_ == nullptr) return false;
+  places_ = places;
+  view_.mask = places - 1;
+  return true;
 }
 
 int64_t HotRows::bytes() const {
@@ -57,7 +77,9 @@ void HotRows::Clear() {
 
 void HotRows::Rebuild(std::span<const Row> rows) {
   Clear();
-  if (!enabled() || rows.empty()) return;
+  if (!enabled()) return;
+  if (rows.empty()) return FreeBlock();
+  if (!Resize(std::min(most_places_, std::bit_ceil(kPlacesPerRow * rows.size())))) return;
   try {
     owners_.resize(places_);
     filter_.assign(kFilterBits / 64, 0);
@@ -66,11 +88,6 @@ void HotRows::Rebuild(std::span<const Row> rows) {
     return;
   }
   const size_t rows_bytes = places_ * view_.stride;
-  if (block_ == nullptr) {
-    block_bytes_ = rows_bytes + places_ * sizeof(int64_t);
-    block_ = pages_.Allocate(block_bytes_, true);
-    if (block_ == nullptr) return;
-  }
   char* copies = static_cast<char*>(block_);
   auto* keys = reinterpret_cast<int64_t*>(copies + rows_bytes);
   std::fill(owners_.begin(), owners_.end(), Owner{0, kNoOwner});

@@ -48,15 +48,16 @@ class HotRows {
   HotRows(const HotRows&) = delete;
   HotRows& operator=(const HotRows&) = delete;
 
-  bool enabled() const { return places_ > 0; }
+  bool enabled() const { return most_places_ > 0; }
   bool any() const { return view_.keys != nullptr; }
   View view() const { return view_; }
   size_t places() const { return places_; }
+  size_t most_places() const { return most_places_; }
   size_t size() const { return size_.load(std::memory_order_relaxed); }
   int64_t bytes() const;  // held from the operating system
 
   // Takes these rows, most frequent first, in place of those it has. Of two keys of one place the
-  // first one stays. Out of memory: no row is hot.
+  // first one stays. The block has the size that so many rows want. Out of memory: no row is hot.
   void Rebuild(std::span<const Row> rows);
   void Clear();
 
@@ -96,8 +97,12 @@ class HotRows {
   void Forget(uint32_t shard, RowRef ref);
   int64_t KeyOfNoRowAt(size_t place) const;
 
+  bool Resize(size_t places);
+  void FreeBlock();
+
   const size_t row_bytes_;
-  size_t places_ = 0;            // a power of two; 0: disabled
+  size_t most_places_ = 0;       // a power of two; 0: disabled
+  size_t places_ = 0;            // a power of two; of the block, 0 without one
   std::atomic<size_t> size_{0};  // rows of any shard may be dropped at a time
   View view_;
   PageAllocator pages_;

@@ -64,7 +64,7 @@ TableState::TableState(const TableOptions& options, uint32_t tag)
           std::make_unique<RowInitializer>(options.initializer, options.seed, options.dim)),
       optimizer_(Optimizer::Make(options.optimizer)),
       hot_(format_.embedding_bytes(), options.use_hot),
-      sampler_(hot_.places()) {
+      sampler_(hot_.most_places()) {
   shards_.reserve(static_cast<size_t>(options.num_shards));
   for (int s = 0; s < options.num_shards; ++s) {
     shards_.push_back(std::make_unique<Shard>(&index_pages_, &row_pages_, shard_bits_,

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <limits>
 #include <map>
@@ -83,13 +84,15 @@ TEST(HotRowsTest, DisabledItNeverHoldsARow) {
 TEST(HotRowsTest, HoldsTheFirstKeyOfEveryPlace) {
   for (const size_t row_bytes : {2, 4, 6, 12, 32, 128, 1000, 32768}) {
     HotRows hot(row_bytes, true);
-    ASSERT_GE(hot.places(), 64u);
-    EXPECT_EQ(hot.places() & (hot.places() - 1), 0u);
-    std::vector<int64_t> keys = Iota(2 * hot.places(), -100);
+    if (!hot.enabled()) continue;  // a cache too small for such rows
+    ASSERT_GE(hot.most_places(), 16u);
+    std::vector<int64_t> keys = Iota(2 * hot.most_places(), -100);
     keys[0] = kMin;
     keys[1] = kMax;
     Rows rows(keys, row_bytes, 8, row_bytes);
     hot.Rebuild(rows.all());
+    EXPECT_EQ(hot.places(), hot.most_places());
+    EXPECT_EQ(hot.places() & (hot.places() - 1), 0u);
     std::map<size_t, size_t> first;  // row of each place
     for (size_t i = 0; i < rows.size(); ++i) first.try_emplace(PlaceOf(hot, keys[i]), i);
     EXPECT_LT(first.size(), rows.size()) << "there must be collisions";
@@ -106,6 +109,35 @@ TEST(HotRowsTest, HoldsTheFirstKeyOfEveryPlace) {
       EXPECT_EQ(hot.owner(place).ref, rows.ref(i));
     }
   }
+}
+
+TEST(HotRowsTest, TheBlockIsAsLargeAsItsRowsWant) {
+  HotRows hot(64, true);
+  EXPECT_EQ(hot.bytes(), 0);
+  size_t last = 0;
+  for (const size_t n : {size_t{1}, size_t{7}, size_t{100}, hot.most_places(), size_t{9}}) {
+    Rows rows(Iota(n, 0), 64, 4, n);
+    hot.Rebuild(rows.all());
+    EXPECT_LE(hot.places(), hot.most_places());
+    EXPECT_EQ(hot.places(), std::min(hot.most_places(), std::bit_ceil(4 * n)));
+    EXPECT_GE(hot.size(), n / 2);
+    for (size_t i = 0; i < n; ++i) {
+      const float* found = Find(hot, rows.key(i));
+      if (found != nullptr) EXPECT_EQ(std::memcmp(found, rows.row(i), 64), 0);
+    }
+    if (n <= 100) EXPECT_LT(hot.bytes(), int64_t{256} << 10);
+    EXPECT_EQ(hot.any(), true);
+    last = hot.places();
+  }
+  EXPECT_EQ(last, 64u);
+}
+
+TEST(HotRowsTest, RowsThatFillTheCacheAreNeverHot) {
+  HotRows hot(size_t{64} << 20, true);
+  EXPECT_FALSE(hot.enabled());
+  Rows rows({1}, 16, 1, 1);
+  hot.Rebuild(rows.all());
+  EXPECT_FALSE(hot.any());
 }
 
 // What an empty place holds is a key, too, but one that is looked for elsewhere.
@@ -149,7 +181,7 @@ TEST(HotRowsTest, WriteThroughReachesTheRowAndNoOther) {
 // Rows of which the filter says that they may be hot, and are not.
 TEST(HotRowsTest, FalsePositivesOfTheFilterChangeNothing) {
   HotRows hot(16, true);
-  Rows rows(Iota(hot.places() / 2, 0), 16, 2, 3);
+  Rows rows(Iota(hot.most_places() / 2, 0), 16, 2, 3);
   hot.Rebuild(rows.all());
   std::vector<std::pair<uint32_t, RowRef>> real;
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -224,8 +256,10 @@ TEST(HotRowsTest, ClearAndRebuildForgetWhatWasThere) {
   EXPECT_FALSE(hot.MayHold(0, new_rows.ref(0)));
   hot.Rebuild(new_rows.all());
   EXPECT_NE(Find(hot, 1000), nullptr);
+  const int64_t held = hot.bytes();
   hot.Rebuild({});
   EXPECT_FALSE(hot.any());
+  EXPECT_LT(hot.bytes(), held);
 }
 
 TEST(HotRowsTest, WithoutMemoryNoRowIsHot) {
