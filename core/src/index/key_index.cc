@@ -38,6 +38,17 @@ void KeyIndex::Place(IndexBucket* segment, uint32_t home, int64_t key, RowRef re
   }
 }
 
+void KeyIndex::MoveEntries(IndexBucket* from, uint32_t entries, IndexBucket* to) {
+  uint32_t n = 0;
+  for (int i = 0; i < IndexBucket::kEntries; ++i) {
+    to->keys[n] = from->keys[i];
+    to->refs[n] = from->refs[i];
+    n += (entries >> i) & 1;
+  }
+  to->occupied = static_cast<uint8_t>((1u << n) - 1);
+  from->occupied = static_cast<uint8_t>(from->occupied & ~entries);
+}
+
 void KeyIndex::Point(uint32_t id) {
   const Segment& segment = segments_[id];
   const uint32_t span = 1u << (depth_ - segment.depth);
@@ -97,24 +108,28 @@ bool KeyIndex::Split(uint32_t id) {
     IndexBucket& bucket = lower.buckets[b];
     // Which half a key belongs to is a toss: sets of entries instead of a branch for each.
     std::array<uint32_t, IndexBucket::kEntries> homes;
-    uint32_t moves = 0, displaces = 0;
+    uint32_t moves = 0, away = 0;
     for (int i = 0; i < IndexBucket::kEntries; ++i) {
       const uint64_t hash = HashKey(bucket.keys[i]);
       homes[i] = BucketOf(hash);
       const uint32_t up = (PositionOf(hash, shard_bits_) >> (32 - child_depth)) & 1;
       moves |= up << i;
-      displaces |= static_cast<uint32_t>(homes[i] != b) << i;
+      away |= static_cast<uint32_t>(homes[i] != b) << i;
     }
     moves &= bucket.occupied;
-    displaces &= bucket.occupied & ~moves;
+    away &= bucket.occupied;
+    upper.count += static_cast<uint32_t>(std::popcount(moves));
+    if (upper.buckets[b].occupied == 0) [[likely]] {
+      MoveEntries(&bucket, moves & ~away, &upper.buckets[b]);
+      moves &= away;
+    }
     for (; moves != 0; moves &= moves - 1) {
       const int i = std::countr_zero(moves);
       Place(upper.buckets, homes[i], bucket.keys[i], bucket.refs[i]);
       Remove(lower.buckets, homes[i], b, i);
-      ++upper.count;
     }
-    for (; displaces != 0; displaces &= displaces - 1) {
-      const int i = std::countr_zero(displaces);
+    for (away &= bucket.occupied; away != 0; away &= away - 1) {
+      const int i = std::countr_zero(away);
       displaced[displaced_count++] = static_cast<uint16_t>(b * IndexBucket::kEntries + i);
     }
   }

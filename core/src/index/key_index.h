@@ -115,6 +115,8 @@ class KeyIndex {
     }
   }
   static void Place(IndexBucket* segment, uint32_t home, int64_t key, RowRef ref);
+  // Entries (bits) of a bucket that is their home, to the same bucket, empty, of another segment.
+  static void MoveEntries(IndexBucket* from, uint32_t entries, IndexBucket* to);
   // Takes out entry i of bucket b, whose home is `home`.
   static void Remove(IndexBucket* segment, uint32_t home, uint32_t b, int i);
 
