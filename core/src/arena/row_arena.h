@@ -45,7 +45,6 @@ class RowArena {
   static constexpr uint32_t kMaxSlots = 1u << 31;
   static constexpr uint32_t kRestingBatches = 2;
 
-
   RowArena(PageAllocator* pages, int row_floats);
   ~RowArena();
   RowArena(const RowArena&) = delete;
@@ -74,9 +73,10 @@ class RowArena {
     uint32_t mask;
     size_t stride;
 
-    const float* Row(uint32_t slot) const {
-      return reinterpret_cast<const float*>(slabs[slot >> shift].rows + (slot & mask) * stride);
+    float* Row(uint32_t slot) const {
+      return reinterpret_cast<float*>(slabs[slot >> shift].rows + (slot & mask) * stride);
     }
+    RowMeta* Meta(uint32_t slot) const { return slabs[slot >> shift].metas + (slot & mask); }
   };
   View view() const { return {slabs_.data(), shift_, mask_, stride_}; }
   // Slots that ever held a row are below.

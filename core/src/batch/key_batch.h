@@ -37,6 +37,9 @@ class KeyBatch {
   size_t Number();
   // For unique key u: its place in the order of first occurrence. After Number.
   uint32_t rank(size_t u) const { return rank_at_[first[u]]; }
+  const uint32_t* rank_at() const {
+    return rank_at_.data();
+  }  // by position of the first occurrence
 
   size_t size() const { return n_; }
   uint32_t shards() const { return shards_; }

@@ -63,6 +63,10 @@ class KeyIndex {
   const IndexBucket* HomeBucket(uint64_t hash) const {
     return directory_.empty() ? nullptr : SegmentOf(hash) + BucketOf(hash);
   }
+  // In the segment of the key's position.
+  static RowRef FindIn(const IndexBucket* segment, uint64_t hash, int64_t key) {
+    return FindFrom(segment, BucketOf(hash), key);
+  }
   RowRef Find(uint64_t hash, int64_t key) const {
     if (directory_.empty()) return kNoRow;
     return FindFrom(SegmentOf(hash), BucketOf(hash), key);

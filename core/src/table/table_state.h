@@ -147,12 +147,11 @@ class TableState {
   }
   // Leaves batch deduplicated and its refs found.
   Status CheckCapacity(KeyBatch* batch, bool deduplicated);
-  void WriteUnique(uint32_t s, size_t u, KeyBatch* batch, const UniqueRequest& request) const;
   void WriteInverse(uint32_t s, const KeyBatch& batch, int32_t* inverse) const;
   Status OutOfMemory(const KeyBatch& batch) const;
   // What a call wants done with a row, once it is there: counts, address, its place in the outputs.
-  void UseRow(uint32_t s, size_t u, KeyBatch* batch, const InsertRequest& request);
-  void FindAndUse(uint32_t s, KeyBatch* batch, bool found, const InsertRequest& request);
+  class RowUse;
+  int64_t FindAndUse(uint32_t s, KeyBatch* batch, bool found, RowUse use) const;
   void GatherInShard(uint32_t s, const KeyBatch& batch, const InsertRequest& request) const;
   ReadResult ReadPlain(KeySpan keys, size_t begin, size_t end, const kernels::RowCopier& copy,
                        const float* absent_row, float* out) const;

@@ -1,32 +1,11 @@
 // TableState: the lookup of TensorFlow-level training, which wants the distinct keys of a batch
 // with their addresses and rows.
-#include <algorithm>
 #include <new>
 
 #include "table/table_state.h"
+#include "table/unique_writer.h"
 
 namespace mxrec {
-void TableState::WriteUnique(uint32_t s, size_t u, KeyBatch* batch,
-                             const UniqueRequest& request) const {
-  const UniqueOutput& to = request.output;
-  const RowRef ref = batch->ref[u];
-  const uint32_t rank = batch->rank(u);
-  const int64_t key = batch->key[u];
-  batch->rank_of[u] = rank;
-  if (to.keys != nullptr) to.keys[rank] = key;
-  if (to.counts != nullptr) to.counts[rank] = batch->count[u];
-  if (to.addresses != nullptr) {
-    const bool none = ref == kNoRow || (has_padding() && IsPadding(key));
-    to.addresses[rank] = none ? kNoAddress : AddressOf(s, ref);
-  }
-  if (to.rows == nullptr) return;
-  const auto dim = static_cast<size_t>(dim_);
-  if (ref != kNoRow) {
-    LoadEmbedding(shards_[s]->arena->Row(ref), to.rows + rank * dim);
-  } else {
-    std::fill_n(to.rows + rank * dim, dim, 0.0f);
-  }
-}
 
 void TableState::WriteInverse(uint32_t s, const KeyBatch& batch, int32_t* inverse) const {
   if (inverse == nullptr) return;
@@ -53,8 +32,14 @@ Status TableState::Resolve(KeySpan keys, ResolveMode mode, uint32_t now, int32_t
   ForEachShard(batch->size(), [&](uint32_t s) {
     std::shared_lock lock(shards_[s]->mu);
     FindInShard(*shards_[s], batch.get(), s);
+    const UniqueWriter writer(request.output, batch.get(), format_, dim_, padding_);
     for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
-      WriteUnique(s, u, batch.get(), request);
+      const RowRef ref = batch->ref[u];
+      if (ref == kNoRow) {
+        writer.Write(u, kNoAddress, nullptr);
+      } else {
+        writer.Write(u, AddressOf(s, ref), shards_[s]->arena->Row(ref));
+      }
     }
     WriteInverse(s, *batch, inverse);
   });

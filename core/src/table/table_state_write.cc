@@ -1,9 +1,10 @@
 // TableState: what makes, sets and removes rows.
 #include <algorithm>
-#include <cstring>
+#include <array>
 #include <limits>
 
 #include "table/table_state.h"
+#include "table/unique_writer.h"
 #include "util/prefetch.h"
 
 namespace mxrec {
@@ -54,43 +55,109 @@ bool TableState::InsertInShard(uint32_t s, KeyBatch* batch) {
   return true;
 }
 
-void TableState::UseRow(uint32_t s, size_t u, KeyBatch* batch, const InsertRequest& request) {
-  Shard& shard = *shards_[s];
-  batch->address[u] = AddressOf(s, batch->ref[u]);
-  if (request.count_use) {
-    RowMeta& meta = shard.arena->Meta(batch->ref[u]);
-    batch->old_frequency[u] = meta.frequency;
-    batch->old_time[u] = meta.last_time;
-    const uint32_t room = std::numeric_limits<uint32_t>::max() - meta.frequency;
-    meta.frequency += std::min(room, batch->count[u]);
-    meta.last_time = request.now;
-    (batch->fresh[u] != 0 ? shard.misses : shard.hits) += batch->count[u];
+// Of one shard. Passed by value, as UniqueWriter is.
+class TableState::RowUse {
+ public:
+  RowUse(const TableState& state, uint32_t s, KeyBatch* batch, const InsertRequest& request)
+      : tag_(state.tag_),
+        shard_(s),
+        shard_bits_(state.shard_bits_),
+        count_use_(request.count_use),
+        now_(request.now),
+        counts_(batch->count.data()),
+        old_frequency_(batch->old_frequency.data()),
+        old_time_(batch->old_time.data()),
+        addresses_(batch->address.data()),
+        unique_(request.unique != nullptr),
+        writer_(unique_ ? request.unique->output : UniqueOutput{}, batch, state.format_, state.dim_,
+                state.padding_) {}
+
+  bool wants_rows() const { return writer_.wants_rows(); }
+
+  void operator()(size_t u, RowRef ref, RowMeta* meta, const float* row) {
+    const int64_t address = Address::Pack(tag_, meta->generation, shard_, ref, shard_bits_);
+    addresses_[u] = address;
+    if (count_use_) {
+      const uint32_t frequency = meta->frequency;
+      old_frequency_[u] = frequency;
+      old_time_[u] = meta->last_time;
+      meta->frequency =
+          frequency + std::min(std::numeric_limits<uint32_t>::max() - frequency, counts_[u]);
+      meta->last_time = now_;
+      uses_ += counts_[u];
+    }
+    if (unique_) writer_.Write(u, address, row);
   }
-  if (request.unique != nullptr) WriteUnique(s, u, batch, *request.unique);
-}
+
+  // Occurrences of the keys whose uses were counted.
+  int64_t uses() const { return uses_; }
+
+ private:
+  const uint32_t tag_;
+  const uint32_t shard_;
+  const int shard_bits_;
+  const bool count_use_;
+  const uint32_t now_;
+  const uint32_t* const counts_;
+  uint32_t* const old_frequency_;
+  uint32_t* const old_time_;
+  int64_t* const addresses_;
+  const bool unique_;
+  const UniqueWriter writer_;
+  int64_t uses_ = 0;
+};
 
 // Finds the unique keys of a shard and uses the rows that are there, each step so far behind the
-// one before that what that prefetched has arrived. found: batch->ref is filled already.
-void TableState::FindAndUse(uint32_t s, KeyBatch* batch, bool found, const InsertRequest& request) {
+// one before that what that prefetched has arrived. found: batch->ref is filled already. Returns
+// the uses that it counted.
+int64_t TableState::FindAndUse(uint32_t s, KeyBatch* batch, bool found, RowUse use) const {
+  struct InFlight {
+    const IndexBucket* segment;
+    RowMeta* meta;  // null: there is no row
+    float* row;
+  };
+  constexpr size_t kRing = 4 * kAhead;  // a power of two above 2 * kAhead
+  std::array<InFlight, kRing> ring;
   const Shard& shard = *shards_[s];
-  const bool rows = request.unique != nullptr && request.unique->output.rows != nullptr;
+  const RowArena::View arena = shard.arena->view();
+  const KeyIndex::View index = shard.index.view();
+  const int shard_bits = shard_bits_;
+  const size_t row_bytes = use.wants_rows() ? format_.embedding_bytes() : 0;
   const size_t b = batch->begin(s);
   const size_t n = batch->unique_end(s) - b;
+  const uint64_t* hashes = batch->hash.data() + b;
+  const int64_t* keys = batch->key.data() + b;
+  RowRef* refs = batch->ref.data() + b;
+  if (index.directory == nullptr) {
+    std::fill_n(refs, n, kNoRow);
+    return 0;
+  }
   for (size_t i = 0; i < n + 2 * kAhead; ++i) {
-    if (!found && i < n) Prefetch(shard.index.HomeBucket(batch->hash[b + i]));
+    if (!found && i < n) {
+      const uint64_t position = PositionOf(hashes[i], shard_bits);
+      const IndexBucket* segment = index.directory[position >> index.shift];
+      ring[i % kRing].segment = segment;
+      Prefetch(segment + KeyIndex::BucketOf(hashes[i]));
+    }
     if (i >= kAhead && i < n + kAhead) {
-      const size_t u = b + i - kAhead;
-      if (!found) batch->ref[u] = shard.index.Find(batch->hash[u], batch->key[u]);
-      if (batch->ref[u] != kNoRow) {
-        Prefetch(&shard.arena->Meta(batch->ref[u]));
-        if (rows) PrefetchRange(shard.arena->Row(batch->ref[u]), format_.embedding_bytes());
+      const size_t u = i - kAhead;
+      InFlight& entry = ring[u % kRing];
+      if (!found) refs[u] = KeyIndex::FindIn(entry.segment, hashes[u], keys[u]);
+      entry.meta = nullptr;
+      if (refs[u] != kNoRow) {
+        entry.meta = arena.Meta(refs[u]);
+        entry.row = arena.Row(refs[u]);
+        Prefetch(entry.meta);
+        if (row_bytes > 0) PrefetchRange(entry.row, row_bytes);
       }
     }
     if (i >= 2 * kAhead) {
-      const size_t u = b + i - 2 * kAhead;
-      if (batch->ref[u] != kNoRow) UseRow(s, u, batch, request);
+      const size_t u = i - 2 * kAhead;
+      const InFlight& entry = ring[u % kRing];
+      if (entry.meta != nullptr) use(b + u, refs[u], entry.meta, entry.row);
     }
   }
+  return use.uses();
 }
 
 // Returns the rows taken back.
@@ -168,16 +235,17 @@ Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
   std::atomic<int64_t> inserted{0};
   const bool ok = ForEachShard(batch->size(), [&](uint32_t s) {
     const size_t b = batch->begin(s);
-    std::memset(batch->fresh.data() + b, 0, batch->end(s) - b);
-    std::fill(batch->address.data() + b, batch->address.data() + batch->end(s), kNoAddress);
-    if (failed) return;
-    if (!counted && !deduplicated) batch->Deduplicate(s);
+    if (!failed && !counted && !deduplicated) batch->Deduplicate(s);
     const size_t e = batch->unique_end(s);
+    std::fill(batch->fresh.data() + b, batch->fresh.data() + e, 0);
+    std::fill(batch->address.data() + b, batch->address.data() + e, kNoAddress);
+    if (failed) return;
     Shard& shard = *shards_[s];
     if (b == e && !shard.arena->has_idle_slabs()) return;
     std::unique_lock lock(shard.mu);
     shard.arena->SetClock(batches_);
-    FindAndUse(s, batch, counted, request);
+    RowUse use(*this, s, batch, request);
+    shard.hits += FindAndUse(s, batch, counted, use);
     const bool done = InsertInShard(s, batch);
     inserted += std::count(batch->fresh.data() + b, batch->fresh.data() + e, 1);
     if (!done) {
@@ -185,8 +253,11 @@ Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
       return;
     }
     for (size_t u = b; u < e; ++u) {
-      if (batch->fresh[u] != 0) UseRow(s, u, batch, request);
+      if (batch->fresh[u] == 0) continue;
+      const RowRef ref = batch->ref[u];
+      use(u, ref, &shard.arena->Meta(ref), shard.arena->Row(ref));
     }
+    shard.misses += use.uses();
     if (request.unique != nullptr) WriteInverse(s, *batch, request.unique->inverse);
     if (request.gather != nullptr) GatherInShard(s, *batch, request);
   });

@@ -123,9 +123,13 @@ TEST(HotRowsTest, TheBlockIsAsLargeAsItsRowsWant) {
     EXPECT_GE(hot.size(), n / 2);
     for (size_t i = 0; i < n; ++i) {
       const float* found = Find(hot, rows.key(i));
-      if (found != nullptr) EXPECT_EQ(std::memcmp(found, rows.row(i), 64), 0);
+      if (found != nullptr) {
+        EXPECT_EQ(std::memcmp(found, rows.row(i), 64), 0);
+      }
     }
-    if (n <= 100) EXPECT_LT(hot.bytes(), int64_t{256} << 10);
+    if (n <= 100) {
+      EXPECT_LT(hot.bytes(), int64_t{256} << 10);
+    }
     EXPECT_EQ(hot.any(), true);
     last = hot.places();
   }
