@@ -55,6 +55,9 @@ void InitRuntime(nb::module_& m) {
       "bound"_a, "Binds each worker thread to one processor, or lets them roam.");
   m.def("thread_binding", &ThreadBinding);
   m.def(
+      "end_threads", [] { Unlocked([] { EndThreads(); }); },
+      "Ends the worker threads; the next call that wants them starts new ones.");
+  m.def(
       "set_gather_mode", [](const std::string& mode) { SetGatherMode(Unwrap(GatherModeOf(mode))); },
       "mode"_a, "How lookups move rows: 'high_performance' or 'high_precision'.");
   m.def("gather_mode", [] { return GatherModeName(GetGatherMode()); });

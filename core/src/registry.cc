@@ -71,6 +71,8 @@ int NumThreads() { return WorkerPool::Get().num_threads(); }
 
 void SetThreadBinding(bool bound) { WorkerPool::Get().Bind(bound); }
 
+void EndThreads() { WorkerPool::Get().EndWorkers(); }
+
 bool ThreadBinding() { return WorkerPool::Get().bound(); }
 
 void RunParallel(size_t tasks, const std::function<void(size_t)>& task) {

@@ -242,6 +242,9 @@ def set_thread_binding(bound: bool) -> None:
 
 def thread_binding() -> bool: ...
 
+def end_threads() -> None:
+    """Ends the worker threads; the next call that wants them starts new ones."""
+
 def set_gather_mode(mode: str) -> None:
     """How lookups move rows: 'high_performance' or 'high_precision'."""
 

@@ -24,9 +24,11 @@ MXREC_API std::vector<std::string> RegisteredTables();                // sorted
 MXREC_API Status SetNumThreads(int n);  // [1, 1024]
 MXREC_API int NumThreads();             // default: the processors this process may use
 // Binds the worker threads to one processor each (sched_setaffinity), or unbinds them. With fewer
-// than four processors they always roam.
+// than four processors a bound worker moves out of the way of a thread that brings work.
 MXREC_API void SetThreadBinding(bool bound);
 MXREC_API bool ThreadBinding();  // default: false
+// Ends the worker threads; the next call that wants them starts new ones.
+MXREC_API void EndThreads();
 // Calls task(i) once for every i in [0, tasks) and returns when all have finished. Tasks may run at
 // the same time, do not throw, and may call tables, whose own work then shares the same threads.
 MXREC_API void RunParallel(size_t tasks, const std::function<void(size_t)>& task);

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -52,23 +53,70 @@ void SpinUntil(Done done) {
   } while (std::chrono::steady_clock::now() - begin < kLongest);
 }
 
-// On a smaller machine a bound worker mostly waits behind the caller, which is on its processor (a
-// step of 106,000 keys on two processors: 1.4 times as long as with workers that roam).
-constexpr int kFewestProcessorsToBind = 4;
+// Where bound workers are. Guarded by Impl::mu.
+//
+// On a machine of few processors a bound worker would mostly wait behind the caller, which is on its
+// processor (a step of 106,000 keys on two processors: 1.4 times as long as with workers that
+// roam). There a worker makes room: it moves to the processor that is free.
+class Seats {
+ public:
+  explicit Seats(const cpu_set_t& allowed) : allowed_(allowed) {
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+      if (CPU_ISSET(cpu, &allowed)) cpus_.push_back(cpu);
+    }
+  }
 
-// Worker `id` goes to processor id + 1 of those allowed.
-void BindThisThread(const cpu_set_t& allowed, int id) {
-  if (CPU_COUNT(&allowed) < kFewestProcessorsToBind) return;
-  int skip = (id + 1) % CPU_COUNT(&allowed);
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &allowed) || skip-- > 0) continue;
+  // The calling thread, worker `id`, goes to a processor of its own, id + 1 of those allowed.
+  void Take(int id) {
+    const auto at = static_cast<size_t>(id);
+    if (seats_.size() <= at) seats_.resize(at + 1);
+    seats_[at] = {gettid(), cpus_[(at + 1) % cpus_.size()]};
+    Bind(seats_[at]);
+  }
+  void Leave(int id) {
+    if (static_cast<size_t>(id) < seats_.size()) seats_[static_cast<size_t>(id)] = {};
+    sched_setaffinity(0, sizeof(allowed_), &allowed_);
+  }
+  // Before a job of the calling thread.
+  void MakeRoom() {
+    if (cpus_.size() >= kManyProcessors) return;
+    const int here = sched_getcpu();
+    const auto on = [&](int cpu) {
+      return std::find_if(seats_.begin(), seats_.end(), [&](const Seat& seat) {
+        return seat.thread != 0 && seat.cpu == cpu;
+      });
+    };
+    const auto sitting = on(here);
+    if (sitting == seats_.end() || sitting->thread == gettid()) return;
+    for (const int cpu : cpus_) {
+      if (cpu == here || on(cpu) != seats_.end()) continue;
+      sitting->cpu = cpu;
+      Bind(*sitting);
+      return;
+    }
+  }
+
+ private:
+  static constexpr size_t kManyProcessors = 4;
+  struct Seat {
+    pid_t thread = 0;  // 0: nobody is bound here
+    int cpu = 0;
+  };
+
+  static void Bind(const Seat& seat) {
     cpu_set_t one;
     CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    sched_setaffinity(0, sizeof(one), &one);  // a processor taken away meanwhile: it roams on
-    return;
+    CPU_SET(seat.cpu, &one);
+    sched_setaffinity(seat.thread, sizeof(one), &one);  // a processor taken away: it roams on
   }
-}
+
+  const cpu_set_t allowed_;
+  std::vector<int> cpus_;
+  std::vector<Seat> seats_;  // by worker
+};
+
+// Whether this thread is one of those that Impl::working counts.
+thread_local bool counted = false;
 
 }  // namespace
 
@@ -79,9 +127,34 @@ struct WorkerPool::Impl {
   std::deque<std::shared_ptr<Job>> jobs;  // with tasks that nobody has taken yet
   int wanted = UsableProcessors() - 1;    // worker threads, the callers not counted
   std::vector<bool> running;              // by worker id
+  std::condition_variable stopped;        // a worker has ended
   std::atomic<int> threads{UsableProcessors()};
-  const cpu_set_t allowed = AllowedProcessors();
   std::atomic<bool> bound{false};
+  Seats seats{AllowedProcessors()};  // guarded by mu
+  // Threads at work on jobs, callers and workers. Callers always work; a worker joins them only up
+  // to `threads`, so that several callers at a time (TensorFlow's own threads) do not bring as many
+  // workers each.
+  std::atomic<int> working{0};
+
+  // Counts the calling thread while it works, unless it works for an outer job already.
+  class Working {
+   public:
+    explicit Working(Impl* impl) : impl_(counted ? nullptr : impl) {
+      if (impl_ == nullptr) return;
+      counted = true;
+      ++impl_->working;
+    }
+    ~Working() {
+      if (impl_ == nullptr) return;
+      counted = false;
+      --impl_->working;
+      std::lock_guard lock(impl_->mu);
+      if (!impl_->jobs.empty()) impl_->wake.notify_one();
+    }
+
+   private:
+    Impl* const impl_;
+  };
 
   // Takes tasks of `job` until none is left.
   void Work(Job& job) {
@@ -106,9 +179,13 @@ struct WorkerPool::Impl {
         SpinUntil([&] { return posted.load(std::memory_order_acquire) != seen; });
         lock.lock();
       }
-      wake.wait(lock, [&] { return !jobs.empty() || id >= wanted; });
+      wake.wait(lock, [&] {
+        return (!jobs.empty() && working.load(std::memory_order_relaxed) < threads) || id >= wanted;
+      });
       if (id >= wanted) {
         running[static_cast<size_t>(id)] = false;
+        if (is_bound) seats.Leave(id);
+        stopped.notify_all();
         return;
       }
       std::shared_ptr<Job> job = jobs.front();
@@ -116,17 +193,21 @@ struct WorkerPool::Impl {
         jobs.pop_front();
         continue;
       }
-      lock.unlock();
       if (is_bound != bound.load(std::memory_order_relaxed)) {
         is_bound = !is_bound;
         if (is_bound) {
-          BindThisThread(allowed, id);
+          seats.Take(id);
         } else {
-          sched_setaffinity(0, sizeof(allowed), &allowed);
+          seats.Leave(id);
         }
       }
+      ++working;
+      counted = true;
+      lock.unlock();
       Work(*job);
       lock.lock();
+      counted = false;
+      --working;
     }
   }
 
@@ -165,6 +246,16 @@ void WorkerPool::SetNumThreads(int n) {
   impl_->wake.notify_all();
 }
 
+void WorkerPool::EndWorkers() {
+  std::unique_lock lock(impl_->mu);
+  impl_->wanted = 0;
+  impl_->wake.notify_all();
+  impl_->stopped.wait(lock, [&] {
+    return std::find(impl_->running.begin(), impl_->running.end(), true) == impl_->running.end();
+  });
+  impl_->wanted = impl_->threads - 1;
+}
+
 int WorkerPool::num_threads() const { return impl_->threads.load(std::memory_order_relaxed); }
 
 void WorkerPool::Bind(bool bound) { impl_->bound = bound; }
@@ -181,11 +272,15 @@ void WorkerPool::Run(size_t tasks, const std::function<void(size_t)>& task) {
   {
     std::lock_guard lock(impl_->mu);
     impl_->StartWorkers();
+    if (impl_->bound.load(std::memory_order_relaxed)) impl_->seats.MakeRoom();
     impl_->jobs.push_back(job);
     impl_->posted.fetch_add(1, std::memory_order_release);
   }
   impl_->wake.notify_all();
-  impl_->Work(*job);
+  {
+    const Impl::Working counting(impl_);
+    impl_->Work(*job);
+  }
   SpinUntil([&] { return job->finished.load(std::memory_order_acquire) == job->tasks; });
   std::unique_lock lock(impl_->mu);
   std::erase(impl_->jobs, job);

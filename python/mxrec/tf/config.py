@@ -181,9 +181,10 @@ def _check_intervals(intervals: dict[str, int]) -> None:
 
 
 def terminate_config_initializer() -> None:
-    """Releases every table and the binding of threads to cores, and takes back the gather mode.
+    """Releases every table, the worker threads and their binding, and takes back the gather mode.
 
-    Idempotent; ``init`` works again afterwards. The number of threads is the user's and stays.
+    Idempotent; ``init`` works again afterwards. The number of threads is the user's and stays:
+    calls that want them, of ``mxrec.Table`` too, start them again.
     """
     global _instance
     from mxrec.tf import table  # it needs this module
@@ -195,6 +196,7 @@ def terminate_config_initializer() -> None:
     if _instance is not None:
         _instance = None
         _mxrec.set_thread_binding(False)
+        _mxrec.end_threads()
 
 
 def get_use_dynamic_expansion() -> bool:
