@@ -102,6 +102,7 @@ void TableState::AddStats(TableStats* stats) const {
     stats->erased += shard->erased;
     entries += static_cast<uint64_t>(shard->index.segments()) * KeyIndex::kSegmentEntries;
   }
+  stats->bytes_metadata += marks_bytes_.load(std::memory_order_relaxed);
   // The rest of partly used pages. Another thread may be changing the table meanwhile.
   stats->bytes_index += std::max<int64_t>(index_pages_.held_bytes() - index_pieces, 0);
   stats->bytes_rows += std::max<int64_t>(row_pages_.held_bytes() - row_pieces, 0);

@@ -205,7 +205,8 @@ class TableState {
   PageAllocator row_pages_;
   std::vector<std::unique_ptr<Shard>> shards_;
   std::atomic<int64_t> rows_{0};
-  uint32_t batches_ = 0;  // inserting ones, modulo 2^32; changed by the one change at a time
+  // Batches that trained, inserted or erased, modulo 2^32; changed by the one change at a time.
+  uint32_t batches_ = 0;
   std::atomic<int64_t> refused_{0};
   std::atomic<int64_t> skipped_{0};
   mutable std::atomic<int64_t> read_hits_{0};
@@ -214,6 +215,9 @@ class TableState {
   // Copies and guesses only: a read leaves the table as it is.
   mutable HotRows hot_;
   mutable HotSampler sampler_;
+  // Scratch of UpdateDistinct; one change at a time: a bit a slot of all shards, zero between calls.
+  std::vector<uint64_t> marks_;
+  std::atomic<int64_t> marks_bytes_{0};
   // Scratch of ReadOrInsert; one change at a time.
   std::vector<UsedRows> used_;                       // by range of the batch
   std::vector<std::vector<HotRows::Use>> hot_used_;  // by shard

@@ -24,9 +24,8 @@ constexpr size_t kUpdateGrain = 1024;
 constexpr int kLineBits = 9;  // log2 of the marks of a line
 
 struct UpdateScratch {
-  Buffer<float*> rows;          // by batch position; null: padding
-  std::vector<uint64_t> marks;  // a bit a slot of all shards; all zero between calls
-  size_t kept_bytes() const { return rows.capacity_bytes() + marks.capacity() * sizeof(uint64_t); }
+  Buffer<float*> rows;  // by batch position; null: padding
+  size_t kept_bytes() const { return rows.capacity_bytes(); }
 };
 
 // A row's place in the marks: its slot among those of all shards.
@@ -74,8 +73,11 @@ bool TableState::UpdateDistinct(std::span<const int64_t> addresses, const float*
     slots = std::max(slots, shard->arena->slots());
   }
   const uint64_t places = static_cast<uint64_t>(slots) << shard_bits_;
-  if (scratch->marks.size() * 64 < places) scratch->marks.resize((places + 63) / 64);
-  uint64_t* marks = scratch->marks.data();
+  if (marks_.size() * 64 < places) {
+    marks_.resize((places + 63) / 64);
+    marks_bytes_ = static_cast<int64_t>(marks_.capacity() * sizeof(uint64_t));
+  }
+  uint64_t* marks = marks_.data();
   // What the check of one address reads and writes; null: no row of this table could have it.
   struct Target {
     RowArena* arena;
