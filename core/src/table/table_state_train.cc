@@ -38,8 +38,11 @@ void TableState::ReadAndCollect(KeySpan keys, float* out, bool* out_of_memory) {
   pool.Run(ranges, [&](size_t r) {
     try {
       used_[r].Clear(static_cast<int>(shards()), hot_places);
-      ReadRange(view, keys, n * r / ranges, n * (r + 1) / ranges, copy, dim_,
-                format_.embedding_bytes(), nullptr, out, &used_[r]);
+      const size_t begin = n * r / ranges, end = n * (r + 1) / ranges;
+      const ReadResult read = ReadRange(view, keys, begin, end, copy, dim_,
+                                        format_.embedding_bytes(), nullptr, out, &used_[r]);
+      // New keys say nothing about which of the old ones are popular.
+      if (hot_.enabled()) sampler_.Observe(read.found, read.hot);
     } catch (const std::bad_alloc&) {
       failed = true;
     }
@@ -66,6 +69,7 @@ void TableState::UseCollected(uint32_t now) {
   ForEachShard(keys, [&](uint32_t s) {
     Shard& shard = *shards_[s];
     std::unique_lock lock(shard.mu);
+    shard.arena->SetClock(batches_);
     for (const UsedRows& used : used_) {
       const std::vector<RowRef>& refs = used.refs[s];
       for (size_t i = 0; i < refs.size(); ++i) {
@@ -90,7 +94,9 @@ Status TableState::ReadOrInsert(KeySpan keys, uint32_t now, float* out) {
   for (const UsedRows& used : used_) {
     positions.insert(positions.end(), used.missing.begin(), used.missing.end());
   }
-  if (!positions.empty()) {
+  if (positions.empty()) {
+    ++batches_;
+  } else {
     std::vector<int64_t> missing(positions.size());
     for (size_t i = 0; i < missing.size(); ++i) missing[i] = keys[positions[i]];
     KeyBatch::Ptr batch = KeyBatch::Acquire();

@@ -268,11 +268,12 @@ Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
 }
 
 int64_t TableState::Erase(KeyBatch* batch) {
+  ++batches_;
   std::atomic<int64_t> erased{0};
   ForEachShard(batch->size(), [&](uint32_t s) {
     const size_t e = batch->end(s);
-    if (batch->begin(s) == e) return;
     Shard& shard = *shards_[s];
+    if (batch->begin(s) == e && !shard.arena->has_idle_slabs()) return;
     std::unique_lock lock(shard.mu);
     shard.arena->SetClock(batches_);
     int64_t here = 0;

@@ -523,6 +523,40 @@ TEST(TableHotTest, HotRowsThatAreErasedCountNoMore) {
   EXPECT_EQ(std::count(out.begin(), out.end(), 0.0f), 200 * 8);
 }
 
+// Half of the keys are a hundred popular ones; then others become popular.
+TEST(TableHotTest, TheHotRowsFollowADrift) {
+  constexpr size_t kBatch = 8192;
+  for (const bool train : {false, true}) {
+    SCOPED_TRACE(train);
+    auto table = Table::Create(Options(8)).value();
+    std::mt19937_64 rng(7);
+    std::vector<float> out(kBatch * 8);
+    for (int64_t first = 0; first < 110'000; first += kBatch) {
+      ASSERT_TRUE(table->LookupOrInsert(Iota(kBatch, first), out.data()).ok());
+    }
+    // The share of hot keys in so many batches.
+    const auto share = [&](int64_t popular, int batches) {
+      const int64_t before = table->Stats().hot_hits;
+      for (int b = 0; b < batches; ++b) {
+        std::vector<int64_t> keys(kBatch);
+        for (int64_t& key : keys) {
+          key = rng() % 2 == 0 ? popular + static_cast<int64_t>(rng() % 100)
+                               : static_cast<int64_t>(rng() % 110'000);
+        }
+        const Status status = train ? table->LookupOrInsert(keys, out.data())
+                                    : table->Lookup(keys, nullptr, out.data());
+        EXPECT_TRUE(status.ok());
+      }
+      return static_cast<double>(table->Stats().hot_hits - before) / (kBatch * batches);
+    };
+    share(0, 1000);  // however long they were popular
+    EXPECT_GT(share(0, 10), 0.4);
+    EXPECT_LT(share(50'000, 10), 0.1);
+    share(50'000, 110);
+    EXPECT_GT(share(50'000, 10), 0.4);
+  }
+}
+
 TEST(TableHotTest, GrowthLeavesHotRowsWhereTheyAre) {
   TableOptions options = Options(4);
   options.num_shards = 64;

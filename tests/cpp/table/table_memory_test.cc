@@ -176,6 +176,36 @@ TEST(TableMemoryTest, ErasingAllRowsGivesTheMemoryBack) {
   }
 }
 
+// Training that meets no new key, or only further erasing, lets freed rows rest as well.
+TEST(TableMemoryTest, ErasedRowsGiveTheirMemoryBackWithoutNewOnes) {
+  if (kShadowMemory) GTEST_SKIP() << "sanitizers have memory of their own";
+  constexpr int64_t kRows = 2'000'000;
+  for (const bool train : {true, false}) {
+    SCOPED_TRACE(train);
+    const auto figures = Measure([&] {
+      Meter meter(8);
+      meter.Assign(0, kRows + 1);
+      std::vector<Figures> read = {meter.Read()};
+      ForBatches(0, kRows,
+                 [&](std::span<int64_t> keys) { EXPECT_TRUE(meter.table().Erase(keys).ok()); });
+      const std::vector<int64_t> last = {kRows};
+      std::vector<float> row(8);
+      for (int batch = 0; batch < 2; ++batch) {
+        if (train) {
+          EXPECT_TRUE(meter.table().LookupOrInsert(last, row.data()).ok());
+        } else {
+          EXPECT_TRUE(meter.table().Erase(std::vector<int64_t>{-1}).ok());
+        }
+      }
+      read.push_back(meter.Read());
+      return read;
+    });
+    ASSERT_EQ(figures.size(), 2u);
+    EXPECT_LE(figures[1].resident, 0.2 * figures[0].resident);
+    ExpectStatsMatch(figures[1], 4 << 20);
+  }
+}
+
 TEST(TableMemoryTest, ErasingAtRandomGivesBackIndexMemoryAndRowsOnceSlabsEmpty) {
   if (kShadowMemory) GTEST_SKIP() << "sanitizers have memory of their own";
   constexpr int64_t kRows = 2'000'000;
