@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +138,25 @@ def test_checkpoint_info(rng, tmp_path):
     assert info["step"] == 77 and info["rows"] == len(table) and info["optimizer_step"] == 4
     assert len(info["uid"]) == 32 and info["name"] == "users" and info["memory_rows"] is None
     assert info["optimizer"] == mxrec.LazyAdam().to_options()
+
+
+def test_close_waits_for_a_save(rng, tmp_path):
+    table = mxrec.Table("t", 64)
+    keys = np.arange(300_000)
+    rows = table.lookup(keys)
+    for attempt in range(5):
+        path = tmp_path / f"save-{attempt}"
+        saver = threading.Thread(target=table.save, args=(path,))
+        saver.start()
+        while saver.is_alive() and not any(tmp_path.glob(f"{path.name}.tmp-*/data-*")):
+            pass
+        began = saver.is_alive()
+        if began:
+            table.close()
+            assert path.is_dir(), "close() returned while the save was being written"
+        saver.join()
+        loaded = mxrec.Table.load(path)
+        np.testing.assert_array_equal(loaded.lookup(keys, train=False), rows)
+        if began:
+            return
+    pytest.fail("no save was caught while it was being written")
