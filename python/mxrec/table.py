@@ -380,7 +380,7 @@ class Table:
         once, with its values at the time of its chunk.
 
         Args:
-            chunk_rows: About how many rows a chunk has; at least 1.
+            chunk_rows: The most rows of a chunk; at least 1.
 
         Yields:
             Keys, int64 [m], and their embeddings, float32 [m, dim], in no particular order.
@@ -399,7 +399,10 @@ class Table:
             cursor, keys, values, *_ = engine.scan(cursor, chunk_rows)
             if len(keys) == 0:
                 return
-            yield keys, values
+            # The engine gives whole index segments, some thousand rows each.
+            for begin in range(0, len(keys), chunk_rows):
+                end = begin + chunk_rows
+                yield keys[begin:end], values[begin:end]
 
     def stats(self) -> dict[str, int | float | str | None]:
         """Gives counts and sizes.
@@ -407,7 +410,8 @@ class Table:
         Returns:
             ``rows``, ``capacity`` (None: without limit), ``bytes_rows``, ``bytes_metadata`` and
             ``bytes_index`` (held from the operating system), ``load`` (occupied fraction of the
-            index), ``segments``, and since the creation of the table: ``hits``, ``misses``,
+            index), ``segments``, and since the creation of the table: ``hits`` and ``misses`` (keys
+            of lookups, repetitions included, that had a row when the call began or had none),
             ``inserts``, ``erased``, ``refused`` (keys turned away by a full table),
             ``skipped_gradients``, ``growth_events``, ``optimizer_step``; also ``num_shards`` and
             ``value_dtype``; ``hot_rows`` (rows that have a copy among the hot ones now),

@@ -104,6 +104,14 @@ BARS: tuple[Bar, ...] = (
         at_most=True,
         unit="ms",
     ),
+    Bar(
+        "insert by lookup, worst batch",
+        "",
+        100,
+        _figure("insert by lookup", WORST_BATCH),
+        at_most=True,
+        unit="ms",
+    ),
     *(
         Bar(
             f"training lookup, {_title(law)}",

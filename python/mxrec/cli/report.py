@@ -16,8 +16,8 @@ class TableReport:
         name: of the table.
         rows: keys that have a row.
         bytes: held for rows, metadata and index.
-        lookups: keys looked up, the distinct ones of each training batch.
-        hits: those among them that had a row already.
+        lookups: keys of all training batches, repetitions included.
+        hits: those among them that had a row when their batch came.
     """
 
     name: str

@@ -79,7 +79,8 @@ def restore_tables(
 
     Raises:
         FileNotFoundError: the checkpoint or one of the tables is not there.
-        ValueError: a table's dim or optimizer differs, or there are no tables.
+        ValueError: a table's dim differs, or there are no tables.
+        RuntimeError: a table is trained by another optimizer than the saved one.
         OSError: a file is damaged; no table has changed.
     """
     path = os.fspath(prefix)

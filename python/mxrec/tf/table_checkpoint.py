@@ -236,7 +236,8 @@ def restoring(
 
     Raises:
         FileNotFoundError: the checkpoint lacks tables, or one of ``tables``.
-        ValueError: a table's dim or optimizer is not that of the checkpoint.
+        ValueError: a table's dim is not that of the checkpoint.
+        RuntimeError: a table's optimizer is not that of the checkpoint.
         OSError: a file is damaged or cannot be read.
     """
     if not tables:

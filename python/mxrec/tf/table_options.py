@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from mxrec.tf.initial_values import InitialValues, convert
@@ -121,6 +122,8 @@ def check_padding(padding_keys: Any, mask: Any, length: Any) -> tuple[int, ...]:
     check_bool("padding_keys_mask", mask)
     if length is not None:
         check_int("padding_keys_len", length, 0, INT32_MAX)
+    if isinstance(padding_keys, np.ndarray):
+        padding_keys = padding_keys.tolist()
     if padding_keys is None:
         padding_keys = ()
     elif not isinstance(padding_keys, Sequence) or isinstance(padding_keys, str):

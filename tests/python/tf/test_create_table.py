@@ -241,6 +241,7 @@ def test_a_finalized_graph_gets_no_half_a_table(start):
             make(device_vocabulary_size=8)
     assert mx.registered_tables() == [table] and table.size() == 0
     assert make("u", padding_keys=3, padding_keys_len=1).size() == 0
+    assert make("v", padding_keys=np.array([5, 0])).engine.padding_keys == [0, 5]
 
 
 def test_in_a_function_that_is_traced_again(start):
