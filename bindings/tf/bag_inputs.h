@@ -14,6 +14,10 @@ inline constexpr const char* kCombinerAttribute = "combiner: {'sum', 'mean', 'sq
 // None, or one tensor.
 inline constexpr const char* kWeightsInput = "weights: num_weights * float";
 inline constexpr const char* kWeightsAttribute = "num_weights: int >= 0";
+// Of grouped ops. What a member without weights has in their place is not read.
+inline constexpr const char* kCombinersAttribute = "combiner: list({'sum', 'mean', 'sqrtn'})";
+inline constexpr const char* kGroupedWeightsInput = "weights: N * float";
+inline constexpr const char* kGroupedWeightsAttribute = "num_weights: list(int)";
 
 Result<Combiner> ReadCombiner(const Attributes& attributes);
 

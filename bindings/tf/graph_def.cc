@@ -1,5 +1,6 @@
 #include "graph_def.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "wire_format.h"
@@ -64,16 +65,32 @@ void AddAttributeValue(std::string_view attribute, std::string_view value, std::
 
 }  // namespace
 
-int64_t Node::Attribute(std::string_view attribute, AttrField wanted, int64_t otherwise) const {
+size_t Node::data_inputs() const {
+  return static_cast<size_t>(
+      std::count_if(inputs.begin(), inputs.end(),
+                    [](const std::string& input) { return !input.starts_with('^'); }));
+}
+
+std::string_view Node::AttributeValue(std::string_view attribute) const {
   WireReader fields(rest);
   while (const auto field = fields.Next()) {
-    if (field->number != kAttr || BytesOf(field->bytes, kKey) != attribute) continue;
-    WireReader values(BytesOf(field->bytes, kValue));
-    while (const auto value = values.Next()) {
-      if (value->number == wanted) return static_cast<int64_t>(value->value);
+    if (field->number == kAttr && BytesOf(field->bytes, kKey) == attribute) {
+      return BytesOf(field->bytes, kValue);
     }
   }
+  return {};
+}
+
+int64_t Node::Attribute(std::string_view attribute, AttrField wanted, int64_t otherwise) const {
+  WireReader values(AttributeValue(attribute));
+  while (const auto value = values.Next()) {
+    if (value->number == wanted) return static_cast<int64_t>(value->value);
+  }
   return otherwise;
+}
+
+std::string_view Node::StringAttribute(std::string_view attribute) const {
+  return BytesOf(AttributeValue(attribute), kAttrString);
 }
 
 void Node::AddAttribute(std::string_view attribute, AttrField field, int64_t value) {
@@ -86,6 +103,14 @@ void Node::AddListAttribute(std::string_view attribute, AttrField field,
                             const std::vector<int64_t>& values) {
   std::string list;
   AppendPackedField(field, values, &list);
+  std::string serialized;
+  AppendBytesField(kAttrList, list, &serialized);
+  AddAttributeValue(attribute, serialized, &rest);
+}
+
+void Node::AddListAttribute(std::string_view attribute, const std::vector<std::string>& values) {
+  std::string list;
+  for (const std::string& value : values) AppendBytesField(kAttrString, value, &list);
   std::string serialized;
   AppendBytesField(kAttrList, list, &serialized);
   AddAttributeValue(attribute, serialized, &rest);

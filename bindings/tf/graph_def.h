@@ -2,6 +2,7 @@
 // versions, attributes, debug information) is carried along byte for byte.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -13,7 +14,7 @@
 namespace mxrec::tf {
 
 // Field numbers of tensorflow.AttrValue.
-enum AttrField : uint64_t { kAttrInt = 3, kAttrBool = 5, kAttrType = 6 };
+enum AttrField : uint64_t { kAttrString = 2, kAttrInt = 3, kAttrBool = 5, kAttrType = 6 };
 
 struct Node {
   std::string name;
@@ -22,11 +23,18 @@ struct Node {
   std::string device;
   std::string rest;  // the other fields, serialized
 
+  size_t data_inputs() const;  // without controls
   // A varint attribute; `otherwise` if it is not there.
   int64_t Attribute(std::string_view attribute, AttrField field, int64_t otherwise) const;
+  // Empty if it is not there.
+  std::string_view StringAttribute(std::string_view attribute) const;
   void AddAttribute(std::string_view attribute, AttrField field, int64_t value);
   void AddListAttribute(std::string_view attribute, AttrField field,
                         const std::vector<int64_t>& values);
+  void AddListAttribute(std::string_view attribute, const std::vector<std::string>& values);
+
+ private:
+  std::string_view AttributeValue(std::string_view attribute) const;  // serialized
 };
 
 // An input of a node, taken apart.

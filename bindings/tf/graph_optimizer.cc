@@ -13,6 +13,7 @@
 
 #include "grappler_abi.h"
 #include "group_lookups.h"
+#include "groupable.h"
 #include "op_registration.h"
 
 namespace mxrec::tf {
@@ -65,11 +66,7 @@ const Status& FindFunctions() {
 // Whether the optimized graph is in *out; otherwise the graph stays as it is.
 Result<bool> Optimize(const TF_Buffer* in, const TF_GrapplerItem* item, TF_Buffer* out) {
   const std::string_view bytes(static_cast<const char*>(in->data), in->length);
-  // Most graphs have no tables: they are not taken apart.
-  if (bytes.find("MxrecLookup") == std::string_view::npos &&
-      bytes.find("MxrecRead") == std::string_view::npos) {
-    return false;
-  }
+  if (!Groupable::MayBeIn(bytes)) return false;
   MXREC_RETURN_IF_ERROR(FindFunctions());
   RunTargets targets;
   MXREC_ASSIGN_OR_RETURN(targets.fetches, fetch_nodes.Read(item));

@@ -3,44 +3,18 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <compare>
 #include <map>
 #include <set>
 #include <tuple>
 #include <unordered_map>
 #include <unordered_set>
 
+#include "groupable.h"
 #include "tf_c_abi.h"
 
 namespace mxrec::tf {
 namespace {
-
-struct Groupable {
-  const char* op;
-  const char* grouped;
-  size_t inputs;
-  std::vector<int64_t> outputs;  // types
-  bool has_unique_size;
-};
-
-const std::array<Groupable, 3>& Groupables() {
-  static const auto* table = new std::array<Groupable, 3>{{
-      {"MxrecLookup", "MxrecGroupedLookup", 4, {TF_FLOAT, TF_INT64, TF_INT64, TF_INT32}, true},
-      {"MxrecLookupUnique",
-       "MxrecGroupedLookupUnique",
-       4,
-       {TF_FLOAT, TF_INT64, TF_INT64, TF_INT32},
-       true},
-      {"MxrecRead", "MxrecGroupedRead", 4, {TF_FLOAT}, false},
-  }};
-  return *table;
-}
-
-const Groupable* FindGroupable(const Node& node) {
-  for (const Groupable& kind : Groupables()) {
-    if (node.op == kind.op) return &kind;
-  }
-  return nullptr;
-}
 
 bool IsMerge(const Node& node) { return node.op == "Merge" || node.op == "RefMerge"; }
 bool IsNext(const Node& node) {
@@ -53,6 +27,21 @@ bool IsSwitch(const Node& node) {
 // Under what conditions a node runs: (predicate, branch) of each tf.cond around it, and (-1 - node,
 // 0) for each loop, whose end is not followed.
 using Conditions = std::set<std::pair<int, int>>;
+
+// How far a step has come before a node: lookups on the longest path to it, and since the last of
+// them the rounds of restores and gradients. Every groupable op is on a higher level than those
+// before it, so ops of one level do not depend on each other, not even by way of other groups.
+struct Level {
+  int lookups = 0;
+  int rows = 0;  // odd: restores, even: gradients
+  auto operator<=>(const Level&) const = default;
+
+  Level After(Groupable::Stage stage) const {
+    if (stage == Groupable::kLookup) return {lookups + 1, 0};
+    const bool next_is_restore = rows % 2 == 0;
+    return {lookups, rows + (next_is_restore == (stage == Groupable::kRestore) ? 1 : 2)};
+  }
+};
 
 class Analysis {
  public:
@@ -78,13 +67,12 @@ class Analysis {
   // Whether the node may be grouped with others of the same level.
   bool MayGroup(int node) const {
     const Node& n = At(node);
-    const Groupable* kind = FindGroupable(n);
+    const Groupable* kind = Groupable::Find(n);
     return kind != nullptr && needed_[Index(node)] && !IsFed(n) &&
-           conditions_[Index(node)].empty() && DataInputs(node) == kind->inputs &&
+           conditions_[Index(node)].empty() && kind->Fits(n) &&
            n.Attribute("group", kAttrBool, 1) != 0;
   }
-  // Lookups on the longest path that ends with the node: none of one level depends on another.
-  int level(int node) const { return level_[Index(node)]; }
+  Level level(int node) const { return level_[Index(node)]; }
 
  private:
   struct Input {
@@ -97,11 +85,6 @@ class Analysis {
   int size() const { return static_cast<int>(graph_.nodes.size()); }
   bool IsFed(const Node& node) const {
     return !is_function_ && preserved_.contains(node.name) && !fetched_.contains(node.name);
-  }
-  size_t DataInputs(int node) const {
-    const auto& all = inputs_[Index(node)];
-    return static_cast<size_t>(std::count_if(
-        all.begin(), all.end(), [](const Input& input) { return input.port != Edge::kControl; }));
   }
 
   Status Connect() {
@@ -173,7 +156,7 @@ class Analysis {
   void Visit(int node) {
     const Node& n = At(node);
     Conditions& conditions = conditions_[Index(node)];
-    int level = 0;
+    Level& level = level_[Index(node)];
     bool first = true;
     for (const Input& input : inputs_[Index(node)]) {
       if (IsBackEdge(input, node)) continue;
@@ -188,7 +171,7 @@ class Analysis {
       first = false;
     }
     if (n.op == "Enter" || n.op == "RefEnter") conditions.emplace(-1 - node, 0);
-    level_[Index(node)] = level + (FindGroupable(n) != nullptr ? 1 : 0);
+    if (const Groupable* kind = Groupable::Find(n)) level = level.After(kind->stage);
   }
 
   Conditions ConditionsOf(const Input& input) const {
@@ -206,7 +189,7 @@ class Analysis {
   bool is_function_ = false;
   std::vector<std::vector<Input>> inputs_;
   std::vector<bool> needed_;
-  std::vector<int> level_;
+  std::vector<Level> level_;
   std::vector<Conditions> conditions_;
 };
 
@@ -224,19 +207,24 @@ class Group {
     for (size_t j = 0; j < kind.inputs; ++j) {
       for (const Node* member : members_) node_.inputs.push_back(member->inputs[j]);
     }
+    if (kind.has_optional_input()) {
+      for (const Node* member : members_) {
+        const bool has = member->data_inputs() > kind.inputs;
+        const size_t place = has ? kind.inputs : static_cast<size_t>(kind.stand_in);
+        node_.inputs.push_back(member->inputs[place]);
+      }
+    }
     std::set<std::string> controls;
-    std::vector<int64_t> types;
-    std::vector<int64_t> sizes;
+    std::vector<std::string> names;
     for (const Node* member : members_) {
-      controls.insert(member->inputs.begin() + static_cast<std::ptrdiff_t>(kind.inputs),
-                      member->inputs.end());
-      types.push_back(member->Attribute("T", kAttrType, TF_INT64));
-      sizes.push_back(member->Attribute("unique_size", kAttrInt, 0));
+      const auto data = static_cast<std::ptrdiff_t>(member->data_inputs());
+      controls.insert(member->inputs.begin() + data, member->inputs.end());
+      names.push_back(member->name);
     }
     node_.inputs.insert(node_.inputs.end(), controls.begin(), controls.end());
     node_.AddAttribute("N", kAttrInt, static_cast<int64_t>(members_.size()));
-    node_.AddListAttribute("T", kAttrType, types);
-    if (kind.has_unique_size) node_.AddListAttribute("unique_size", kAttrInt, sizes);
+    for (const Groupable::List& list : kind.lists) AddList(list);
+    if (kind.stage != Groupable::kLookup) node_.AddListAttribute("names", names);
     node_.name = members_.front()->name + "/grouped_" + Fingerprint();
   }
 
@@ -260,6 +248,22 @@ class Group {
   }
 
  private:
+  void AddList(const Groupable::List& list) {
+    if (list.field == kAttrString) {
+      std::vector<std::string> values;
+      for (const Node* member : members_) {
+        values.emplace_back(member->StringAttribute(list.attribute));
+      }
+      node_.AddListAttribute(list.attribute, values);
+      return;
+    }
+    std::vector<int64_t> values;
+    for (const Node* member : members_) {
+      values.push_back(member->Attribute(list.attribute, list.field, list.otherwise));
+    }
+    node_.AddListAttribute(list.attribute, list.field, values);
+  }
+
   // A session keeps kernels by the names of their nodes and uses them for all of its graphs: other
   // fetches may group other lookups, so the name says which these are (FNV-1a).
   std::string Fingerprint() const {
@@ -286,12 +290,12 @@ Result<bool> GroupLookups(const RunTargets& targets, GraphDef* graph) {
   Analysis analysis(targets, *graph);
   MXREC_RETURN_IF_ERROR(analysis.Run());
 
-  using Key = std::tuple<const Groupable*, std::string, int>;
+  using Key = std::tuple<const Groupable*, std::string, Level>;
   std::map<Key, std::vector<int>> together;
   for (int i = 0; i < static_cast<int>(graph->nodes.size()); ++i) {
     if (!analysis.MayGroup(i)) continue;
     const Node& node = graph->nodes[static_cast<size_t>(i)];
-    together[{FindGroupable(node), node.device, analysis.level(i)}].push_back(i);
+    together[{Groupable::Find(node), node.device, analysis.level(i)}].push_back(i);
   }
   std::unordered_set<std::string_view> names;
   for (const Node& node : graph->nodes) names.insert(node.name);

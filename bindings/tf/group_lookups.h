@@ -1,13 +1,14 @@
-// Replaces lookups of a graph that are ready together by one grouped op.
+// Replaces lookups of a graph that are ready together, and the ops on their rows, by one grouped op
+// of each kind.
 //
 // The graph is one that TensorFlow is about to execute for given feeds and fetches, so the question
 // "are these lookups always needed together?" has an exact answer: every lookup that the fetches
-// need runs, once, whether grouped or not. Grouped are lookups
-//   - of one kind (MxrecLookup, MxrecLookupUnique, MxrecRead) on one device,
+// need runs, once, whether grouped or not. Grouped are ops
+//   - of one kind (groupable.h) on one device,
 //   - none of which depends on another, by data or control edges,
 //   - that run whenever the graph does: not in a branch of tf.cond or a loop,
 //   - whose attribute `group` is true, and whose outputs are not fed.
-// A lookup whose name must stay (it is fetched) becomes an IdentityN of the grouped op's outputs.
+// An op whose name must stay (it is fetched) becomes an IdentityN of the grouped op's outputs.
 #pragma once
 
 #include <string>

@@ -21,10 +21,14 @@ Status NameTable(const Status& status, const std::string& table) {
   return {status.code(), "table '" + table + "': " + status.message()};
 }
 
+Status FirstError(const std::vector<Status>& results) {
+  for (const Status& result : results) MXREC_RETURN_IF_ERROR(result);
+  return {};
+}
+
 }  // namespace
 
-Status ComputeMembers(const KernelContext& context, int members,
-                      const std::function<Status(int, const KernelContext&)>& compute) {
+Status ComputeMembers(const KernelContext& context, int members, const ComputeMember& compute) {
   std::mutex mu;
   std::vector<TableMembers> tables;
   for (int i = 0; i < members; ++i) {
@@ -47,8 +51,19 @@ Status ComputeMembers(const KernelContext& context, int members,
       }
     }
   });
-  for (const Status& result : results) MXREC_RETURN_IF_ERROR(result);
-  return {};
+  return FirstError(results);
+}
+
+Status ComputeNamedMembers(const KernelContext& context, const std::vector<std::string>& names,
+                           const ComputeMember& compute) {
+  std::mutex mu;
+  std::vector<Status> results(names.size());
+  RunParallel(names.size(), [&](size_t i) {
+    const Member place{static_cast<int>(i), static_cast<int>(names.size())};
+    const Status result = CatchAll([&] { return compute(place.index, context.Of(place, &mu)); });
+    if (!result.ok()) results[i] = {result.code(), "'" + names[i] + "': " + result.message()};
+  });
+  return FirstError(results);
 }
 
 }  // namespace mxrec::tf

@@ -38,11 +38,7 @@ Result<int64_t> Attributes::Int(const char* name) const {
   int32_t bytes = 0;
   TF_OpKernelConstruction_GetAttrSize(raw_, name, &size, &bytes, status.get());
   if (!status.ok()) return status.status();
-  if (size != member_.count) {
-    return InvalidArgument(std::string(name) + " has " + std::to_string(size) +
-                           " elements, wanted one for each of " + std::to_string(member_.count) +
-                           " tables");
-  }
+  MXREC_RETURN_IF_ERROR(CheckListSize(name, size));
   std::vector<int64_t> values(static_cast<size_t>(size));
   TF_OpKernelConstruction_GetAttrInt64List(raw_, name, values.data(), size, status.get());
   if (!status.ok()) return status.status();
@@ -52,13 +48,30 @@ Result<int64_t> Attributes::Int(const char* name) const {
 Result<std::string> Attributes::String(const char* name) const {
   TfStatus status;
   int32_t list_size = 0;
-  int32_t length = 0;
+  int32_t length = 0;  // of all elements together
   TF_OpKernelConstruction_GetAttrSize(raw_, name, &list_size, &length, status.get());
   if (!status.ok()) return status.status();
-  std::string value(static_cast<size_t>(length), '\0');
-  TF_OpKernelConstruction_GetAttrString(raw_, name, value.data(), value.size(), status.get());
+  std::string storage(static_cast<size_t>(length), '\0');
+  if (list_size < 0) {  // no list
+    TF_OpKernelConstruction_GetAttrString(raw_, name, storage.data(), storage.size(), status.get());
+    if (!status.ok()) return status.status();
+    return storage;
+  }
+  MXREC_RETURN_IF_ERROR(CheckListSize(name, list_size));
+  std::vector<char*> values(static_cast<size_t>(list_size));
+  std::vector<size_t> lengths(values.size());
+  TF_OpKernelConstruction_GetAttrStringList(raw_, name, values.data(), lengths.data(), list_size,
+                                            storage.data(), storage.size(), status.get());
   if (!status.ok()) return status.status();
-  return value;
+  const auto index = static_cast<size_t>(member_.index);
+  return std::string(values[index], lengths[index]);
+}
+
+Status Attributes::CheckListSize(const char* name, int32_t size) const {
+  if (size == member_.count) return {};
+  return InvalidArgument(std::string(name) + " has " + std::to_string(size) +
+                         " elements, wanted one for each of " + std::to_string(member_.count) +
+                         " tables");
 }
 
 Result<Tensor> KernelContext::Input(int index) const {

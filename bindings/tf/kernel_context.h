@@ -26,11 +26,14 @@ class Attributes {
   Attributes Of(Member member) const { return Attributes(raw_, member); }
 
   Result<int64_t> Int(const char* name) const;
-  Result<std::string> String(const char* name) const;  // one for all members
+  Result<std::string> String(const char* name) const;  // a list, or one for all members
 
  private:
   Attributes(TF_OpKernelConstruction* raw, Member member)
       : raw_(raw), grouped_(true), member_(member) {}
+
+  // kInvalidArgument unless a list of this size has an element for each member.
+  Status CheckListSize(const char* name, int32_t size) const;
 
   TF_OpKernelConstruction* raw_;
   bool grouped_ = false;

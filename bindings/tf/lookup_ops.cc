@@ -237,7 +237,8 @@ void RegisterLookupOps() {
       .name = "MxrecPooledLookup",
       .inputs = {"table: resource", "proxy: resource", "ids: T", "like: float", "splits: int64"},
       .outputs = {"pooled: float", "unique_keys: int64", "addresses: int64", "inverse: int32"},
-      .attributes = {"unique_size: int = 0", "T: {int64, int32}", kCombinerAttribute},
+      .attributes = {"unique_size: int = 0", "T: {int64, int32}", kCombinerAttribute,
+                     "group: bool = true"},
       .shape = PooledLookupShapes,
   });
   Register<Read>({
@@ -252,7 +253,8 @@ void RegisterLookupOps() {
       .inputs = {"table: resource", "ids: T", "like: float", "absent: float", "splits: int64",
                  kWeightsInput},
       .outputs = {"pooled: float"},
-      .attributes = {"T: {int64, int32}", kCombinerAttribute, kWeightsAttribute},
+      .attributes = {"T: {int64, int32}", kCombinerAttribute, kWeightsAttribute,
+                     "group: bool = true"},
       .shape = PooledReadShapes,
   });
   Register<Grouped<Lookup>>({
@@ -271,12 +273,31 @@ void RegisterLookupOps() {
       .attributes = {"N: int >= 1", "unique_size: list(int)", "T: list({int64, int32})"},
       .shape = GroupedLookupUniqueShapes,
   });
+  Register<Grouped<PooledLookup>>({
+      .name = "MxrecGroupedPooledLookup",
+      .inputs = {"tables: N * resource", "proxies: N * resource", "ids: T", "likes: N * float",
+                 "splits: N * int64"},
+      .outputs = {"pooled: N * float", "unique_keys: N * int64", "addresses: N * int64",
+                  "inverse: N * int32"},
+      .attributes = {"N: int >= 1", "unique_size: list(int)", "T: list({int64, int32})",
+                     kCombinersAttribute},
+      .shape = GroupedPooledLookupShapes,
+  });
   Register<Grouped<Read>>({
       .name = "MxrecGroupedRead",
       .inputs = {"tables: N * resource", "ids: T", "likes: N * float", "absents: N * float"},
       .outputs = {"values: N * float"},
       .attributes = {"N: int >= 1", "T: list({int64, int32})"},
       .shape = GroupedReadShapes,
+  });
+  Register<Grouped<PooledRead>>({
+      .name = "MxrecGroupedPooledRead",
+      .inputs = {"tables: N * resource", "ids: T", "likes: N * float", "absents: N * float",
+                 "splits: N * int64", kGroupedWeightsInput},
+      .outputs = {"pooled: N * float"},
+      .attributes = {"N: int >= 1", "T: list({int64, int32})", kCombinersAttribute,
+                     kGroupedWeightsAttribute},
+      .shape = GroupedPooledReadShapes,
   });
 }
 

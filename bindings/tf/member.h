@@ -4,7 +4,7 @@
 namespace mxrec::tf {
 
 // A grouped op has a list for every input and output of the single op, one element a member, and
-// lists for its int attributes. An op by itself is the one member of its group.
+// for every attribute that members may differ in. An op by itself is the one member of its group.
 struct Member {
   int index = 0;
   int count = 1;

@@ -1,10 +1,12 @@
 // Pooled ops that need no table. MxrecPooledRestore pools unique rows; MxrecPooledSegmentSum and
-// MxrecPooledWeightGradients are its gradients. MxrecBagSplits finds the bags of a sparse tensor.
+// MxrecPooledWeightGradients are its gradients. MxrecGrouped* are several of a kind in one op.
+// MxrecBagSplits finds the bags of a sparse tensor.
 #include <algorithm>
 #include <limits>
 #include <string>
 
 #include "bag_inputs.h"
+#include "grouped_kernel.h"
 #include "kernel_context.h"
 #include "mxrec/pooling.h"
 #include "op_registration.h"
@@ -166,7 +168,7 @@ void RegisterPoolingOps() {
       .name = "MxrecPooledRestore",
       .inputs = {"rows: float", "inverse: int32", "splits: int64", kWeightsInput},
       .outputs = {"pooled: float"},
-      .attributes = {kCombinerAttribute, kWeightsAttribute},
+      .attributes = {kCombinerAttribute, kWeightsAttribute, "group: bool = true"},
       .shape = PooledRestoreShapes,
       .stateful = false,
   });
@@ -174,7 +176,7 @@ void RegisterPoolingOps() {
       .name = "MxrecPooledSegmentSum",
       .inputs = {"grads: float", "inverse: int32", "unique: int64", "splits: int64", kWeightsInput},
       .outputs = {"sums: float"},
-      .attributes = {kCombinerAttribute, kWeightsAttribute},
+      .attributes = {kCombinerAttribute, kWeightsAttribute, "group: bool = true"},
       .shape = PooledSegmentSumShapes,
       .stateful = false,
   });
@@ -182,7 +184,7 @@ void RegisterPoolingOps() {
       .name = "MxrecPooledWeightGradients",
       .inputs = {"grads: float", "rows: float", "inverse: int32", "splits: int64", kWeightsInput},
       .outputs = {"gradients: float"},
-      .attributes = {kCombinerAttribute, kWeightsAttribute},
+      .attributes = {kCombinerAttribute, kWeightsAttribute, "group: bool = true"},
       .shape = PooledWeightGradientsShapes,
       .stateful = false,
   });
@@ -192,6 +194,36 @@ void RegisterPoolingOps() {
       .outputs = {"splits: int64"},
       .attributes = {kWeightsAttribute},
       .shape = BagSplitsShapes,
+      .stateful = false,
+  });
+  Register<GroupedRows<PooledRestore>>({
+      .name = "MxrecGroupedPooledRestore",
+      .inputs = {"rows: N * float", "inverse: N * int32", "splits: N * int64",
+                 kGroupedWeightsInput},
+      .outputs = {"pooled: N * float"},
+      .attributes = {"N: int >= 1", "names: list(string)", kCombinersAttribute,
+                     kGroupedWeightsAttribute},
+      .shape = GroupedPooledRestoreShapes,
+      .stateful = false,
+  });
+  Register<GroupedRows<PooledSegmentSum>>({
+      .name = "MxrecGroupedPooledSegmentSum",
+      .inputs = {"grads: N * float", "inverse: N * int32", "unique: N * int64", "splits: N * int64",
+                 kGroupedWeightsInput},
+      .outputs = {"sums: N * float"},
+      .attributes = {"N: int >= 1", "names: list(string)", kCombinersAttribute,
+                     kGroupedWeightsAttribute},
+      .shape = GroupedPooledSegmentSumShapes,
+      .stateful = false,
+  });
+  Register<GroupedRows<PooledWeightGradients>>({
+      .name = "MxrecGroupedPooledWeightGradients",
+      .inputs = {"grads: N * float", "rows: N * float", "inverse: N * int32", "splits: N * int64",
+                 kGroupedWeightsInput},
+      .outputs = {"gradients: N * float"},
+      .attributes = {"N: int >= 1", "names: list(string)", kCombinersAttribute,
+                     kGroupedWeightsAttribute},
+      .shape = GroupedPooledWeightGradientsShapes,
       .stateful = false,
   });
 }

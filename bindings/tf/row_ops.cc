@@ -1,7 +1,8 @@
 // Ops on rows that need no table: MxrecRestore spreads unique rows over a batch, MxrecSegmentSum
-// is its gradient.
+// is its gradient. MxrecGrouped* are several of a kind in one op.
 #include <string>
 
+#include "grouped_kernel.h"
 #include "kernel_context.h"
 #include "mxrec/kernels.h"
 #include "op_registration.h"
@@ -55,7 +56,7 @@ void RegisterRowOps() {
       .name = "MxrecRestore",
       .inputs = {"rows: float", "inverse: int32"},
       .outputs = {"values: float"},
-      .attributes = {},
+      .attributes = {"group: bool = true"},
       .shape = RestoreShapes,
       .stateful = false,
   });
@@ -63,8 +64,24 @@ void RegisterRowOps() {
       .name = "MxrecSegmentSum",
       .inputs = {"values: float", "inverse: int32", "unique: int64"},
       .outputs = {"sums: float"},
-      .attributes = {},
+      .attributes = {"group: bool = true"},
       .shape = SegmentSumShapes,
+      .stateful = false,
+  });
+  Register<GroupedRows<Restore>>({
+      .name = "MxrecGroupedRestore",
+      .inputs = {"rows: N * float", "inverse: N * int32"},
+      .outputs = {"values: N * float"},
+      .attributes = {"N: int >= 1", "names: list(string)"},
+      .shape = GroupedRestoreShapes,
+      .stateful = false,
+  });
+  Register<GroupedRows<SegmentSum>>({
+      .name = "MxrecGroupedSegmentSum",
+      .inputs = {"values: N * float", "inverse: N * int32", "unique: N * int64"},
+      .outputs = {"sums: N * float"},
+      .attributes = {"N: int >= 1", "names: list(string)"},
+      .shape = GroupedSegmentSumShapes,
       .stateful = false,
   });
 }

@@ -119,16 +119,58 @@ void Apply(Inference* shapes) {
   shapes->Input(3, 0);
 }
 
+void Restore(Inference* shapes) {
+  shapes->Output(0, shapes->Join(shapes->Input(1), shapes->Width(0)));
+}
+
+void SegmentSum(Inference* shapes) {
+  shapes->Output(0, shapes->Join(shapes->Input(2, 1), shapes->LastAxis(0)));
+}
+
+// The number of bags is one less than the number of splits, which shapes cannot express: the
+// callers in Python set it.
+void PooledLookup(Inference* shapes) {
+  shapes->Input(4, 1);
+  shapes->Output(0, shapes->Join(shapes->UnknownVector(), shapes->Width(3)));
+  UniqueOutputs(shapes, shapes->Input(2, 1));
+}
+
+void PooledRead(Inference* shapes) {
+  shapes->Input(1, 1);
+  shapes->Input(3, 1);
+  shapes->Input(4, 1);
+  shapes->Output(0, shapes->Join(shapes->UnknownVector(), shapes->Width(2)));
+}
+
+void PooledRestore(Inference* shapes) {
+  shapes->Input(1, 1);
+  shapes->Input(2, 1);
+  shapes->Output(0, shapes->Join(shapes->UnknownVector(), shapes->Width(0)));
+}
+
+void PooledSegmentSum(Inference* shapes) {
+  shapes->Input(1, 1);
+  shapes->Input(3, 1);
+  shapes->Output(0, shapes->Join(shapes->Input(2, 1), shapes->Width(0)));
+}
+
+void PooledWeightGradients(Inference* shapes) {
+  shapes->Input(0, 2);
+  shapes->Input(1, 2);
+  shapes->Input(3, 1);
+  shapes->Output(0, shapes->Input(2, 1));
+}
+
 template <void (*kShapes)(Inference*)>
 void Single(TF_ShapeInferenceContext* context, TF_Status* status) {
   Inference shapes(context, status);
   kShapes(&shapes);
 }
 
-// Each of the ops above has four inputs.
-template <void (*kShapes)(Inference*)>
+// kInputs: of one member, weights included. The C API hides N.
+template <void (*kShapes)(Inference*), int kInputs>
 void Grouped(TF_ShapeInferenceContext* context, TF_Status* status) {
-  const auto members = static_cast<int>(TF_ShapeInferenceContextNumInputs(context) / 4);
+  const auto members = static_cast<int>(TF_ShapeInferenceContextNumInputs(context) / kInputs);
   for (int i = 0; i < members; ++i) {
     Inference shapes(context, status, {i, members});
     kShapes(&shapes);
@@ -141,65 +183,31 @@ constinit const ShapeFunction LookupShapes = Single<Lookup>;
 constinit const ShapeFunction LookupUniqueShapes = Single<LookupUnique>;
 constinit const ShapeFunction ReadShapes = Single<Read>;
 constinit const ShapeFunction ApplyShapes = Single<Apply>;
-constinit const ShapeFunction GroupedLookupShapes = Grouped<Lookup>;
-constinit const ShapeFunction GroupedLookupUniqueShapes = Grouped<LookupUnique>;
-constinit const ShapeFunction GroupedReadShapes = Grouped<Read>;
-constinit const ShapeFunction GroupedApplyShapes = Grouped<Apply>;
-
-// The number of bags is one less than the number of splits, which shapes cannot express: the
-// callers in Python set it.
-void PooledLookupShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
-  Inference shapes(context, status);
-  shapes.Input(4, 1);
-  shapes.Output(0, shapes.Join(shapes.UnknownVector(), shapes.Width(3)));
-  UniqueOutputs(&shapes, shapes.Input(2, 1));
-}
-
-void PooledReadShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
-  Inference shapes(context, status);
-  shapes.Input(1, 1);
-  shapes.Input(3, 1);
-  shapes.Input(4, 1);
-  shapes.Output(0, shapes.Join(shapes.UnknownVector(), shapes.Width(2)));
-}
-
-void PooledRestoreShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
-  Inference shapes(context, status);
-  shapes.Input(1, 1);
-  shapes.Input(2, 1);
-  shapes.Output(0, shapes.Join(shapes.UnknownVector(), shapes.Width(0)));
-}
-
-void PooledSegmentSumShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
-  Inference shapes(context, status);
-  shapes.Input(1, 1);
-  shapes.Input(3, 1);
-  shapes.Output(0, shapes.Join(shapes.Input(2, 1), shapes.Width(0)));
-}
-
-void PooledWeightGradientsShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
-  Inference shapes(context, status);
-  shapes.Input(0, 2);
-  shapes.Input(1, 2);
-  shapes.Input(3, 1);
-  shapes.Output(0, shapes.Input(2, 1));
-}
+constinit const ShapeFunction RestoreShapes = Single<Restore>;
+constinit const ShapeFunction SegmentSumShapes = Single<SegmentSum>;
+constinit const ShapeFunction PooledLookupShapes = Single<PooledLookup>;
+constinit const ShapeFunction PooledReadShapes = Single<PooledRead>;
+constinit const ShapeFunction PooledRestoreShapes = Single<PooledRestore>;
+constinit const ShapeFunction PooledSegmentSumShapes = Single<PooledSegmentSum>;
+constinit const ShapeFunction PooledWeightGradientsShapes = Single<PooledWeightGradients>;
+constinit const ShapeFunction GroupedLookupShapes = Grouped<Lookup, 4>;
+constinit const ShapeFunction GroupedLookupUniqueShapes = Grouped<LookupUnique, 4>;
+constinit const ShapeFunction GroupedReadShapes = Grouped<Read, 4>;
+constinit const ShapeFunction GroupedApplyShapes = Grouped<Apply, 4>;
+constinit const ShapeFunction GroupedRestoreShapes = Grouped<Restore, 2>;
+constinit const ShapeFunction GroupedSegmentSumShapes = Grouped<SegmentSum, 3>;
+constinit const ShapeFunction GroupedPooledLookupShapes = Grouped<PooledLookup, 5>;
+constinit const ShapeFunction GroupedPooledReadShapes = Grouped<PooledRead, 6>;
+constinit const ShapeFunction GroupedPooledRestoreShapes = Grouped<PooledRestore, 4>;
+constinit const ShapeFunction GroupedPooledSegmentSumShapes = Grouped<PooledSegmentSum, 5>;
+constinit const ShapeFunction GroupedPooledWeightGradientsShapes =
+    Grouped<PooledWeightGradients, 5>;
 
 void BagSplitsShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
   Inference shapes(context, status);
   shapes.Input(0, 2);
   shapes.Input(1, 1);
   shapes.Output(0, shapes.UnknownVector());
-}
-
-void RestoreShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
-  Inference shapes(context, status);
-  shapes.Output(0, shapes.Join(shapes.Input(1), shapes.Width(0)));
-}
-
-void SegmentSumShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
-  Inference shapes(context, status);
-  shapes.Output(0, shapes.Join(shapes.Input(2, 1), shapes.LastAxis(0)));
 }
 
 void InsertShapes(TF_ShapeInferenceContext* context, TF_Status* status) {

@@ -20,21 +20,28 @@ extern const ShapeFunction GroupedLookupUniqueShapes;
 extern const ShapeFunction ReadShapes;
 extern const ShapeFunction GroupedReadShapes;
 // (table, proxy, ids, like, splits) -> pooled [bags, dim], [u], [u], [ids]
-void PooledLookupShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+extern const ShapeFunction PooledLookupShapes;
+extern const ShapeFunction GroupedPooledLookupShapes;
 // (table, ids, like, absent, splits, weights) -> pooled [bags, dim]
-void PooledReadShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+extern const ShapeFunction PooledReadShapes;
+extern const ShapeFunction GroupedPooledReadShapes;
 // (rows [u, dim], inverse, splits, weights) -> pooled [bags, dim]
-void PooledRestoreShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+extern const ShapeFunction PooledRestoreShapes;
+extern const ShapeFunction GroupedPooledRestoreShapes;
 // (grads [bags, dim], inverse, unique [u], splits, weights) -> sums [u, dim]
-void PooledSegmentSumShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+extern const ShapeFunction PooledSegmentSumShapes;
+extern const ShapeFunction GroupedPooledSegmentSumShapes;
 // (grads [bags, dim], rows, inverse, splits, weights) -> [inverse]
-void PooledWeightGradientsShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+extern const ShapeFunction PooledWeightGradientsShapes;
+extern const ShapeFunction GroupedPooledWeightGradientsShapes;
 // (indices [n, rank], dense_shape [rank], ...) -> splits [bags + 1]
 void BagSplitsShapes(TF_ShapeInferenceContext* context, TF_Status* status);
 // (rows [u, dim], inverse) -> values [inverse + dim]
-void RestoreShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+extern const ShapeFunction RestoreShapes;
+extern const ShapeFunction GroupedRestoreShapes;
 // (values [..., dim], inverse, unique [u]) -> sums [u, dim]
-void SegmentSumShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+extern const ShapeFunction SegmentSumShapes;
+extern const ShapeFunction GroupedSegmentSumShapes;
 // (table, addresses or keys [m], grads [m, dim], learning_rate) -> ()
 extern const ShapeFunction ApplyShapes;
 extern const ShapeFunction GroupedApplyShapes;

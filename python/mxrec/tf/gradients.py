@@ -27,7 +27,9 @@ def _slices(values: Any, addresses: Any, like: Any) -> tf.IndexedSlices:
 
 def _lookup_gradient(op: Any, values: Any, *_: Any) -> Gradients:
     _, unique_keys, addresses, inverse = op.outputs
-    sums = library.mxrec_segment_sum(values=values, inverse=inverse, unique=unique_keys)
+    sums = library.mxrec_segment_sum(
+        values=values, inverse=inverse, unique=unique_keys, group=op.get_attr("group")
+    )
     return [None, _slices(sums, addresses, op.inputs[3]), None, None]
 
 
@@ -39,11 +41,15 @@ def _restore_gradient(op: Any, values: Any) -> Gradients:
     rows, inverse = op.inputs
     # Only the size of `unique` matters.
     unique = tf.zeros(tf.shape(rows)[:1], tf.int64)
-    return [library.mxrec_segment_sum(values=values, inverse=inverse, unique=unique), None]
+    sums = library.mxrec_segment_sum(
+        values=values, inverse=inverse, unique=unique, group=op.get_attr("group")
+    )
+    return [sums, None]
 
 
 def _segment_sum_gradient(op: Any, sums: Any) -> Gradients:
-    return [library.mxrec_restore(rows=sums, inverse=op.inputs[1]), None, None]
+    group = op.get_attr("group")
+    return [library.mxrec_restore(rows=sums, inverse=op.inputs[1], group=group), None, None]
 
 
 def _pooled_lookup_gradient(op: Any, pooled: Any, *_: Any) -> Gradients:
@@ -56,13 +62,14 @@ def _pooled_lookup_gradient(op: Any, pooled: Any, *_: Any) -> Gradients:
         splits=splits,
         weights=[],
         combiner=op.get_attr("combiner"),
+        group=op.get_attr("group"),
     )
     return [None, _slices(sums, addresses, op.inputs[3]), None, None, None]
 
 
 def _pooled_restore_gradient(op: Any, pooled: Any) -> Gradients:
     rows, inverse, splits, *weights = op.inputs
-    pooling = {"splits": splits, "weights": weights, "combiner": op.get_attr("combiner")}
+    pooling = _pooling(op, splits, weights)
     # Only the size of `unique` matters.
     unique = tf.zeros(tf.shape(rows)[:1], tf.int64)
     sums = library.mxrec_pooled_segment_sum(grads=pooled, inverse=inverse, unique=unique, **pooling)
@@ -72,9 +79,14 @@ def _pooled_restore_gradient(op: Any, pooled: Any) -> Gradients:
 def _pooled_segment_sum_gradient(op: Any, sums: Any) -> Gradients:
     # It is linear in grads, and its product with `sums` is that of pooled `sums` with grads.
     grads, inverse, _, splits, *weights = op.inputs
-    pooling = {"splits": splits, "weights": weights, "combiner": op.get_attr("combiner")}
+    pooling = _pooling(op, splits, weights)
     pooled = library.mxrec_pooled_restore(rows=sums, inverse=inverse, **pooling)
     return [pooled, None, None, None, *_weight_gradients(grads, sums, inverse, pooling)]
+
+
+def _pooling(op: Any, splits: Any, weights: list[Any]) -> dict[str, Any]:
+    attributes = {name: op.get_attr(name) for name in ("combiner", "group")}
+    return {"splits": splits, "weights": weights, **attributes}
 
 
 def _weight_gradients(grads: Any, rows: Any, inverse: Any, pooling: dict[str, Any]) -> Gradients:

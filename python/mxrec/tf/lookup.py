@@ -302,9 +302,10 @@ def _read(table: SparseTable, keys: tf.Tensor, absent: Any, bags: Bags | None) -
         "ids": keys,
         "like": tf.zeros([0, table.dim]),
         "absent": absent,
+        "group": table.grouped,
     }
     if bags is None:
-        return library.mxrec_read(**arguments, group=table.grouped)
+        return library.mxrec_read(**arguments)
     return bags.with_count(
         library.mxrec_pooled_read(**arguments, **bags.pooling, weights=bags.weight_list)
     )
@@ -328,19 +329,20 @@ def _train(
             "ids": keys,
             "like": tf.zeros([0, table.dim]),
             "unique_size": unique_size,
+            "group": table.grouped,
         }
         collects = is_grad and expansion and _collects()
         # The gradient of weights needs the rows.
         if not collects and (bags is None or bags.weights is None):
             values, unique_keys, addresses, _ = (
-                library.mxrec_lookup(**arguments, group=table.grouped)
+                library.mxrec_lookup(**arguments)
                 if bags is None
                 else library.mxrec_pooled_lookup(**arguments, **bags.pooling)
             )
             _set_unique_size(unique_size, unique_keys, addresses)
             values = values if bags is None else bags.with_count(values)
             return values if is_grad else tf.stop_gradient(values)
-        unique = library.mxrec_lookup_unique(**arguments, group=table.grouped)
+        unique = library.mxrec_lookup_unique(**arguments)
     _set_unique_size(unique_size, unique.rows, unique.unique_keys, unique.addresses)
     if collects:
         collect = tf.compat.v1.add_to_collection
@@ -348,10 +350,14 @@ def _train(
         collect(constants.ASCEND_SPARSE_LOOKUP_ID_OFFSET, unique.addresses)
         collect(constants.ASCEND_SPARSE_LOOKUP_UNIQUE_KEYS, unique.unique_keys)
     if bags is None:
-        return library.mxrec_restore(rows=unique.rows, inverse=unique.inverse)
+        return library.mxrec_restore(rows=unique.rows, inverse=unique.inverse, group=table.grouped)
     pooled = bags.with_count(
         library.mxrec_pooled_restore(
-            rows=unique.rows, inverse=unique.inverse, **bags.pooling, weights=bags.weight_list
+            rows=unique.rows,
+            inverse=unique.inverse,
+            **bags.pooling,
+            weights=bags.weight_list,
+            group=table.grouped,
         )
     )
     return pooled if is_grad else tf.stop_gradient(pooled)
@@ -387,8 +393,8 @@ def _train_together(
         )
     if is_grad:
         # Tapes learn of single lookups: a table whose output is not used has no gradient.
-        attributes = ("unique_size", unique_size)
         for i, here in enumerate(nodes):
+            attributes = ("unique_size", unique_size, "group", tables[i].grouped)
             resource_variable_ops.variable_accessed(here.proxy)
             inputs = [here.handle, here.proxy.handle, keys[i], likes[i]]
             execute.record_gradient(

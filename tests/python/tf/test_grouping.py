@@ -77,6 +77,9 @@ def trained(start: Any, seed: int, grouped: bool, expansion: bool) -> list[Any]:
                 assert lookups_of(ops) == {kind: 1, **alone}
                 assert ops["MxrecGroupedApplyAddresses"] == 1
                 assert "MxrecApplyAddresses" not in ops
+                assert ops["MxrecGroupedRestore"] == int(expansion)
+                assert ops["MxrecGroupedSegmentSum"] == 1
+                assert "MxrecRestore" not in ops and "MxrecSegmentSum" not in ops
             else:
                 assert not any("Grouped" in op for op in ops)
             read, ops = run(session, model.read, feed)
@@ -461,6 +464,7 @@ def test_grouping_can_be_switched_off_and_tables_opt_in(start: Any) -> None:
         _, ops = run(session, train, {x: [1, 2]})
         assert lookups_of(ops) == {"MxrecGroupedLookup": 1, "MxrecLookup": 2}
         assert ops["MxrecGroupedApplyAddresses"] == 1 and ops["MxrecApplyAddresses"] == 2
+        assert ops["MxrecGroupedSegmentSum"] == 1 and ops["MxrecSegmentSum"] == 2
         assert [table.size() for table in tables] == [2] * 4
     with tf.Graph().as_default(), pytest.raises(ValueError, match="enable_merge"):
         make("a", enable_merge=False)
