@@ -11,6 +11,7 @@
 #include <unordered_set>
 
 #include "groupable.h"
+#include "may_wait.h"
 #include "tf_c_abi.h"
 
 namespace mxrec::tf {
@@ -45,7 +46,7 @@ struct Level {
 
 class Analysis {
  public:
-  Analysis(const RunTargets& targets, const GraphDef& graph) : graph_(graph) {
+  Analysis(const RunTargets& targets, const GraphDef& graph) : graph_(graph), waiting_ops_(graph) {
     for (const std::string& name : targets.preserved) preserved_.insert(name);
     for (const std::string& fetch : targets.fetches) {
       fetched_.insert(std::string(Edge::Parse(fetch).node));
@@ -64,7 +65,7 @@ class Analysis {
   }
 
   bool IsPreserved(int node) const { return preserved_.contains(At(node).name); }
-  // Whether the node may be grouped with others of the same level.
+  // Whether the node may be grouped with others of the same level that wait for the same.
   bool MayGroup(int node) const {
     const Node& n = At(node);
     const Groupable* kind = Groupable::Find(n);
@@ -73,6 +74,8 @@ class Analysis {
            n.Attribute("group", kAttrBool, 1) != 0;
   }
   Level level(int node) const { return level_[Index(node)]; }
+  // Which waiting ops the node depends on, as a number of the set.
+  int waits(int node) const { return waits_[Index(node)]; }
 
  private:
   struct Input {
@@ -121,9 +124,10 @@ class Analysis {
     }
   }
 
-  // Levels and conditions, inputs before their consumers.
+  // Levels, conditions and waits, inputs before their consumers.
   Status Order() {
     level_.resize(graph_.nodes.size());
+    waits_.resize(graph_.nodes.size(), NodeSets::kEmpty);
     conditions_.resize(graph_.nodes.size());
     std::vector<int> waiting(graph_.nodes.size());
     std::vector<std::vector<int>> consumers(graph_.nodes.size());
@@ -172,6 +176,29 @@ class Analysis {
     }
     if (n.op == "Enter" || n.op == "RefEnter") conditions.emplace(-1 - node, 0);
     if (const Groupable* kind = Groupable::Find(n)) level = level.After(kind->stage);
+    waits_[Index(node)] = WaitsOf(node);
+  }
+
+  int WaitsOf(int node) {
+    const Node& n = At(node);
+    if (IsFed(n)) return NodeSets::kEmpty;
+    int all = NodeSets::kEmpty;
+    Branches branches;
+    std::set<int> different;
+    for (const Input& input : inputs_[Index(node)]) {
+      if (IsBackEdge(input, node)) continue;
+      const int waits = waits_[Index(input.node)];
+      all = sets_.Union(all, waits);
+      if (!IsMerge(n) || input.port == Edge::kControl) continue;
+      branches[ConditionsOf(input)].insert(waits);
+      different.insert(waits);
+    }
+    if (waiting_ops_.Contains(n)) all = sets_.With(all, node);
+    if (different.size() < 2) return all;
+    // What is waited for depends on the branch that is taken, the same way behind all merges of
+    // such branches.
+    const auto next = -1 - static_cast<int>(merges_.size());
+    return sets_.With(all, merges_.try_emplace(std::move(branches), next).first->second);
   }
 
   Conditions ConditionsOf(const Input& input) const {
@@ -184,6 +211,7 @@ class Analysis {
   }
 
   const GraphDef& graph_;
+  const WaitingOps waiting_ops_;
   std::unordered_set<std::string> preserved_;
   std::unordered_set<std::string> fetched_;
   bool is_function_ = false;
@@ -191,6 +219,11 @@ class Analysis {
   std::vector<bool> needed_;
   std::vector<Level> level_;
   std::vector<Conditions> conditions_;
+  std::vector<int> waits_;
+  NodeSets sets_;
+  // What the branches before a merge wait for.
+  using Branches = std::map<Conditions, std::set<int>>;
+  std::map<Branches, int> merges_;  // numbers that no node has
 };
 
 std::string PortName(const std::string& node, size_t port) {
@@ -290,12 +323,13 @@ Result<bool> GroupLookups(const RunTargets& targets, GraphDef* graph) {
   Analysis analysis(targets, *graph);
   MXREC_RETURN_IF_ERROR(analysis.Run());
 
-  using Key = std::tuple<const Groupable*, std::string, Level>;
+  using Key = std::tuple<const Groupable*, std::string, Level, int>;
   std::map<Key, std::vector<int>> together;
   for (int i = 0; i < static_cast<int>(graph->nodes.size()); ++i) {
     if (!analysis.MayGroup(i)) continue;
     const Node& node = graph->nodes[static_cast<size_t>(i)];
-    together[{Groupable::Find(node), node.device, analysis.level(i)}].push_back(i);
+    const Key key{Groupable::Find(node), node.device, analysis.level(i), analysis.waits(i)};
+    together[key].push_back(i);
   }
   std::unordered_set<std::string_view> names;
   for (const Node& node : graph->nodes) names.insert(node.name);

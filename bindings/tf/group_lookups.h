@@ -6,9 +6,13 @@
 // need runs, once, whether grouped or not. Grouped are ops
 //   - of one kind (groupable.h) on one device,
 //   - none of which depends on another, by data or control edges,
+//   - that depend on the same waiting ops (may_wait.h), if on any,
 //   - that run whenever the graph does: not in a branch of tf.cond or a loop,
 //   - whose attribute `group` is true, and whose outputs are not fed.
 // An op whose name must stay (it is fetched) becomes an IdentityN of the grouped op's outputs.
+//
+// A partial run (Session.partial_run) looks like any other one here. It waits for its caller, for
+// ids that are fed later: its lookups must have `group` false.
 #pragma once
 
 #include <string>

@@ -105,7 +105,7 @@ def init(**kwargs: Any) -> None:
             copies of the rows that are read most; speed only, results are the same),
             ``use_lccl``,
             ``group_lookups`` (True: what a step looks up in all tables, and what it updates, is
-            one op each; see ``mxrec.tf.grouping``),
+            one op each; ``Session.partial_run`` needs False; see ``mxrec.tf.grouping``),
             ``is_incremental_checkpoint``, ``save_checkpoint_due_time`` and
             ``save_delta_checkpoints_secs`` (seconds), ``restore_model_version``,
             ``recent_key_count_threshold``. Others are ignored with a warning.

@@ -3,7 +3,19 @@
 TensorFlow optimizes the graph of every new set of feeds and fetches, and every function, before it
 runs. ``install`` adds an optimizer to this that replaces lookups which are ready together by one op
 (bindings/tf/group_lookups.h says which). The graph that Python holds does not change: names,
-fetches and feeds mean what they meant, and every lookup runs exactly when it would have run.
+fetches and feeds mean what they meant. The lookups that a fetch needs run, and no others; each
+runs when the ids of its whole group are there.
+
+That later start makes no difference where only edges of the graph order a step. Ids that come out
+of a queue, a staging area, a lock, a stateful ``py_func`` and the like may wait for what another
+lookup of the step feeds: such lookups are grouped only with those that wait for the same
+(bindings/tf/may_wait.h). Two kinds of program still wait for ever, and need
+``init(group_lookups=False)``:
+
+- ``Session.partial_run``, if one lookup is fetched before the ids of another are fed. To an
+  optimizer it looks like any other run.
+- Ids from an op of another library, or from a ``tf.data`` generator, that waits for rows of the
+  same step.
 
 Lookups stay single where TensorFlow's graph optimization is switched off
 (``disable_meta_optimizer``, ``place_pruned_graph``, ``use_plugin_optimizers``); results are the
