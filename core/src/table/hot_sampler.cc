@@ -28,10 +28,9 @@ bool HotSampler::Sample(KeySpan keys) {
   const size_t n = std::clamp(keys.size() / kKeysPerSample, size_t{1}, kMostSamples);
   for (size_t i = 0; i < n; ++i) {
     random_ = random_ * 6364136223846793005u + 1442695040888963407u;
-    ++counts_[keys[static_cast<size_t>((random_ >> 33) % keys.size())]];
+    samples_.push_back(keys[static_cast<size_t>((random_ >> 32) * keys.size() >> 32)]);
   }
-  sampled_ += n;
-  return sampled_ >= wanted_;
+  return samples_.size() >= wanted_;
 }
 
 void HotSampler::Observe(size_t keys, size_t hot) {
@@ -47,8 +46,8 @@ void HotSampler::Observe(size_t keys, size_t hot) {
     best_share_ = std::max(best_share_, share);
     return;
   }
-  counts_.clear();
-  sampled_ = 0;
+  tally_.Clear();
+  samples_.clear();
   wanted_ = kFirst;
   every_ = 1;
   best_share_ = 0;
@@ -56,29 +55,33 @@ void HotSampler::Observe(size_t keys, size_t hot) {
 
 std::optional<std::vector<int64_t>> HotSampler::Candidates() {
   std::lock_guard lock(mu_);
-  if (sampled_ < wanted_) return std::nullopt;
-  std::vector<std::pair<uint32_t, int64_t>> ranked;
-  ranked.reserve(counts_.size());
+  if (samples_.size() < wanted_) return std::nullopt;
+  tally_.Reserve(samples_.size());
+  for (const int64_t key : samples_) tally_.Add(key, 1);
+  samples_.clear();
+  std::vector<KeyTally::Entry> ranked;
   uint64_t total = 0;
-  for (const auto& [key, count] : counts_) {
-    total += count;
-    if (count >= 2) ranked.emplace_back(count, key);
-  }
-  std::sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) {
-    return a.first != b.first ? a.first > b.first : a.second < b.second;
+  tally_.ForEach([&](const KeyTally::Entry& entry) {
+    total += entry.count;
+    if (entry.count >= 2) ranked.push_back(entry);
   });
-  if (ranked.size() > places_) ranked.resize(places_);
+  const auto more_frequent = [](const KeyTally::Entry& a, const KeyTally::Entry& b) {
+    return a.count != b.count ? a.count > b.count : a.key < b.key;
+  };
+  if (ranked.size() > places_) {
+    const auto end = ranked.begin() + static_cast<std::ptrdiff_t>(places_);
+    std::nth_element(ranked.begin(), end, ranked.end(), more_frequent);
+    ranked.erase(end, ranked.end());
+  }
+  std::sort(ranked.begin(), ranked.end(), more_frequent);
   // Twice is chance where keys are even: what counts is the share of keys seen more often.
   uint64_t covered = 0;
-  for (const auto& [count, key] : ranked) covered += count > 2 ? count : 0;
+  for (const auto& entry : ranked) covered += entry.count > 2 ? entry.count : 0;
   std::vector<int64_t> candidates;
   if (static_cast<double>(covered) >= kLeastShare * static_cast<double>(total)) {
-    for (const auto& [count, key] : ranked) candidates.push_back(key);
+    for (const auto& entry : ranked) candidates.push_back(entry.key);
   }
-  for (auto it = counts_.begin(); it != counts_.end();) {
-    it->second /= 2;
-    it = it->second == 0 ? counts_.erase(it) : std::next(it);
-  }
+  tally_.Halve();
   // While the last set's keys stay frequent the next is taken later, from more samples.
   std::vector<int64_t> sorted = candidates;
   std::sort(sorted.begin(), sorted.end());
@@ -95,7 +98,6 @@ std::optional<std::vector<int64_t>> HotSampler::Candidates() {
     every_ = std::min(2 * every_.load(), kRarest);
   }
   best_share_ = 0;
-  sampled_ = 0;
   last_ = std::move(sorted);
   return candidates;
 }

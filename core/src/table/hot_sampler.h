@@ -12,10 +12,10 @@
 #include <cstdint>
 #include <mutex>
 #include <optional>
-#include <unordered_map>
 #include <vector>
 
 #include "mxrec/keys.h"
+#include "table/key_tally.h"
 
 namespace mxrec {
 
@@ -35,8 +35,9 @@ class HotSampler {
  private:
   const size_t places_;
   std::mutex mu_;
-  std::unordered_map<int64_t, uint32_t> counts_;  // guarded by mu_
-  size_t sampled_ = 0;                            // guarded by mu_; since the last candidates
+  // Taking a sample must cost a batch next to nothing, so samples are counted later, together.
+  std::vector<int64_t> samples_;      // guarded by mu_; since the last candidates
+  KeyTally tally_;                    // guarded by mu_; of samples before
   size_t wanted_ = 4096;              // guarded by mu_; samples until the next candidates
   uint64_t random_ = 1;               // guarded by mu_
   std::vector<int64_t> last_;         // guarded by mu_; the candidates of last time, sorted
