@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -12,6 +14,7 @@
 #include <vector>
 
 #include "kernels/instruction_sets.h"
+#include "kernels/magnitude.h"
 #include "mxrec/runtime.h"
 #include "optimizers/random_seed.h"
 #include "util/worker_pool.h"
@@ -273,6 +276,67 @@ TEST_F(KernelsTest, FirstNonFiniteOfRandomBits) {
       size_t expected = 0;
       while (expected < values.size() && std::isfinite(values[expected])) ++expected;
       ASSERT_EQ(kernels::FirstNonFinite(values.data(), values.size()), expected);
+    }
+  });
+}
+
+// Magnitudes order like the bits of a float without its sign, NaN above infinity.
+float PlainMagnitude(const float* values, size_t n) {
+  uint32_t largest = 0;
+  for (size_t i = 0; i < n; ++i) {
+    largest = std::max(largest, std::bit_cast<uint32_t>(values[i]) & 0x7fffffffu);
+  }
+  return std::bit_cast<float>(largest);
+}
+
+::testing::AssertionResult MagnitudeIsPlain(const float* values, size_t n) {
+  const auto found = std::bit_cast<uint32_t>(kernels::LargestMagnitude(values, n));
+  const auto expected = std::bit_cast<uint32_t>(PlainMagnitude(values, n));
+  if (found == expected) return ::testing::AssertionSuccess();
+  return ::testing::AssertionFailure()
+         << n << " values: bits " << found << " instead of " << expected;
+}
+
+TEST_F(KernelsTest, LargestMagnitudeOfRandomBits) {
+  MXREC_TRACE_SEED();
+  EXPECT_EQ(std::bit_cast<uint32_t>(kernels::LargestMagnitude(nullptr, 0)), 0u);
+  ForEachInstructionSet([] {
+    std::mt19937_64 random(TestSeed());
+    for (size_t n = 0; n < 300; ++n) {
+      // Exponents below a limit, most often: else some NaN would be the largest almost every time.
+      const uint32_t limit = random() % 4 == 0 ? 256 : random() % 256;
+      const size_t offset = random() % 4;
+      std::vector<float> values(offset + n + 1);
+      for (float& v : values) {
+        const auto bits = std::bit_cast<uint32_t>(AnyFloat(random));
+        v = std::bit_cast<float>((bits >> 23 & 0xff) < limit ? bits : bits & 0x807fffffu);
+      }
+      values.back() = std::numeric_limits<float>::quiet_NaN();  // one past the end
+      ASSERT_TRUE(MagnitudeIsPlain(values.data() + offset, n));
+    }
+  });
+}
+
+TEST_F(KernelsTest, LargestMagnitudeFindsAValueWhereverItIs) {
+  using Limits = std::numeric_limits<float>;
+  const float largest[] = {Limits::quiet_NaN(),  -Limits::quiet_NaN(), Limits::signaling_NaN(),
+                           Limits::infinity(),   -Limits::infinity(),  Limits::max(),
+                           -Limits::max(),       Limits::min(),        Limits::denorm_min(),
+                           -Limits::denorm_min()};
+  ForEachInstructionSet([&] {
+    for (const size_t n : {1, 2, 3, 5, 16, 17, 63, 64, 65, 97, 131}) {
+      std::vector<float> values(n, -0.0f);
+      ASSERT_EQ(std::bit_cast<uint32_t>(kernels::LargestMagnitude(values.data(), n)), 0u) << n;
+      for (const float value : largest) {
+        for (size_t at = 0; at < n; ++at) {
+          values[at] = value;
+          const float found = kernels::LargestMagnitude(values.data(), n);
+          ASSERT_EQ(std::bit_cast<uint32_t>(found), std::bit_cast<uint32_t>(value) & 0x7fffffffu)
+              << value << " at " << at << " of " << n;
+          ASSERT_EQ(std::isfinite(found), std::isfinite(value));
+          values[at] = -0.0f;
+        }
+      }
     }
   });
 }
