@@ -81,14 +81,13 @@ CopyRowsFn ChooseCopyRows(size_t dim, bool stream) {
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <atomic>
 
 #include "hwy/cache_control.h"
 #include "mxrec/runtime.h"
+#include "util/cache_size.h"
 #include "util/prefetch.h"
 #include "util/worker_pool.h"
 
@@ -121,11 +120,8 @@ void CopyRowsPlain(const float* const* rows, size_t n, size_t dim, const float* 
 }
 
 size_t LastLevelCacheBytes() {
-  long bytes = 0;
-#ifdef _SC_LEVEL3_CACHE_SIZE
-  bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
-#endif
-  return bytes > 0 ? static_cast<size_t>(bytes) : size_t{32} << 20;
+  const size_t bytes = CacheBytes(3);
+  return bytes > 0 ? bytes : size_t{32} << 20;
 }
 
 }  // namespace

@@ -1,23 +1,19 @@
 #include "table/hot_rows.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
 #include <cstring>
 
 #include "index/key_hash.h"
+#include "util/cache_size.h"
 
 namespace mxrec {
 namespace {
 
 // Half of a core's second-level cache: the rest is for the batch and the index.
 size_t BlockBudget() {
-  long bytes = 0;
-#ifdef _SC_LEVEL2_CACHE_SIZE
-  bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
-#endif
-  return bytes > 0 ? static_cast<size_t>(bytes) / 2 : size_t{256} << 10;
+  const size_t bytes = CacheBytes(2);
+  return bytes > 0 ? bytes / 2 : size_t{256} << 10;
 }
 
 // Rows of which the budget holds fewer are copied rather than looked up: no row is hot.
