@@ -10,6 +10,7 @@
 #include "adapters/all.h"
 #include "flags.h"
 #include "latency.h"
+#include "mxrec/kernels.h"
 #include "mxrec/runtime.h"
 #include "sizes.h"
 
@@ -26,6 +27,7 @@ constexpr const char* kUsage = R"(usage: table_benchmark [FLAG]... [--benchmark_
   --laws=LIST        such as zipf0.8,zipf1.05,zipf1.2,uniform (default: zipf1.05,uniform)
   --batch=N          keys of a call (default: 65536)
   --threads=N        default: the processors that this process may use
+  --streaming=BYTES  outputs from this size on are written past the caches (default: the machine's)
   --list             print the adapters and stop
 The benchmarks are the product of the lists. What would not fit into memory is skipped. Flags of
 Google Benchmark, such as --benchmark_min_time=5 and --benchmark_out=FILE, are taken as well.
@@ -222,13 +224,17 @@ int Main(int argc, char** argv) {
   const std::vector<int64_t> dims = flags.Counts("dims", "32");
   const auto batch = static_cast<size_t>(flags.Count("batch", "65536"));
   const int64_t threads = flags.Count("threads", std::to_string(NumThreads()));
+  const int64_t streaming =
+      flags.Count("streaming", std::to_string(kernels::StreamingThresholdBytes()));
   flags.Finish();
+  kernels::SetStreamingThresholdBytes(static_cast<size_t>(streaming));
   if (const Status status = SetNumThreads(static_cast<int>(threads)); !status.ok()) {
     std::fprintf(stderr, "benchmark: --threads: %s\n", status.message().c_str());
     return 2;
   }
   benchmark::AddCustomContext("threads", std::to_string(threads));
   benchmark::AddCustomContext("batch", std::to_string(batch));
+  benchmark::AddCustomContext("streaming", std::to_string(streaming));
   benchmark::AddCustomContext("compiler", MXREC_COMPILER);
 
   for (const int64_t rows : sizes) {

@@ -41,6 +41,8 @@ class RowCopier {
 // whole batch. Outputs of StreamingThresholdBytes() and more go past the caches.
 MXREC_API RowCopier ChooseRowCopier(int dim, size_t output_bytes);
 MXREC_API size_t StreamingThresholdBytes();
+// For tests and benchmarks; 0, the default: half of the last-level cache.
+MXREC_API void SetStreamingThresholdBytes(size_t bytes);
 
 // out[i] = rows[inverse[i]]. rows: [u, dim], out: [n, dim]; a negative index reads zeros.
 MXREC_API void GatherRows(const float* rows, const int32_t* inverse, size_t n, int dim, float* out);

@@ -124,11 +124,18 @@ size_t LastLevelCacheBytes() {
   return bytes > 0 ? bytes : size_t{32} << 20;
 }
 
+std::atomic<size_t> streaming_threshold{0};  // 0: the machine's
+
 }  // namespace
 
 size_t StreamingThresholdBytes() {
-  static const size_t bytes = LastLevelCacheBytes() / 2;
-  return bytes;
+  static const size_t of_machine = LastLevelCacheBytes() / 2;
+  const size_t set = streaming_threshold.load(std::memory_order_relaxed);
+  return set > 0 ? set : of_machine;
+}
+
+void SetStreamingThresholdBytes(size_t bytes) {
+  streaming_threshold.store(bytes, std::memory_order_relaxed);
 }
 
 void RowCopier::Finish() const {

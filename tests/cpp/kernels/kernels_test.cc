@@ -25,11 +25,12 @@ namespace {
 using testing::ForEachInstructionSet;
 using testing::TestSeed;
 
-// Restores the gather mode and the number of threads when a test ends.
+// Restores gather mode, streaming threshold and number of threads when a test ends.
 class KernelsTest : public ::testing::Test {
  protected:
   ~KernelsTest() override {
     SetGatherMode(GatherMode::kHighPerformance);
+    kernels::SetStreamingThresholdBytes(0);
     WorkerPool::Get().SetNumThreads(threads_);
   }
 
@@ -187,8 +188,8 @@ TEST_F(KernelsTest, GatherRows) {
 // An output that is beyond the streaming threshold by itself, on several threads.
 TEST_F(KernelsTest, GatherRowsStreamsLargeOutputs) {
   const size_t dim = 32, u = 1000;
+  kernels::SetStreamingThresholdBytes(size_t{4} << 20);
   const size_t n = kernels::StreamingThresholdBytes() / (dim * sizeof(float)) + 77;
-  if (n * dim * sizeof(float) > (size_t{256} << 20)) GTEST_SKIP() << "a very large cache";
   std::mt19937_64 random(TestSeed());
   std::vector<float> rows(u * dim);
   for (float& v : rows) v = AnyFloat(random);
@@ -201,6 +202,17 @@ TEST_F(KernelsTest, GatherRowsStreamsLargeOutputs) {
   std::vector<float> plain(n * dim);
   kernels::GatherRows(rows.data(), inverse.data(), n, dim, plain.data());
   EXPECT_TRUE(fast.Is(plain));
+}
+
+TEST_F(KernelsTest, StreamingThresholdIsOfTheMachineUnlessSet) {
+  const size_t of_machine = kernels::StreamingThresholdBytes();
+  EXPECT_GT(of_machine, 0u);
+  kernels::SetStreamingThresholdBytes(1000);
+  EXPECT_EQ(kernels::StreamingThresholdBytes(), 1000u);
+  EXPECT_FALSE(kernels::ChooseRowCopier(8, 999).streams());
+  EXPECT_TRUE(kernels::ChooseRowCopier(8, 1000).streams());
+  kernels::SetStreamingThresholdBytes(0);
+  EXPECT_EQ(kernels::StreamingThresholdBytes(), of_machine);
 }
 
 TEST_F(KernelsTest, SegmentSum) {
