@@ -298,7 +298,21 @@ TEST(HalfTest, CopiersEqualTheReferenceInBothGatherModes) {
   });
 }
 
+#if defined(__SSE__) || defined(__aarch64__)
 #if defined(__SSE__)
+constexpr uint64_t kFlushDenormals = 0x8040;
+uint64_t FloatControl() { return _mm_getcsr(); }
+void SetFloatControl(uint64_t bits) { _mm_setcsr(static_cast<unsigned>(bits)); }
+#else
+constexpr uint64_t kFlushDenormals = uint64_t{1} << 24;
+uint64_t FloatControl() {
+  uint64_t bits;
+  asm volatile("mrs %0, fpcr" : "=r"(bits)::"memory");
+  return bits;
+}
+void SetFloatControl(uint64_t bits) { asm volatile("msr fpcr, %0" ::"r"(bits) : "memory"); }
+#endif
+
 // TensorFlow's threads flush denormals to zero.
 TEST(HalfTest, FlushingDenormalsChangesNothing) {
   MXREC_TRACE_SEED();
@@ -308,17 +322,17 @@ TEST(HalfTest, FlushingDenormalsChangesNothing) {
     for (uint32_t h = 0; h < 0x10000; ++h) halves[h] = static_cast<uint16_t>(h);
     std::vector<uint16_t> nearest[2], stochastic[2];
     std::vector<float> floats[2];
-    const unsigned before = _mm_getcsr();
+    const uint64_t before = FloatControl();
     for (const int flush : {0, 1}) {
       nearest[flush].resize(values.size());
       stochastic[flush].resize(values.size());
       floats[flush].resize(halves.size());
-      if (flush == 1) _mm_setcsr(before | 0x8040);
+      if (flush == 1) SetFloatControl(before | kFlushDenormals);
       kernels::DemoteRow(type, values.data(), values.size(), nearest[flush].data());
       kernels::DemoteRowStochastic(type, values.data(), values.size(), 5, stochastic[flush].data());
       kernels::PromoteRow(type, halves.data(), halves.size(), floats[flush].data());
     }
-    _mm_setcsr(before);
+    SetFloatControl(before);
     EXPECT_EQ(nearest[0], nearest[1]);
     EXPECT_EQ(stochastic[0], stochastic[1]);
     EXPECT_EQ(0, std::memcmp(floats[0].data(), floats[1].data(), halves.size() * sizeof(float)));
