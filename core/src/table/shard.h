@@ -11,8 +11,11 @@
 namespace mxrec {
 
 struct alignas(kCacheLine) Shard {
-  Shard(PageAllocator* index_pages, PageAllocator* row_pages, int shard_bits, int row_floats)
-      : index(index_pages, shard_bits), arena(std::make_unique<RowArena>(row_pages, row_floats)) {}
+  Shard(uint32_t number, PageAllocator* index_pages, PageAllocator* row_pages, int shard_bits,
+        int row_floats)
+      : mu(kFirstShardRank + number),
+        index(index_pages, shard_bits),
+        arena(std::make_unique<RowArena>(row_pages, row_floats)) {}
 
   // Shared: find and read. Exclusive: insert, update, erase.
   mutable SharedMutex mu;

@@ -27,12 +27,12 @@ uint32_t NowSeconds() { return static_cast<uint32_t>(Env::Default()->NowMicros()
 
 struct Table::Impl {
   // Shared: use `state`. Exclusive: replace or release it.
-  mutable SharedMutex structure;
+  mutable SharedMutex structure{kStructureRank};
   TableOptions options;               // guarded by structure
   std::unique_ptr<TableState> state;  // guarded by structure; null: closed
   // Exclusive: a batch changes rows; one at a time, each on all threads. Shared: an export keeps
   // changes out, so that it sees the rows and the step between two batches.
-  mutable SharedMutex changes;
+  mutable SharedMutex changes{kChangesRank};
   std::atomic<int64_t> step{0};
   std::atomic<uint64_t> version{0};
 };

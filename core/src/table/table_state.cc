@@ -66,8 +66,8 @@ TableState::TableState(const TableOptions& options, uint32_t tag)
       hot_(format_.embedding_bytes(), options.use_hot),
       sampler_(hot_.most_places()) {
   shards_.reserve(static_cast<size_t>(options.num_shards));
-  for (int s = 0; s < options.num_shards; ++s) {
-    shards_.push_back(std::make_unique<Shard>(&index_pages_, &row_pages_, shard_bits_,
+  for (uint32_t s = 0; s < static_cast<uint32_t>(options.num_shards); ++s) {
+    shards_.push_back(std::make_unique<Shard>(s, &index_pages_, &row_pages_, shard_bits_,
                                               static_cast<int>(format_.stored_floats(slots_))));
   }
 }

@@ -10,11 +10,17 @@
 #include <cstdint>
 #include <mutex>
 
+#include "util/lock_order.h"
+
 namespace mxrec {
 
 class SharedMutex {
  public:
+  SharedMutex() : SharedMutex(kUnranked) {}
+  explicit SharedMutex(LockRank rank) : order_(rank) {}
+
   void lock() {
+    order_.Take();
     std::unique_lock lock(mu_);
     ++waiting_writers_;
     writers_.wait(lock, [this] { return !writing_ && reading_ == 0; });
@@ -24,10 +30,12 @@ class SharedMutex {
   bool try_lock() {
     std::lock_guard lock(mu_);
     if (writing_ || reading_ > 0) return false;
+    order_.Take();
     writing_ = true;
     return true;
   }
   void unlock() {
+    order_.Release();
     std::lock_guard lock(mu_);
     writing_ = false;
     if (waiting_readers_ > 0) {
@@ -40,6 +48,7 @@ class SharedMutex {
     }
   }
   void lock_shared() {
+    order_.Take();
     std::unique_lock lock(mu_);
     if (!writing_ && waiting_writers_ == 0) {
       ++reading_;
@@ -52,15 +61,18 @@ class SharedMutex {
   bool try_lock_shared() {
     std::lock_guard lock(mu_);
     if (writing_ || waiting_writers_ > 0) return false;
+    order_.Take();
     ++reading_;
     return true;
   }
   void unlock_shared() {
+    order_.Release();
     std::lock_guard lock(mu_);
     if (--reading_ == 0 && waiting_writers_ > 0) writers_.notify_one();
   }
 
  private:
+  [[no_unique_address]] LockOrder order_;
   std::mutex mu_;
   std::condition_variable readers_;
   std::condition_variable writers_;

@@ -31,8 +31,8 @@ class Fixture {
  public:
   Fixture(int dim, ValueType type, int shard_bits, std::mt19937_64* rng)
       : dim_(dim), bits_(shard_bits), format_(Options(dim, type)), hot_(Bytes(), true), rng_(*rng) {
-    for (int s = 0; s < 1 << bits_; ++s) {
-      shards_.push_back(std::make_unique<Shard>(&index_pages_, &row_pages_, bits_,
+    for (uint32_t s = 0; s < uint32_t{1} << bits_; ++s) {
+      shards_.push_back(std::make_unique<Shard>(s, &index_pages_, &row_pages_, bits_,
                                                 static_cast<int>(format_.stored_floats(1))));
     }
   }

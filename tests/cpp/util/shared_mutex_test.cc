@@ -76,5 +76,26 @@ TEST(SharedMutexTest, WritersDoNotKeepReadersOut) {
       4, [&] { std::unique_lock lock(mu); }, [&] { std::shared_lock lock(mu); });
 }
 
+#if defined(MXREC_CHECK_LOCK_ORDER)
+TEST(SharedMutexTest, LocksAreTakenInTheOrderOfTheirRanks) {
+  SharedMutex low(1), high(2), unranked;
+  {
+    const std::shared_lock first(low);
+    const std::unique_lock second(high);
+    const std::shared_lock third(unranked);
+  }
+  // Of any kind, released in any order, tried or waited for.
+  std::shared_lock held(high);
+  EXPECT_DEATH(low.lock(), "takes rank 1 while it holds rank 2");
+  EXPECT_DEATH(low.lock_shared(), "takes rank 1 while it holds rank 2");
+  EXPECT_DEATH(high.lock_shared(), "takes rank 2 while it holds rank 2");
+  EXPECT_DEATH(low.unlock(), "releases rank 1, which it does not hold");
+  held.unlock();
+  const std::shared_lock again(low);
+  high.lock();
+  high.unlock();
+}
+#endif
+
 }  // namespace
 }  // namespace mxrec
