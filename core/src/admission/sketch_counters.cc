@@ -1,0 +1,128 @@
+#include "admission/sketch_counters.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace mxrec {
+namespace {
+
+// The counters of a key, one in each section, chosen by the low half of its hash: the high half
+// chooses the block.
+std::array<uint32_t, SketchBlock::kSections> CountersOf(uint64_t hash) {
+  std::array<uint32_t, SketchBlock::kSections> counters;
+  for (uint32_t i = 0; i < counters.size(); ++i) {
+    const uint32_t byte = static_cast<uint32_t>(hash >> (8 * i)) & 255;
+    counters[i] = i * SketchBlock::kPerSection + (byte * SketchBlock::kPerSection >> 8);
+  }
+  return counters;
+}
+
+uint32_t Least(const SketchBlock& block, const std::array<uint32_t, 4>& counters) {
+  uint32_t least = SketchBlock::kMost;
+  for (const uint32_t counter : counters) least = std::min(least, block.Get(counter));
+  return least;
+}
+
+void Age(SketchBlock* block) {
+  for (uint8_t& pair : block->nibbles) pair = (pair >> 1) & 0x77;
+  block->arrivals /= 2;
+}
+
+}  // namespace
+
+uint64_t SketchCounters::Blocks(int64_t expected_keys) {
+  const uint64_t wanted = static_cast<uint64_t>(expected_keys) / kKeysPerBlock;
+  return std::max<uint64_t>(wanted / kMaxShards, 1) * kMaxShards;
+}
+
+SketchCounters::SketchCounters(PageAllocator* pages, int64_t expected_keys, int shard_bits,
+                               uint32_t shard)
+    : pages_(pages),
+      blocks_(Blocks(expected_keys)),
+      own_(blocks_ >> shard_bits),
+      first_(own_ * shard),
+      chunks_((own_ + kChunkBlocks - 1) / kChunkBlocks) {}
+
+SketchCounters::~SketchCounters() {
+  for (SketchBlock* chunk : chunks_) {
+    if (chunk != nullptr) pages_->Free(chunk, kChunkBlocks * sizeof(SketchBlock));
+  }
+}
+
+void SketchCounters::Prefetch(uint64_t hash) const { mxrec::Prefetch(At(BlockOf(hash))); }
+
+KeyCount SketchCounters::Peek(uint64_t hash, int64_t /*key*/) const {
+  const SketchBlock* block = At(BlockOf(hash));
+  if (block == nullptr) return {};
+  return {.count = Least(*block, CountersOf(hash))};
+}
+
+SketchBlock* SketchCounters::Make(uint64_t block) {
+  SketchBlock*& chunk = chunks_[block / kChunkBlocks];
+  if (chunk == nullptr) {
+    const bool huge = chunks_.size() > 4;  // a small sketch stays on small pages
+    chunk = static_cast<SketchBlock*>(
+        pages_->Allocate(kChunkBlocks * sizeof(SketchBlock), huge, PageAllocator::Contents::kZero));
+  }
+  return At(block);
+}
+
+uint32_t SketchCounters::Reserve(uint64_t hash, int64_t /*key*/, bool* fresh) {
+  *fresh = false;
+  return Make(BlockOf(hash)) == nullptr ? kNothing : 0;
+}
+
+void SketchCounters::Commit(uint64_t hash, uint32_t /*place*/, uint32_t more, uint32_t /*time*/) {
+  SketchBlock* block = At(BlockOf(hash));
+  const auto counters = CountersOf(hash);
+  const uint32_t least = Least(*block, counters);
+  const uint32_t raised = std::min(AddSaturating(least, more), SketchBlock::kMost);
+  for (const uint32_t counter : counters) {
+    if (block->Get(counter) < raised) block->Set(counter, raised);
+  }
+  if (least == 0 && ++block->arrivals >= kAgeAt) Age(block);
+}
+
+int64_t SketchCounters::ForgetOld(uint32_t /*cutoff*/, uint64_t* position) {
+  *position = uint64_t{1} << 32;
+  return 0;
+}
+
+void SketchCounters::Scan(std::optional<uint32_t> /*cutoff*/, uint64_t* position,
+                          RowBlock* block) const {
+  constexpr size_t kFloats = sizeof(SketchBlock) / sizeof(float);
+  constexpr SketchBlock kEmpty = {};
+  const uint64_t chunk = *position;
+  if (chunk < chunks_.size() && chunks_[chunk] != nullptr) {
+    const uint64_t begin = chunk * kChunkBlocks;
+    for (uint64_t b = begin; b < std::min(own_, begin + kChunkBlocks); ++b) {
+      const SketchBlock& from = *At(b);
+      if (std::memcmp(&from, &kEmpty, sizeof(from)) == 0) continue;
+      block->keys.push_back(static_cast<int64_t>(first_ + b));
+      block->frequency.push_back(0);
+      block->last_time.push_back(0);
+      block->values.resize(block->values.size() + kFloats);
+      std::memcpy(block->values.data() + block->values.size() - kFloats, &from, sizeof(from));
+    }
+  }
+  *position = chunk + 1 < chunks_.size() ? chunk + 1 : uint64_t{1} << 32;
+}
+
+bool SketchCounters::Load(const RowBlock& block, size_t row) {
+  SketchBlock* to = Make(static_cast<uint64_t>(block.keys[row]) - first_);
+  if (to == nullptr) return false;
+  std::memcpy(to, block.values.data() + row * (sizeof(*to) / sizeof(float)), sizeof(*to));
+  return true;
+}
+
+int64_t SketchCounters::page_bytes() const {
+  int64_t made = 0;
+  for (const SketchBlock* chunk : chunks_) made += chunk != nullptr;
+  return made * static_cast<int64_t>(kChunkBlocks * sizeof(SketchBlock));
+}
+
+int64_t SketchCounters::bytes() const {
+  return page_bytes() + static_cast<int64_t>(chunks_.capacity() * sizeof(SketchBlock*));
+}
+
+}  // namespace mxrec
