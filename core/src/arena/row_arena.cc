@@ -71,8 +71,11 @@ void RowArena::Release(uint32_t slab) {
   // Above what a slot at rest has, so that no address seems to be of the row that just left.
   const int floor = std::min(state.highest + 2, static_cast<int>(kLastGeneration));
   queued_ -= state.queued;
+  if (state.draining) --draining_;
+  std::vector<MovedRow> moved = std::move(state.moved);
   state = {};
   state.floor = static_cast<uint16_t>(floor);
+  state.moved = std::move(moved);
   --held_slabs_;
   --idle_slabs_;
   if (open_ == slab) open_ = kNoSlot;
@@ -107,6 +110,10 @@ void RowArena::SetClock(uint32_t batches) {
   if (batches == clock_) return;
   clock_ = batches;
   recycled_ = 0;
+  if (remembers_ && clock_ - moved_at_ >= kMoveBatches) {
+    for (State& state : states_) std::vector<MovedRow>().swap(state.moved);
+    remembers_ = false;
+  }
   for (uint32_t slab = 0; idle_slabs_ > 0 && slab < slabs_.size(); ++slab) {
     const State& state = states_[slab];
     const bool idle = slabs_[slab].held() && state.live == 0;
@@ -114,12 +121,12 @@ void RowArena::SetClock(uint32_t batches) {
   }
 }
 
-uint32_t RowArena::TakeFree(uint32_t slab) {
+uint32_t RowArena::TakeFree(uint32_t slab, bool rested) {
   State& state = states_[slab];
   const uint32_t first = state.first_free;
-  if (first == kNoSlot) return kNoSlot;
+  if (first == kNoSlot || state.draining) return kNoSlot;
   const RowMeta& meta = slabs_[slab].metas[first];
-  if (!Rested(meta.frequency)) return kNoSlot;
+  if (rested && !Rested(meta.frequency)) return kNoSlot;
   state.first_free = meta.last_time;
   if (state.first_free == kNoSlot) state.last_free = kNoSlot;
   --state.queued;
@@ -127,14 +134,17 @@ uint32_t RowArena::TakeFree(uint32_t slab) {
   return first;
 }
 
-uint32_t RowArena::Allocate() {
+uint32_t RowArena::Allocate() { return Take(true); }
+
+uint32_t RowArena::Take(bool rested) {
   uint32_t slab = kNoSlot;
   uint32_t within = kNoSlot;
   // The lowest slab that has one, so that the others empty out.
-  for (; queued_ > 0 && recycled_ < slabs_.size(); ++recycled_) {
-    within = TakeFree(recycled_);
+  uint32_t& lowest = rested ? recycled_ : filled_;
+  for (; queued_ > 0 && lowest < slabs_.size(); ++lowest) {
+    within = TakeFree(lowest, rested);
     if (within == kNoSlot) continue;
-    slab = recycled_;
+    slab = lowest;
     break;
   }
   if (slab == kNoSlot) {
@@ -172,11 +182,78 @@ void RowArena::Free(uint32_t slot, int64_t key) {
   ++queued_;
 }
 
+int64_t RowArena::BeginDrain() {
+  const uint32_t rows = slab_rows();
+  uint64_t live = 0;
+  for (const State& state : states_) live += state.live;
+  // What the rows need, and a tenth more for rows to come meanwhile.
+  const uint64_t needed = (live + live / 10 + rows - 1) / rows + 1;
+  if (held_slabs_ < 4 || needed * 2 > held_slabs_) return 0;
+  int64_t moves = 0;
+  uint64_t kept = 0;
+  for (uint32_t slab = 0; slab < slabs_.size(); ++slab) {
+    if (!slabs_[slab].held() || kept++ < needed)
+      continue;  // the lowest stay: pages empty from above
+    states_[slab].draining = true;
+    ++draining_;
+    moves += states_[slab].live;
+    if (open_ == slab) open_ = kNoSlot;
+  }
+  filled_ = 0;
+  return moves;
+}
+
+uint32_t RowArena::Move(uint32_t slot, int64_t key) {
+  std::vector<MovedRow>& moved = states_[slot >> shift_].moved;
+  try {
+    if (moved.size() == moved.capacity()) {
+      moved.reserve(moved.size() + states_[slot >> shift_].live);
+    }
+  } catch (const std::bad_alloc&) {
+    return kNoSlot;
+  }
+  const uint32_t to = Take(false);
+  if (to == kNoSlot) return kNoSlot;
+  std::memcpy(Row(to), Row(slot), stride_);
+  const RowMeta& old = Meta(slot);
+  RowMeta& meta = Meta(to);
+  meta = {old.last_time, old.frequency, meta.generation, old.dirty_epoch};
+  // Taking a slot may have moved states_.
+  states_[slot >> shift_].moved.push_back({slot, old.generation, key});
+  remembers_ = true;
+  moved_at_ = clock_;
+  Free(slot, key);
+  return to;
+}
+
+void RowArena::EndDrain() {
+  for (State& state : states_) state.draining = false;
+  draining_ = 0;
+  recycled_ = 0;
+}
+
+void RowArena::ReleaseIdle() {
+  for (uint32_t slab = 0; idle_slabs_ > 0 && slab < slabs_.size(); ++slab) {
+    if (slabs_[slab].held() && states_[slab].live == 0) Release(slab);
+  }
+}
+
+bool RowArena::MovedKey(uint32_t slot, uint16_t generation, int64_t* key) const {
+  // A slab that was drained was sparse: there are few.
+  for (const MovedRow& moved : states_[slot >> shift_].moved) {
+    if (moved.slot != slot || moved.generation != generation) continue;
+    *key = moved.key;
+    return true;
+  }
+  return false;
+}
+
 bool RowArena::DepartedKey(uint32_t slot, uint16_t generation, int64_t* key) const {
-  if (!slabs_[slot >> shift_].held()) return false;
-  if (Meta(slot).generation != generation + 1) return false;
-  std::memcpy(key, Row(slot), sizeof(*key));
-  return true;
+  if (slabs_[slot >> shift_].held() && Meta(slot).generation == generation + 1) {
+    std::memcpy(key, Row(slot), sizeof(*key));
+    return true;
+  }
+  return MovedKey(slot, generation, key);
 }
 
 bool RowArena::CopySlotsTo(RowArena* target, int floats) const {
@@ -193,7 +270,7 @@ bool RowArena::CopySlotsTo(RowArena* target, int floats) const {
     if (!slabs_[slab].held()) continue;
     if (!target->GiveMemory(slab)) return false;
     const Slab& to = target->slabs_[slab];
-    target->states_[slab] = states_[slab];
+    target->states_[slab].highest = states_[slab].highest;
     for (size_t within = 0; within < states_[slab].fresh; ++within) {
       std::memcpy(to.rows + within * target->stride_, slabs_[slab].rows + within * stride_, bytes);
     }
@@ -204,6 +281,9 @@ bool RowArena::CopySlotsTo(RowArena* target, int floats) const {
   target->recycled_ = recycled_;
   target->idle_slabs_ = idle_slabs_;
   target->queued_ = queued_;
+  target->draining_ = draining_;
+  target->remembers_ = remembers_;
+  target->moved_at_ = moved_at_;
   return true;
 }
 
@@ -223,7 +303,9 @@ int64_t RowArena::row_bytes() const {
 int64_t RowArena::meta_bytes() const {
   const size_t tracking = slabs_.capacity() * sizeof(Slab) + states_.capacity() * sizeof(State);
   const size_t metas = held_slabs_ * (slab_bytes() - meta_offset());
-  return static_cast<int64_t>(metas - Untouched().second + tracking);
+  size_t moved = 0;
+  for (const State& state : states_) moved += state.moved.capacity() * sizeof(MovedRow);
+  return static_cast<int64_t>(metas - Untouched().second + tracking + moved);
 }
 
 int64_t RowArena::held_bytes() const { return static_cast<int64_t>(held_slabs_ * slab_bytes()); }

@@ -5,10 +5,17 @@
 // forward to backward can still be traced to its key. A slab whose slots have all rested gives its
 // memory back; the slots stay, and of their generations the slab remembers a bound.
 //
+// Rows that were erased at random leave a few in every slab. Draining moves them together: some
+// slabs are marked, take no new rows, and the caller, who knows where rows are referred to, moves
+// theirs one by one. Unlike an erased row, a moved one is still meant by whoever has its old
+// address: where a row moved from is remembered for more batches than one training step has
+// lookups, whatever becomes of the slot.
+//
 // Invariants:
 //  1. A slot's generation is odd while it holds a row, even while it does not; it only grows.
 //  2. A slot whose generation would wrap is retired.
 //  3. The slots of a slab without memory are free, and no address of them names a row.
+//  4. A draining slab gives out no slot.
 //
 // Not thread-safe: the shard's lock guards it; const methods may run concurrently.
 #pragma once
@@ -44,6 +51,7 @@ class RowArena {
   static constexpr uint32_t kNoSlot = 0xFFFFFFFFu;
   static constexpr uint32_t kMaxSlots = 1u << 31;
   static constexpr uint32_t kRestingBatches = 2;
+  static constexpr uint32_t kMoveBatches = 1024;  // that moves are remembered for, at least
 
   RowArena(PageAllocator* pages, int row_floats);
   ~RowArena();
@@ -56,6 +64,8 @@ class RowArena {
   void Free(uint32_t slot, int64_t key);
   // Tells how many training batches there have been, modulo 2^32, and gives rested slabs back.
   void SetClock(uint32_t batches);
+  // Gives back the slabs without a live row, rested or not.
+  void ReleaseIdle();
   // Whether SetClock may find something to give back.
   bool has_idle_slabs() const { return idle_slabs_ > 0; }
 
@@ -86,8 +96,20 @@ class RowArena {
     const Slab& slab = slabs_[slot >> shift_];
     return slab.held() ? Meta(slot).generation : states_[slot >> shift_].floor;
   }
-  // The key that the slot's row of this generation held, if the slot has not been used since.
+  // The key of the row that this address named until it was moved or, if the slot has not been used
+  // since, erased.
   bool DepartedKey(uint32_t slot, uint16_t generation, int64_t* key) const;
+  bool MovedKey(uint32_t slot, uint16_t generation, int64_t* key) const;  // moved only
+
+  // Marks the slabs whose rows the other ones could take, if that frees half of the memory or more.
+  // Returns the rows to be moved; 0: nothing is marked.
+  int64_t BeginDrain();
+  bool draining() const { return draining_ > 0; }
+  bool InDrainingSlab(uint32_t slot) const { return states_[slot >> shift_].draining; }
+  // Moves a row and its metadata to a slot of another slab, which may not have rested, and frees
+  // the old one. kNoSlot: no memory; the row stays.
+  uint32_t Move(uint32_t slot, int64_t key);
+  void EndDrain();
 
   // Copies the first `floats` of every slot and all metadata into an empty arena of another width.
   bool CopySlotsTo(RowArena* target, int floats) const;
@@ -99,6 +121,12 @@ class RowArena {
   int64_t held_bytes() const;
 
  private:
+  // A row that was moved away: the address that it had, and its key.
+  struct MovedRow {
+    uint32_t slot;
+    uint16_t generation;
+    int64_t key;
+  };
   // Freed slots form a queue, the longest at rest first: RowMeta::last_time is the next slot
   // (within the slab), RowMeta::frequency the clock when it was freed.
   struct State {
@@ -109,6 +137,8 @@ class RowArena {
     uint32_t last_freed_at = 0;                          // clock
     uint16_t floor = 0;    // even; generations start here when the slab gets memory again
     uint16_t highest = 0;  // generation of a freed slot
+    bool draining = false;
+    std::vector<MovedRow> moved;  // remembered; outlives the slab's memory
   };
   bool Rested(uint32_t since) const { return clock_ - since >= kRestingBatches; }
   uint32_t slab_rows() const { return mask_ + 1; }
@@ -117,8 +147,9 @@ class RowArena {
   void SetShift(int shift);
   bool GiveMemory(uint32_t slab);  // to a slab that has none
   void Release(uint32_t slab);
-  uint32_t TakeFree(uint32_t slab);  // kNoSlot: none has rested
-  bool OpenSlab();                   // makes open_ a slab with fresh slots
+  uint32_t TakeFree(uint32_t slab, bool rested);  // kNoSlot: none, or none that has rested
+  uint32_t Take(bool rested);                     // a slot of a slab that is not draining
+  bool OpenSlab();                                // makes open_ a slab with fresh slots
   // Bytes of the first slab, on small pages, that nothing has touched: of rows, of metadata.
   std::pair<size_t, size_t> Untouched() const;
 
@@ -131,9 +162,13 @@ class RowArena {
   std::vector<State> states_;  // beside slabs_
   uint32_t open_ = kNoSlot;    // the slab that fresh slots come from
   uint32_t recycled_ = 0;      // slabs before this one have no rested slot
+  uint32_t filled_ = 0;        // slabs before this one have no slot for moved rows
   uint32_t idle_slabs_ = 0;    // with memory and without a live row
   uint32_t held_slabs_ = 0;    // with memory
   uint32_t queued_ = 0;        // slots in queues
+  uint32_t draining_ = 0;      // slabs
+  bool remembers_ = false;     // some State::moved is not empty
+  uint32_t moved_at_ = 0;      // clock of the last move
 };
 
 }  // namespace mxrec

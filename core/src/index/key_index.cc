@@ -209,6 +209,16 @@ bool KeyIndex::Insert(uint64_t hash, int64_t key, RowRef ref) {
   }
 }
 
+void KeyIndex::Replace(uint64_t hash, int64_t key, RowRef ref) {
+  IndexBucket* segment = directory_[DirectoryIndex(hash)];
+  for (uint32_t b = BucketOf(hash);; b = (b + 1) & (kBuckets - 1)) {
+    const uint32_t match = Matches(segment[b], key);
+    if (match == 0) continue;
+    segment[b].refs[std::countr_zero(match)] = ref;
+    return;
+  }
+}
+
 RowRef KeyIndex::Erase(uint64_t hash, int64_t key) {
   if (directory_.empty()) return kNoRow;
   const uint32_t id = directory_ids_[DirectoryIndex(hash)];

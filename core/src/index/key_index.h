@@ -74,6 +74,8 @@ class KeyIndex {
   // Precondition: the key is absent. False: no memory, or too many keys with one hash prefix;
   // nothing has changed.
   bool Insert(uint64_t hash, int64_t key, RowRef ref);
+  // Precondition: the key is there.
+  void Replace(uint64_t hash, int64_t key, RowRef ref);
   // The reference that the key had; kNoRow if it was absent. May merge segments.
   RowRef Erase(uint64_t hash, int64_t key);
 
