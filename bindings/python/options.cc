@@ -75,6 +75,12 @@ const Names<VarianceDistribution>& DistributionNames() {
   return names;
 }
 
+const Names<AdmissionMode>& AdmissionModeNames() {
+  static const Names<AdmissionMode> names = {{AdmissionMode::kExact, "exact"},
+                                             {AdmissionMode::kSketch, "sketch"}};
+  return names;
+}
+
 template <class Enum>
 Enum Parse(const Names<Enum>& names, const char* parameter, const std::string& text) {
   std::string allowed;
@@ -268,6 +274,57 @@ void InitInitializerOptions(nb::module_& m) {
   for (const auto& field : kInitializerFloats) type.def_ro(field.name, field.member);
 }
 
+void InitAdmissionOptions(nb::module_& m) {
+  const AdmissionOptions a;
+  nb::class_<AdmissionOptions>(m, "AdmissionOptions", "Which keys get a row in training.")
+      .def(
+          "__init__",
+          [](AdmissionOptions* self, int64_t threshold, int64_t coefficient,
+             const std::string& mode, int64_t expected_keys) {
+            const AdmissionOptions options{
+                threshold, coefficient, Parse(AdmissionModeNames(), "mode", mode), expected_keys};
+            Check(Validate(options));
+            new (self) AdmissionOptions(options);
+          },
+          "threshold"_a, nb::kw_only(), "coefficient"_a = a.coefficient,
+          "mode"_a = AdmissionModeName(a.mode), "expected_keys"_a = a.expected_keys,
+          "Raises ValueError for a value outside its range.")
+      .def_ro("threshold", &AdmissionOptions::threshold, "-1: every key is admitted.")
+      .def_ro("coefficient", &AdmissionOptions::coefficient)
+      .def_prop_ro("mode", [](const AdmissionOptions& o) { return AdmissionModeName(o.mode); })
+      .def_ro("expected_keys", &AdmissionOptions::expected_keys)
+      .def(nb::self == nb::self, nb::sig("def __eq__(self, arg: object, /) -> bool"))
+      .def("__repr__", [](const AdmissionOptions& o) {
+        return "AdmissionOptions(" + std::to_string(o.threshold) +
+               ", coefficient=" + std::to_string(o.coefficient) + ", mode='" +
+               AdmissionModeName(o.mode) + "', expected_keys=" + std::to_string(o.expected_keys) +
+               ")";
+      });
+}
+
+void InitEvictionOptions(nb::module_& m) {
+  const EvictionOptions e;
+  nb::class_<EvictionOptions>(m, "EvictionOptions", "Which rows evict() removes.")
+      .def(
+          "__init__",
+          [](EvictionOptions* self, int64_t max_age, int64_t max_rows, float min_l2) {
+            const EvictionOptions options{max_age, max_rows, min_l2};
+            Check(Validate(options));
+            new (self) EvictionOptions(options);
+          },
+          nb::kw_only(), "max_age"_a = e.max_age, "max_rows"_a = e.max_rows,
+          "min_l2"_a = Decimal(e.min_l2), "Raises ValueError for a value outside its range.")
+      .def_ro("max_age", &EvictionOptions::max_age, "Seconds; -1: no limit.")
+      .def_ro("max_rows", &EvictionOptions::max_rows, "0: no limit.")
+      .def_ro("min_l2", &EvictionOptions::min_l2)
+      .def(nb::self == nb::self, nb::sig("def __eq__(self, arg: object, /) -> bool"))
+      .def("__repr__", [](const EvictionOptions& o) {
+        return "EvictionOptions(max_age=" + std::to_string(o.max_age) +
+               ", max_rows=" + std::to_string(o.max_rows) + ", min_l2=" + std::to_string(o.min_l2) +
+               ")";
+      });
+}
+
 }  // namespace
 
 ValueType ParseValueType(const std::string& value_dtype) {
@@ -277,6 +334,8 @@ ValueType ParseValueType(const std::string& value_dtype) {
 void InitOptions(nb::module_& m) {
   InitOptimizerOptions(m);
   InitInitializerOptions(m);
+  InitAdmissionOptions(m);
+  InitEvictionOptions(m);
   m.attr("MAX_DIM") = kMaxDim;
   m.attr("MAX_SHARDS") = kMaxShards;
 }

@@ -12,6 +12,7 @@
 #include "arrays.h"
 #include "init.h"
 #include "py_table.h"
+#include "timestamps.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -50,12 +51,15 @@ class PooledBatch {
 };
 
 nb::object LookupPooled(const PyTable& self, nb::handle keys, nb::handle offsets,
-                        nb::handle weights, const std::string& combiner, bool train) {
+                        nb::handle weights, const std::string& combiner, bool train,
+                        nb::handle timestamp) {
   const PooledBatch batch(keys, offsets, weights, combiner);
+  const Timestamps timestamps(timestamp);
   const Bags bags = batch.bags();
   NewArray<float> out({bags.size(), static_cast<size_t>(self->dim())});
   Check(Unlocked([&] {
-    return train ? self->LookupOrInsertPooled(batch.keys(), bags, out.data)
+    return train ? self->LookupOrInsertPooled(batch.keys(), bags, out.data,
+                                              {.timestamps = timestamps.span()})
                  : self->LookupPooled(batch.keys(), bags, nullptr, out.data);
   }));
   return out.array;
@@ -86,9 +90,11 @@ std::pair<int64_t, int64_t> ApplyPooledGradients(const PyTable& self, nb::handle
 void DefinePooledCalls(nb::class_<PyTable>& type) {
   type.def("lookup_pooled", &LookupPooled, "keys"_a.none(), "offsets"_a.none(),
            "weights"_a = nb::none(), "combiner"_a = "sum", "train"_a = true,
+           "timestamp"_a = nb::none(),
            nb::sig("def lookup_pooled(self, " MXREC_KEYS ", offsets: " MXREC_INT64S
-                   ", weights: " MXREC_FLOATS
-                   " | None = None, combiner: str = 'sum', train: bool = True) -> " MXREC_FLOATS),
+                   ", weights: " MXREC_FLOATS " | None = None, combiner: str = 'sum', train: bool "
+                   "= True, timestamp: int | " MXREC_INT64S
+                   " | numpy.typing.NDArray[numpy.int32] | None = None) -> " MXREC_FLOATS),
            "One row per bag, [bags, dim].")
       .def("apply_pooled_gradients", &ApplyPooledGradients, "keys"_a.none(), "offsets"_a.none(),
            "grads"_a.none(), "weights"_a = nb::none(), "combiner"_a = "sum", nb::kw_only(),

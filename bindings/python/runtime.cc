@@ -62,7 +62,8 @@ void InitRuntime(nb::module_& m) {
       "mode"_a, "How lookups move rows: 'high_performance' or 'high_precision'.");
   m.def("gather_mode", [] { return GatherModeName(GetGatherMode()); });
   m.def("version", &Version);
-  m.def("compiler", [] { return MXREC_COMPILER; }, "Compiler and flags of this build.");
+  m.def(
+      "compiler", [] { return MXREC_COMPILER; }, "Compiler and flags of this build.");
 }
 
 }  // namespace mxrec::python

@@ -18,6 +18,7 @@
 #include "mxrec/checkpoint.h"
 #include "option_names.h"
 #include "py_table.h"
+#include "timestamps.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -41,7 +42,8 @@ PyTable Create(std::string name, int dim, std::optional<int64_t> memory_rows, ui
                std::optional<int> num_shards, const std::optional<OptimizerOptions>& optimizer,
                const std::optional<InitializerOptions>& initializer,
                std::vector<int64_t> padding_keys, const std::string& value_dtype,
-               bool stochastic_rounding, bool use_hot) {
+               bool stochastic_rounding, bool use_hot, const AdmissionOptions& admission,
+               const EvictionOptions& eviction) {
   // The core spells "no limit" as 0.
   if (memory_rows.has_value() && *memory_rows < 1) {
     Check(InvalidArgument("memory_rows must be at least 1, got " + std::to_string(*memory_rows) +
@@ -59,26 +61,40 @@ PyTable Create(std::string name, int dim, std::optional<int64_t> memory_rows, ui
   options.value_type = ParseValueType(value_dtype);
   options.stochastic_rounding = stochastic_rounding;
   options.use_hot = use_hot;
+  options.admission = admission;
+  options.eviction = eviction;
   return {Unwrap(Unlocked([&] { return Table::Create(options); }))};
 }
 
-void LookupTo(const PyTable& self, const KeyArray& keys, bool train, float* out) {
+void LookupTo(const PyTable& self, const KeyArray& keys, bool train, const Timestamps& timestamps,
+              float* out) {
   Check(Unlocked([&] {
-    return train ? self->LookupOrInsert(keys.span(), out) : self->Lookup(keys.span(), nullptr, out);
+    return train ? self->LookupOrInsert(keys.span(), out, {.timestamps = timestamps.span()})
+                 : self->Lookup(keys.span(), nullptr, out);
   }));
 }
 
-nb::object Lookup(const PyTable& self, nb::handle keys_array, bool train) {
+nb::object Lookup(const PyTable& self, nb::handle keys_array, bool train, nb::handle timestamp) {
   const KeyArray keys(keys_array, "keys");
+  const Timestamps timestamps(timestamp);
   NewArray<float> out({keys.size(), static_cast<size_t>(self->dim())});
-  LookupTo(self, keys, train, out.data);
+  LookupTo(self, keys, train, timestamps, out.data);
   return out.array;
 }
 
-void LookupInto(const PyTable& self, nb::handle keys_array, nb::handle out_array, bool train) {
+void LookupInto(const PyTable& self, nb::handle keys_array, nb::handle out_array, bool train,
+                nb::handle timestamp) {
   const KeyArray keys(keys_array, "keys");
+  const Timestamps timestamps(timestamp);
   const ArrayView<float> out(out_array, "out", {static_cast<int64_t>(keys.size()), self->dim()});
-  LookupTo(self, keys, train, out.data());
+  LookupTo(self, keys, train, timestamps, out.data());
+}
+
+nb::object Counts(const PyTable& self, nb::handle keys_array) {
+  const KeyArray keys(keys_array, "keys");
+  NewArray<int64_t> out({keys.size()});
+  Check(Unlocked([&] { return self->Counts(keys.span(), out.data); }));
+  return out.array;
 }
 
 std::pair<int64_t, int64_t> ApplyGradients(const PyTable& self, nb::handle keys_array,
@@ -145,6 +161,13 @@ nb::object OptionalCount(int64_t count) {
   return nb::int_(count);
 }
 
+// None: there is no admission, or no threshold is known.
+nb::object OptionalThreshold(const TableStats& stats) {
+  const int64_t threshold = stats.admission_threshold;
+  if (threshold == kOff || threshold == kNeverAdmit) return nb::none();
+  return nb::int_(threshold);
+}
+
 nb::dict Stats(const PyTable& self) {
   const TableStats stats = Unlocked([&] { return self->Stats(); });
   nb::dict d;
@@ -159,7 +182,20 @@ nb::dict Stats(const PyTable& self) {
   d["misses"] = stats.misses;
   d["inserts"] = stats.inserts;
   d["erased"] = stats.erased;
-  d["refused"] = stats.refused;
+  d["refused"] = stats.refused_by_capacity + stats.refused_by_admission;
+  d["refused_by_capacity"] = stats.refused_by_capacity;
+  d["refused_by_admission"] = stats.refused_by_admission;
+  d["admitted"] = stats.admitted;
+  d["evicted"] = stats.evicted_by_age + stats.evicted_by_rows + stats.evicted_by_l2;
+  d["evicted_by_age"] = stats.evicted_by_age;
+  d["evicted_by_rows"] = stats.evicted_by_rows;
+  d["evicted_by_l2"] = stats.evicted_by_l2;
+  d["evicting"] = stats.evicting;
+  d["counted_keys"] = stats.counted_keys;
+  d["bytes_admission"] = stats.bytes_admission;
+  d["latest_time"] = stats.latest_time;
+  d["admission_threshold"] = OptionalThreshold(stats);
+  d["admission_frozen"] = stats.admission_frozen;
   d["hot_hits"] = stats.hot_hits;
   d["hot_rows"] = stats.hot_rows;
   d["bytes_hot"] = stats.bytes_hot;
@@ -173,15 +209,22 @@ nb::dict Stats(const PyTable& self) {
 
 #define MXREC_KEYS "keys: numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32]"
 #define MXREC_FLOATS "numpy.typing.NDArray[numpy.float32]"
+#define MXREC_TIMES \
+  "int | numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32] | None"
 
 // none(): a None reaches the checks of arrays.h, whose message names the parameter.
 void DefineBatchCalls(nb::class_<PyTable>& type) {
-  type.def("lookup", &Lookup, "keys"_a.none(), "train"_a = true,
-           nb::sig("def lookup(self, " MXREC_KEYS ", train: bool = True) -> " MXREC_FLOATS),
+  type.def("lookup", &Lookup, "keys"_a.none(), "train"_a = true, "timestamp"_a = nb::none(),
+           nb::sig("def lookup(self, " MXREC_KEYS ", train: bool = True, timestamp: " MXREC_TIMES
+                   " = None) -> " MXREC_FLOATS),
            "Rows of keys, [n, dim].")
       .def("lookup_into", &LookupInto, "keys"_a.none(), "out"_a.none(), "train"_a = true,
+           "timestamp"_a = nb::none(),
            nb::sig("def lookup_into(self, " MXREC_KEYS ", out: " MXREC_FLOATS
-                   ", train: bool = True) -> None"))
+                   ", train: bool = True, timestamp: " MXREC_TIMES " = None) -> None"))
+      .def("counts", &Counts, "keys"_a.none(),
+           nb::sig("def counts(self, " MXREC_KEYS ") -> numpy.typing.NDArray[numpy.int64]"),
+           "How often keys were used in training, times their coefficients.")
       .def("apply_gradients", &ApplyGradients, "keys"_a.none(), "grads"_a.none(), nb::kw_only(),
            "learning_rate"_a = nb::none(),
            nb::sig("def apply_gradients(self, " MXREC_KEYS ", grads: " MXREC_FLOATS
@@ -194,7 +237,8 @@ void DefineBatchCalls(nb::class_<PyTable>& type) {
       .def("erase", &Erase, "keys"_a.none(), nb::sig("def erase(self, " MXREC_KEYS ") -> int"))
       .def("missing", &Missing, "keys"_a.none(),
            nb::sig("def missing(self, " MXREC_KEYS ") -> numpy.typing.NDArray[numpy.int64]"),
-           "Distinct keys that have no row, in the order of first occurrence.")
+           "Distinct keys for which a training lookup would make a row, in the order of first\n"
+           "occurrence.")
       .def("scan", &Scan, "cursor"_a, "max_rows"_a,
            nb::sig("def scan(self, cursor: tuple[int, int], max_rows: int) -> tuple[tuple[int, int]"
                    ", numpy.typing.NDArray[numpy.int64], " MXREC_FLOATS ", " MXREC_FLOATS
@@ -258,6 +302,32 @@ void DefineState(nb::class_<PyTable>& type) {
             Check(Unlocked([&] { return self->BindOptimizer(optimizer); }));
           },
           "optimizer"_a, "A bound optimizer is replaced only by one of the same kind.")
+      .def_prop_ro("admission", [](const PyTable& self) { return self->options().admission; })
+      .def_prop_ro("eviction", [](const PyTable& self) { return self->options().eviction; })
+      .def(
+          "configure_admission",
+          [](const PyTable& self, const AdmissionOptions& admission) {
+            Check(Unlocked([&] { return self->ConfigureAdmission(admission); }));
+          },
+          "admission"_a, "Turns admission on; what is on can only be given again.")
+      .def(
+          "configure_eviction",
+          [](const PyTable& self, const EvictionOptions& eviction) {
+            Check(Unlocked([&] { return self->ConfigureEviction(eviction); }));
+          },
+          "eviction"_a, "Replaces the rules of evict().")
+      .def(
+          "set_threshold",
+          [](const PyTable& self, int64_t threshold) {
+            Check(Unlocked([&] { return self->SetThreshold(threshold); }));
+          },
+          "threshold"_a, "0 keeps the threshold and stops counting.")
+      .def(
+          "evict",
+          [](const PyTable& self, std::optional<int64_t> now, std::optional<int64_t> budget) {
+            return Unwrap(Unlocked([&] { return self->Evict(now, budget); }));
+          },
+          "now"_a = nb::none(), "budget"_a = nb::none(), "Returns the rows freed by this call.")
       .def("stats", &Stats, nb::sig("def stats(self) -> dict[str, typing.Any]"))
       .def(
           "close", [](const PyTable& self) { Unlocked([&] { self->Close(); }); },
@@ -287,16 +357,18 @@ void InitTable(nb::module_& m) {
       [](PyTable* self, std::string name, int dim, std::optional<int64_t> memory_rows,
          uint64_t seed, std::optional<int> num_shards, std::optional<OptimizerOptions> optimizer,
          std::optional<InitializerOptions> initializer, std::vector<int64_t> padding_keys,
-         const std::string& value_dtype, bool stochastic_rounding, bool use_hot) {
-        new (self) PyTable(Create(std::move(name), dim, memory_rows, seed, num_shards, optimizer,
-                                  initializer, std::move(padding_keys), value_dtype,
-                                  stochastic_rounding, use_hot));
+         const std::string& value_dtype, bool stochastic_rounding, bool use_hot,
+         std::optional<AdmissionOptions> admission, std::optional<EvictionOptions> eviction) {
+        new (self) PyTable(
+            Create(std::move(name), dim, memory_rows, seed, num_shards, optimizer, initializer,
+                   std::move(padding_keys), value_dtype, stochastic_rounding, use_hot,
+                   admission.value_or(AdmissionOptions{}), eviction.value_or(EvictionOptions{})));
       },
       "name"_a, "dim"_a, nb::kw_only(), "memory_rows"_a = nb::none(), "seed"_a = 0,
       "num_shards"_a = nb::none(), "optimizer"_a = nb::none(), "initializer"_a = nb::none(),
       "padding_keys"_a = std::vector<int64_t>{},
       "value_dtype"_a = ValueTypeName(ValueType::kFloat32), "stochastic_rounding"_a = false,
-      "use_hot"_a = true);
+      "use_hot"_a = true, "admission"_a = nb::none(), "eviction"_a = nb::none());
   DefineBatchCalls(type);
   DefinePooledCalls(type);
   DefineStorage(type);

@@ -247,6 +247,45 @@ Status Validate(const InitializerOptions& o) {
   }
 }
 
+const char* AdmissionModeName(AdmissionMode mode) {
+  return mode == AdmissionMode::kSketch ? "sketch" : "exact";
+}
+
+Status Validate(const AdmissionOptions& o) {
+  if (o.mode > AdmissionMode::kSketch) {
+    return OutOfRange("admission mode", std::to_string(static_cast<int>(o.mode)),
+                      "in [0, 1] (exact, sketch)");
+  }
+  if (o.threshold < kOff || o.threshold > kMaxThreshold) {
+    return OutOfRange("admission threshold", std::to_string(o.threshold),
+                      "in [-1, 2^31 - 1] (-1: every key is admitted; 0: by restored counts)");
+  }
+  if (o.mode == AdmissionMode::kSketch && o.threshold > kMaxSketchThreshold) {
+    return OutOfRange("admission threshold", std::to_string(o.threshold),
+                      "at most 15 with mode sketch, whose counters have 4 bits; use mode exact for "
+                      "more");
+  }
+  if (o.coefficient < 1 || o.coefficient > kMaxThreshold) {
+    return OutOfRange("admission coefficient", std::to_string(o.coefficient), "in [1, 2^31 - 1]");
+  }
+  if (o.expected_keys < 1 || o.expected_keys > kMaxExpectedKeys) {
+    return OutOfRange("admission expected_keys", std::to_string(o.expected_keys), "in [1, 2^36]");
+  }
+  return {};
+}
+
+Status Validate(const EvictionOptions& o) {
+  if (o.max_age < kOff) {
+    return OutOfRange("eviction max_age", std::to_string(o.max_age),
+                      "at least 0 seconds, or -1 for no limit");
+  }
+  if (o.max_rows < 0) {
+    return OutOfRange("eviction max_rows", std::to_string(o.max_rows), "at least 0 (0: no limit)");
+  }
+  return Check(o.min_l2 >= 0 && std::isfinite(o.min_l2), "eviction min_l2", o.min_l2,
+               "finite and at least 0 (0: no limit)");
+}
+
 Status Validate(const TableOptions& o) {
   const int characters = PrintableCharacters(o.name);
   if (characters < 0) {
@@ -281,6 +320,8 @@ Status Validate(const TableOptions& o) {
         "store them as float16 or bfloat16 or leave it off.");
   }
   MXREC_RETURN_IF_ERROR(Validate(o.optimizer));
+  MXREC_RETURN_IF_ERROR(Validate(o.admission));
+  MXREC_RETURN_IF_ERROR(Validate(o.eviction));
   return Validate(o.initializer);
 }
 

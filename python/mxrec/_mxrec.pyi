@@ -111,6 +111,50 @@ class InitializerOptions:
     @property
     def gain(self) -> float: ...
 
+class AdmissionOptions:
+    """Which keys get a row in training."""
+
+    def __init__(self, threshold: int, *, coefficient: int = 1, mode: str = 'exact', expected_keys: int = 4194304) -> None:
+        """Raises ValueError for a value outside its range."""
+
+    @property
+    def threshold(self) -> int:
+        """-1: every key is admitted."""
+
+    @property
+    def coefficient(self) -> int: ...
+
+    @property
+    def mode(self) -> str: ...
+
+    @property
+    def expected_keys(self) -> int: ...
+
+    def __eq__(self, arg: object, /) -> bool: ...
+
+    def __repr__(self) -> str: ...
+
+class EvictionOptions:
+    """Which rows evict() removes."""
+
+    def __init__(self, *, max_age: int = -1, max_rows: int = 0, min_l2: float = 0.0) -> None:
+        """Raises ValueError for a value outside its range."""
+
+    @property
+    def max_age(self) -> int:
+        """Seconds; -1: no limit."""
+
+    @property
+    def max_rows(self) -> int:
+        """0: no limit."""
+
+    @property
+    def min_l2(self) -> float: ...
+
+    def __eq__(self, arg: object, /) -> bool: ...
+
+    def __repr__(self) -> str: ...
+
 MAX_DIM: int = 8192
 
 MAX_SHARDS: int = 256
@@ -118,12 +162,15 @@ MAX_SHARDS: int = 256
 class Table:
     """An embedding table; see mxrec.Table."""
 
-    def __init__(self, name: str, dim: int, *, memory_rows: int | None = None, seed: int = 0, num_shards: int | None = None, optimizer: OptimizerOptions | None = None, initializer: InitializerOptions | None = None, padding_keys: Sequence[int] = [], value_dtype: str = 'float32', stochastic_rounding: bool = False, use_hot: bool = True) -> None: ...
+    def __init__(self, name: str, dim: int, *, memory_rows: int | None = None, seed: int = 0, num_shards: int | None = None, optimizer: OptimizerOptions | None = None, initializer: InitializerOptions | None = None, padding_keys: Sequence[int] = [], value_dtype: str = 'float32', stochastic_rounding: bool = False, use_hot: bool = True, admission: AdmissionOptions | None = None, eviction: EvictionOptions | None = None) -> None: ...
 
-    def lookup(self, keys: numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32], train: bool = True) -> numpy.typing.NDArray[numpy.float32]:
+    def lookup(self, keys: numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32], train: bool = True, timestamp: int | numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32] | None = None) -> numpy.typing.NDArray[numpy.float32]:
         """Rows of keys, [n, dim]."""
 
-    def lookup_into(self, keys: numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32], out: numpy.typing.NDArray[numpy.float32], train: bool = True) -> None: ...
+    def lookup_into(self, keys: numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32], out: numpy.typing.NDArray[numpy.float32], train: bool = True, timestamp: int | numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32] | None = None) -> None: ...
+
+    def counts(self, keys: numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32]) -> numpy.typing.NDArray[numpy.int64]:
+        """How often keys were used in training, times their coefficients."""
 
     def apply_gradients(self, keys: numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32], grads: numpy.typing.NDArray[numpy.float32], *, learning_rate: float | None = None) -> tuple[int, int]:
         """Returns the rows updated and the distinct keys skipped."""
@@ -135,7 +182,10 @@ class Table:
     def erase(self, keys: numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32]) -> int: ...
 
     def missing(self, keys: numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32]) -> numpy.typing.NDArray[numpy.int64]:
-        """Distinct keys that have no row, in the order of first occurrence."""
+        """
+        Distinct keys for which a training lookup would make a row, in the order of first
+        occurrence.
+        """
 
     def scan(self, cursor: tuple[int, int], max_rows: int) -> tuple[tuple[int, int], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.uint32], numpy.typing.NDArray[numpy.uint32]]:
         """
@@ -143,7 +193,7 @@ class Table:
         [n], last_time [n]. Start at (0, 0); n is 0 at the end.
         """
 
-    def lookup_pooled(self, keys: numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32], offsets: numpy.typing.NDArray[numpy.int64], weights: numpy.typing.NDArray[numpy.float32] | None = None, combiner: str = 'sum', train: bool = True) -> numpy.typing.NDArray[numpy.float32]:
+    def lookup_pooled(self, keys: numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32], offsets: numpy.typing.NDArray[numpy.int64], weights: numpy.typing.NDArray[numpy.float32] | None = None, combiner: str = 'sum', train: bool = True, timestamp: int | numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32] | None = None) -> numpy.typing.NDArray[numpy.float32]:
         """One row per bag, [bags, dim]."""
 
     def apply_pooled_gradients(self, keys: numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32], offsets: numpy.typing.NDArray[numpy.int64], grads: numpy.typing.NDArray[numpy.float32], weights: numpy.typing.NDArray[numpy.float32] | None = None, combiner: str = 'sum', *, learning_rate: float | None = None) -> tuple[int, int]:
@@ -206,6 +256,24 @@ class Table:
     def bind_optimizer(self, optimizer: OptimizerOptions) -> None:
         """A bound optimizer is replaced only by one of the same kind."""
 
+    @property
+    def admission(self) -> AdmissionOptions: ...
+
+    @property
+    def eviction(self) -> EvictionOptions: ...
+
+    def configure_admission(self, admission: AdmissionOptions) -> None:
+        """Turns admission on; what is on can only be given again."""
+
+    def configure_eviction(self, eviction: EvictionOptions) -> None:
+        """Replaces the rules of evict()."""
+
+    def set_threshold(self, threshold: int) -> None:
+        """0 keeps the threshold and stops counting."""
+
+    def evict(self, now: int | None = None, budget: int | None = None) -> int:
+        """Returns the rows freed by this call."""
+
     def stats(self) -> dict[str, Any]: ...
 
     def close(self) -> None:
@@ -243,7 +311,9 @@ def set_thread_binding(bound: bool) -> None:
 def thread_binding() -> bool: ...
 
 def end_threads() -> None:
-    """Ends the worker threads; the next call that wants them starts new ones."""
+    """
+    Ends the worker threads; the next call that wants them starts new ones.
+    """
 
 def set_gather_mode(mode: str) -> None:
     """How lookups move rows: 'high_performance' or 'high_precision'."""

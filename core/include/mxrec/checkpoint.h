@@ -8,10 +8,9 @@
 #include "mxrec/env.h"
 #include "mxrec/options.h"
 #include "mxrec/status.h"
+#include "mxrec/table.h"
 
 namespace mxrec {
-
-class Table;
 
 struct CheckpointInfo {
   std::string uid;   // 32 hex digits, drawn for each save
@@ -19,6 +18,7 @@ struct CheckpointInfo {
   int64_t rows = 0;
   int64_t optimizer_step = 0;
   TableOptions options;  // of the saved table
+  AdmissionState admission_state;
 };
 
 // Writes `table` to directory `dir` (created; its parent must exist): written beside it under a

@@ -77,6 +77,46 @@ struct InitializerOptions {
 MXREC_API const char* InitializerName(InitializerKind kind);  // "Zeros", "VarianceScaling", ...
 MXREC_API Status Validate(const InitializerOptions& options);
 
+// --- Admission and eviction ---------------------------------------------------------------------
+
+inline constexpr int64_t kOff = -1;
+
+enum class AdmissionMode : uint8_t {
+  kExact = 0,  // a count for every key, some 29 bytes each
+  kSketch,     // 4-bit counters that keys share, 4 bytes for each expected key
+};
+MXREC_API const char* AdmissionModeName(AdmissionMode mode);  // "exact", "sketch"
+
+inline constexpr int64_t kMaxThreshold = (int64_t{1} << 31) - 1;
+inline constexpr int64_t kMaxSketchThreshold = 15;  // counters have 4 bits
+inline constexpr int64_t kMaxExpectedKeys = int64_t{1} << 36;
+
+// Which keys get a row in training: those whose count, the batch at hand included, reaches
+// `threshold`. Each occurrence counts `coefficient`.
+struct AdmissionOptions {
+  // kOff: every key. > 0: as above. 0: by the counts and the threshold that a restore brings;
+  // counts do not grow. Without a restore no key is admitted.
+  int64_t threshold = kOff;
+  int64_t coefficient = 1;  // [1, 2^31)
+  AdmissionMode mode = AdmissionMode::kExact;
+  int64_t expected_keys = int64_t{1} << 22;  // distinct ones that a sketch is sized for
+
+  bool on() const { return threshold != kOff; }
+  bool operator==(const AdmissionOptions&) const = default;
+};
+MXREC_API Status Validate(const AdmissionOptions& options);
+
+// Which rows Table::Evict removes.
+struct EvictionOptions {
+  int64_t max_age = kOff;  // seconds since the last training use; kOff: however old
+  int64_t max_rows = 0;    // the least frequent ones beyond so many; 0: however many
+  float min_l2 = 0.0f;     // embeddings whose L2 norm is below; 0: none
+
+  bool on() const { return max_age != kOff || max_rows > 0 || min_l2 > 0.0f; }
+  bool operator==(const EvictionOptions&) const = default;
+};
+MXREC_API Status Validate(const EvictionOptions& options);
+
 // --- Table --------------------------------------------------------------------------------------
 
 inline constexpr int kMaxDim = 8192;
@@ -103,6 +143,8 @@ struct TableOptions {
   bool stochastic_rounding = false;
   // Copies of the most frequent rows where reads find them sooner. Changes speed, never values.
   bool use_hot = true;
+  AdmissionOptions admission;
+  EvictionOptions eviction;
 
   bool operator==(const TableOptions&) const = default;
 };

@@ -11,8 +11,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -23,99 +21,9 @@
 #include "mxrec/options.h"
 #include "mxrec/pooling.h"
 #include "mxrec/status.h"
+#include "mxrec/table_types.h"
 
 namespace mxrec {
-
-inline constexpr int64_t kUnbounded = std::numeric_limits<int64_t>::max();
-
-// An address names a row for as long as the row stays where it is: table tag, generation and slot
-// in 63 bits (docs/architecture.md). kNoAddress means "no row here": padding, or an absent key.
-inline constexpr int64_t kNoAddress = -1;
-
-// The distinct keys of a batch, in the order of their first occurrence.
-struct UniqueKeys {
-  std::vector<int64_t> keys;       // [u]
-  std::vector<int64_t> addresses;  // [u]; kNoAddress for padding keys and, in kFind, absent ones
-  std::vector<uint32_t> counts;    // [u] occurrences in the batch
-
-  size_t size() const { return keys.size(); }
-};
-
-// Where the distinct keys of a batch are written, in the order of their first occurrence. Null: not
-// wanted.
-struct UniqueOutput {
-  int64_t* keys = nullptr;       // [u]
-  int64_t* addresses = nullptr;  // [u], as in UniqueKeys
-  uint32_t* counts = nullptr;    // [u]
-  float* rows = nullptr;         // [u, dim]; zeros for keys without a row
-};
-// Makes room for so many distinct keys. It is called once, before the table changes; its error ends
-// the call.
-using UniqueAllocator = std::function<Result<UniqueOutput>(size_t unique)>;
-
-enum class ResolveMode : uint8_t {
-  kFind,    // changes nothing
-  kInsert,  // inserts missing keys, counts uses
-};
-
-// What becomes of a gradient whose address is no longer valid.
-enum class StaleAddress : uint8_t {
-  kReject,    // the whole batch is refused with kInvalidArgument
-  kFallBack,  // the row is looked for by the key that last lived there; none: skipped and counted
-};
-
-struct ApplyResult {
-  int64_t updated = 0;  // rows
-  int64_t skipped = 0;  // distinct keys or addresses without a row, padding included
-};
-
-// Complete rows, column by column: the unit of export and restore.
-struct RowBlock {
-  std::vector<int64_t> keys;        // [n]
-  std::vector<uint32_t> frequency;  // [n] training occurrences, saturating
-  std::vector<uint32_t> last_time;  // [n] seconds, 0: never stamped
-  std::vector<float> values;        // [n, row_floats]: embedding, then slots
-
-  size_t size() const { return keys.size(); }
-  void clear() {
-    keys.clear();
-    frequency.clear();
-    last_time.clear();
-    values.clear();
-  }
-};
-
-// Where an export stands. Value-initialised: at the start.
-struct ScanCursor {
-  uint32_t shard = 0;
-  uint64_t position = 0;  // in the shard's key order; 2^32: the shard is done
-};
-
-struct TableStats {
-  int64_t rows = 0;
-  int64_t capacity = kUnbounded;
-  // Bytes held from the operating system, by kind.
-  int64_t bytes_rows = 0;
-  int64_t bytes_metadata = 0;
-  int64_t bytes_index = 0;
-  double load = 0.0;  // occupied fraction of the index's entries
-  int64_t segments = 0;
-  // Since creation. Hits and misses: keys of lookups, repetitions included, that had a row when the
-  // call began or had none.
-  int64_t hits = 0;
-  int64_t misses = 0;
-  int64_t inserts = 0;
-  int64_t erased = 0;
-  int64_t refused = 0;            // keys turned away by a full table
-  int64_t skipped_gradients = 0;  // gradients whose key had no row
-  int64_t hot_hits = 0;           // of `hits`, those found among the hot rows
-  int64_t hot_rows = 0;           // rows that have a copy there now
-  int64_t bytes_hot = 0;
-  int64_t growth_events = 0;  // index segments split
-  int64_t optimizer_step = 0;
-  int num_shards = 0;
-  ValueType value_type = ValueType::kFloat32;
-};
 
 class TableState;  // shards of one incarnation of the rows (core/src/table/table_state.h)
 
@@ -129,6 +37,12 @@ class MXREC_API RowLoader {
   // Adds rows in the layout of the `saved` optimizer given to Table::NewLoader. A key that was
   // added before is kDataLoss. Thread-compatible.
   Status Add(const RowBlock& block);
+  // Admission of the saved table, before AddCounts. A table without admission takes no counts, nor
+  // does one whose saved rows had none. The threshold in force is the saved one if the table has 0
+  // or what the saved one was configured with. kFailedPrecondition: they count in different ways.
+  Status SetAdmission(const AdmissionOptions& saved, const AdmissionState& state);
+  bool takes_counts() const { return takes_counts_; }
+  Status AddCounts(const RowBlock& block);
   int64_t size() const;
 
  private:
@@ -137,6 +51,7 @@ class MXREC_API RowLoader {
   std::unique_ptr<TableState> state_;
   OptimizerOptions saved_optimizer_;
   int saved_row_floats_;
+  bool takes_counts_ = false;
 };
 
 class MXREC_API Table {
@@ -157,31 +72,38 @@ class MXREC_API Table {
   // --- Reading. Absent keys read `absent_row` [dim], or zeros when it is null. out: [n, dim].
   Status Lookup(KeySpan keys, const float* absent_row, float* out) const;
   Status Contains(KeySpan keys, bool* out) const;  // out: [n]
-  // Distinct keys of the batch that have no row, in the order of first occurrence.
-  Status Missing(KeySpan keys, std::vector<int64_t>* out) const;
+  // Distinct keys of the batch for which a training lookup would make a row, in the order of first
+  // occurrence. coefficient: as in TrainingUse.
+  Status Missing(KeySpan keys, std::vector<int64_t>* out, int64_t coefficient = 0) const;
+  // How often keys were used in training, each occurrence as often as its coefficient; with
+  // admission also of keys that have no row yet. out: [n].
+  Status Counts(KeySpan keys, int64_t* out) const;
 
   // --- Pooled lookups (pooling.h): one row per bag, out: [bags, dim]; no array of one row per key.
   // Offsets that are not those of the keys are kInvalidArgument. Absent keys read as above and
   // count in the divisor.
   Status LookupPooled(KeySpan keys, const Bags& bags, const float* absent_row, float* out) const;
   // Missing keys get a row with its initial value.
-  Status LookupOrInsertPooled(KeySpan keys, const Bags& bags, float* out);
+  Status LookupOrInsertPooled(KeySpan keys, const Bags& bags, float* out,
+                              const TrainingUse& use = {});
   // Of resolved keys, with their addresses; inverse: [n], each in [0, keys.size()). Stale addresses
   // fall back to their key.
   Status ReadRowsPooled(std::span<const int64_t> addresses, KeySpan keys, const int32_t* inverse,
-                        const Bags& bags, float* out) const;
+                        const Bags& bags, const float* absent_row, float* out) const;
   // ApplyGradients from the gradients of the bags, grads: [bags, dim]. NaN or infinite weights are
   // kInvalidArgument, too.
   Status ApplyPooledGradients(KeySpan keys, const Bags& bags, const float* grads,
                               std::optional<float> learning_rate, ApplyResult* result);
 
-  // --- Training lookups: missing keys get a row with its initial value.
-  Status LookupOrInsert(KeySpan keys, float* out);
+  // --- Training lookups: missing keys get a row with its initial value, if they are admitted.
+  Status LookupOrInsert(KeySpan keys, float* out, const TrainingUse& use = {});
   // Deduplicates a batch and finds (or makes) its rows. inverse: [n], may be null:
   // keys[i] == unique->keys[inverse[i]].
-  Status Resolve(KeySpan keys, ResolveMode mode, int32_t* inverse, UniqueKeys* unique);
+  Status Resolve(KeySpan keys, ResolveMode mode, int32_t* inverse, UniqueKeys* unique,
+                 const TrainingUse& use = {});
   // The same, with rows and into memory of the caller.
-  Status Resolve(KeySpan keys, ResolveMode mode, int32_t* inverse, const UniqueAllocator& allocate);
+  Status Resolve(KeySpan keys, ResolveMode mode, int32_t* inverse, const UniqueAllocator& allocate,
+                 const TrainingUse& use = {});
   // Embeddings of resolved keys, one row each. Stale addresses fall back to their key.
   Status ReadRows(std::span<const int64_t> addresses, KeySpan keys, const float* absent_row,
                   float* out) const;
@@ -205,12 +127,30 @@ class MXREC_API Table {
   // hyperparameters); kNone may become any. Rows that are there get fresh slots, addresses stay.
   Status BindOptimizer(const OptimizerOptions& optimizer);
 
+  // --- Admission and eviction (docs/admission-and-eviction.md).
+  // Turns admission on. Once it is on, only set_threshold changes it: kFailedPrecondition for
+  // other options than those that it was turned on with.
+  Status ConfigureAdmission(const AdmissionOptions& admission);
+  // > 0: the threshold from the next batch on; counts stay. 0: the threshold stays, and counts no
+  // longer grow. kFailedPrecondition without admission.
+  Status SetThreshold(int64_t threshold);
+  // Whether admission is on with a threshold of 0 and no restore has brought another.
+  bool admits_none() const;
+  Status ConfigureEviction(const EvictionOptions& eviction);
+  // Applies the rules of eviction at `now` (seconds; none: the time of the latest training use, or
+  // the wall clock where that is what uses are stamped with). What is too old is gone for every
+  // caller at once; memory is freed by sweeps: of this call, up to `budget` rows (none: all), and
+  // of training lookups that follow. Returns the rows that this call freed.
+  Result<int64_t> Evict(std::optional<int64_t> now, std::optional<int64_t> budget);
+
   // --- Export and restore.
   // Keeps every row as it is until it is destroyed: writers wait.
   class MXREC_API ReadLock {
    public:
     ReadLock(ReadLock&&) noexcept;
     ~ReadLock();
+    // Lets writers go on; Close still waits.
+    void AllowChanges();
 
    private:
     friend class Table;
@@ -224,6 +164,11 @@ class MXREC_API Table {
   // instant of the table; pass it so that the call does not lock again.
   Status Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block,
               const ReadLock* lock = nullptr) const;
+  // The same for the counts of keys without a row: keys, frequency and last_time; of a sketch its
+  // blocks, each with its number for a key and 16 floats that are its bytes.
+  Status ScanCounts(ScanCursor* cursor, int64_t max_rows, RowBlock* block,
+                    const ReadLock& lock) const;
+  AdmissionState admission_state(const ReadLock& lock) const;
   // Prepares to replace all rows by saved ones. kFailedPrecondition if the saved slots are those of
   // another optimizer kind than the bound one (kNone on either side is fine).
   Result<RowLoader> NewLoader(const OptimizerOptions& saved) const;

@@ -75,6 +75,9 @@ void KeyBatch::Partition(KeySpan keys, int shard_bits, Grouping grouping) {
   old_frequency.Reserve(n_);
   old_time.Reserve(n_);
   fresh.Reserve(n_);
+  time.Reserve(n_);
+  refused.Reserve(n_);
+  count_at.Reserve(n_);
   occurrence_key_.Reserve(n_);
   is_first_.Reserve(n_);
   shard_at_.Reserve(n_);

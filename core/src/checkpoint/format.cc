@@ -4,9 +4,16 @@
 
 namespace mxrec::checkpoint {
 
-std::string PartFile(uint64_t part) {
+RowLayout CountLayout(AdmissionMode mode) {
+  constexpr uint32_t kSketchFloats = 16;  // 64 bytes
+  const uint32_t floats = mode == AdmissionMode::kSketch ? kSketchFloats : 0;
+  return {.row_floats = floats, .dim = floats};
+}
+
+std::string PartFile(PartKind kind, uint64_t part) {
   char name[32];
-  std::snprintf(name, sizeof(name), "data-%05llu", static_cast<unsigned long long>(part));
+  std::snprintf(name, sizeof(name), "%s-%05llu", kind == PartKind::kRows ? "data" : "counts",
+                static_cast<unsigned long long>(part));
   return name;
 }
 

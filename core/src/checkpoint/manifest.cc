@@ -1,7 +1,10 @@
 #include "checkpoint/manifest.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
+#include <limits>
 
 #include "checkpoint/checksum.h"
 #include "checkpoint/options_json.h"
@@ -20,12 +23,69 @@ std::string ChecksumLine(const char* text, size_t bytes) {
   return line;
 }
 
-Status ReadParts(const FieldReader& root, uint64_t rows, std::vector<PartInfo>* parts) {
-  const std::vector<FieldReader> items = root.Array("parts", kMaxParts);
+constexpr const char* kTimeSources[] = {"none", "wall_clock", "timestamps"};
+
+// Names of the fields of a kind of parts.
+struct PartFields {
+  const char* parts;
+  const char* rows;
+};
+constexpr PartFields FieldsOf(PartKind kind) {
+  return kind == PartKind::kRows ? PartFields{"parts", "rows"}
+                                 : PartFields{"count_parts", "counts"};
+}
+
+Json PartsJson(PartKind kind, const std::vector<PartInfo>& parts) {
+  Json array = Json::array();
+  for (size_t i = 0; i < parts.size(); ++i) {
+    Json part;
+    part["file"] = PartFile(kind, i);
+    part["bytes"] = parts[i].bytes;
+    part["rows"] = parts[i].rows;
+    array.push_back(std::move(part));
+  }
+  return array;
+}
+
+void PutAdmission(const Manifest& manifest, Json* root) {
+  const AdmissionState& state = manifest.info.admission_state;
+  PutAdmissionOptions(manifest.info.options, root);
+  Json& in_force = (*root)["admission_state"];
+  in_force["threshold"] = state.threshold;
+  in_force["frozen"] = state.frozen;
+  in_force["latest_time"] = state.latest_time;
+  in_force["time_source"] = kTimeSources[static_cast<int>(state.time_source)];
+  (*root)["counts"] = manifest.counts;
+  (*root)["count_parts"] = PartsJson(PartKind::kCounts, manifest.count_parts);
+}
+
+void GetAdmission(const FieldReader& root, Manifest* manifest) {
+  AdmissionState& state = manifest->info.admission_state;
+  GetAdmissionOptions(root, &manifest->info.options);
+  const FieldReader in_force = root.Object("admission_state");
+  state.threshold = in_force.Int("threshold", 1);
+  state.frozen = in_force.Bool("frozen");
+  state.latest_time =
+      static_cast<uint32_t>(in_force.Int("latest_time", 0, std::numeric_limits<uint32_t>::max()));
+  const std::string source = in_force.String("time_source");
+  const auto found = std::find(std::begin(kTimeSources), std::end(kTimeSources), source);
+  if (found == std::end(kTimeSources)) {
+    in_force.Fail("time_source", "is '" + source + "', not one of none, wall_clock, timestamps");
+    return;
+  }
+  state.time_source = static_cast<TimeSource>(found - std::begin(kTimeSources));
+  manifest->counts = static_cast<uint64_t>(root.Int("counts", 0));
+}
+
+Status ReadParts(const FieldReader& root, PartKind kind, uint64_t rows,
+                 std::vector<PartInfo>* parts) {
+  const auto [parts_field, rows_field] = FieldsOf(kind);
+  const std::vector<FieldReader> items = root.Array(parts_field, kMaxParts);
   uint64_t total = 0;
   for (size_t i = 0; i < items.size(); ++i) {
     // Names are derived, not taken: a manifest cannot point outside its directory.
-    if (items[i].String("file") != PartFile(i)) items[i].Fail("file", "is not " + PartFile(i));
+    const std::string file = PartFile(kind, i);
+    if (items[i].String("file") != file) items[i].Fail("file", "is not " + file);
     PartInfo part;
     part.bytes = static_cast<uint64_t>(items[i].Int("bytes", 0));
     part.rows = static_cast<uint64_t>(items[i].Int("rows", 1));
@@ -34,7 +94,9 @@ Status ReadParts(const FieldReader& root, uint64_t rows, std::vector<PartInfo>* 
     MXREC_RETURN_IF_ERROR(root.status());
     total += part.rows;
   }
-  if (total != rows) root.Fail("rows", "is not the sum over its parts, " + std::to_string(total));
+  if (total != rows) {
+    root.Fail(rows_field, "is not the sum over its parts, " + std::to_string(total));
+  }
   return root.status();
 }
 
@@ -46,11 +108,16 @@ RowLayout Manifest::layout() const {
   return {.row_floats = dim * (1 + slots), .dim = dim, .type = info.options.value_type};
 }
 
+uint32_t Manifest::version() const {
+  const bool plain = !info.options.admission.on() && !info.options.eviction.on();
+  return plain ? layout().version() : kAdmissionVersion;
+}
+
 Result<std::string> EncodeManifest(const Manifest& manifest) {
   const CheckpointInfo& info = manifest.info;
   Json root;
   root["format"] = kFormatName;
-  root["version"] = manifest.layout().version();
+  root["version"] = manifest.version();
   root["uid"] = info.uid;
   root["step"] = info.step;
   root["rows"] = info.rows;
@@ -58,14 +125,8 @@ Result<std::string> EncodeManifest(const Manifest& manifest) {
   root["row_floats"] = manifest.layout().row_floats;
   root["slots"] = SlotNames(info.options.optimizer.kind);
   PutTableOptions(info.options, &root);
-  Json& parts = root["parts"] = Json::array();
-  for (size_t i = 0; i < manifest.parts.size(); ++i) {
-    Json part;
-    part["file"] = PartFile(i);
-    part["bytes"] = manifest.parts[i].bytes;
-    part["rows"] = manifest.parts[i].rows;
-    parts.push_back(std::move(part));
-  }
+  root["parts"] = PartsJson(PartKind::kRows, manifest.parts);
+  if (manifest.version() == kAdmissionVersion) PutAdmission(manifest, &root);
 
   std::string text;
   try {
@@ -128,10 +189,13 @@ Result<Manifest> DecodeManifest(const std::string& text, const std::string& path
   info.optimizer_step = root.Int("optimizer_step", 0);
   const int64_t row_floats = root.Int("row_floats", 1);
   GetTableOptions(root, &info.options);
+  if (version == kAdmissionVersion) GetAdmission(root, &manifest);
   MXREC_RETURN_IF_ERROR(status);
   if (Status valid = Validate(info.options); !valid.ok()) return Damaged(path, 0, valid.message());
   const RowLayout layout = manifest.layout();
-  if (version != layout.version()) {
+  if (version == kAdmissionVersion && manifest.version() != kAdmissionVersion) {
+    root.Fail("admission", "and eviction are off, which is no version 3");
+  } else if (version != manifest.version()) {
     root.Fail("table.value_dtype", std::string("is ") + ValueTypeName(layout.type) +
                                        ", which version " + std::to_string(version) + " has not");
   }
@@ -141,7 +205,12 @@ Result<Manifest> DecodeManifest(const std::string& text, const std::string& path
   if (root.Strings("slots") != SlotNames(info.options.optimizer.kind)) {
     root.Fail("slots", "are not those of the optimizer");
   }
-  MXREC_RETURN_IF_ERROR(ReadParts(root, static_cast<uint64_t>(info.rows), &manifest.parts));
+  MXREC_RETURN_IF_ERROR(
+      ReadParts(root, PartKind::kRows, static_cast<uint64_t>(info.rows), &manifest.parts));
+  if (version == kAdmissionVersion) {
+    MXREC_RETURN_IF_ERROR(
+        ReadParts(root, PartKind::kCounts, manifest.counts, &manifest.count_parts));
+  }
   return manifest;
 }
 

@@ -12,7 +12,11 @@ namespace mxrec::checkpoint {
 
 struct Manifest {
   CheckpointInfo info;
-  std::vector<PartInfo> parts;  // i is in PartFile(i)
+  std::vector<PartInfo> parts;        // i is in PartFile(PartKind::kRows, i)
+  std::vector<PartInfo> count_parts;  // i is in PartFile(PartKind::kCounts, i)
+  uint64_t counts = 0;                // rows in them
+
+  uint32_t version() const;
 
   // Of the saved rows: the embedding and the slots of the saved optimizer.
   RowLayout layout() const;

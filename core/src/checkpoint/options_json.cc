@@ -261,4 +261,32 @@ void GetTableOptions(const FieldReader& root, TableOptions* options) {
   init.fan_in = initializer.Int("fan_in", 0);
 }
 
+void PutAdmissionOptions(const TableOptions& options, Json* root) {
+  Json& admission = (*root)["admission"];
+  admission["threshold"] = options.admission.threshold;
+  admission["coefficient"] = options.admission.coefficient;
+  admission["mode"] = AdmissionModeName(options.admission.mode);
+  admission["expected_keys"] = options.admission.expected_keys;
+
+  Json& eviction = (*root)["eviction"];
+  eviction["max_age"] = options.eviction.max_age;
+  eviction["max_rows"] = options.eviction.max_rows;
+  eviction["min_l2"] = FloatJson(options.eviction.min_l2);
+}
+
+void GetAdmissionOptions(const FieldReader& root, TableOptions* options) {
+  const FieldReader admission = root.Object("admission");
+  options->admission.threshold = admission.Int("threshold");
+  options->admission.coefficient = admission.Int("coefficient");
+  options->admission.mode = static_cast<AdmissionMode>(NamedValue(admission, "mode", 2, [](int i) {
+    return AdmissionModeName(static_cast<AdmissionMode>(i));
+  }));
+  options->admission.expected_keys = admission.Int("expected_keys");
+
+  const FieldReader eviction = root.Object("eviction");
+  options->eviction.max_age = eviction.Int("max_age");
+  options->eviction.max_rows = eviction.Int("max_rows");
+  options->eviction.min_l2 = eviction.Float("min_l2");
+}
+
 }  // namespace mxrec::checkpoint

@@ -52,5 +52,8 @@ Json FloatJson(float value);
 // "stochastic_rounding" are there only for 16-bit tables.
 void PutTableOptions(const TableOptions& options, Json* root);
 void GetTableOptions(const FieldReader& root, TableOptions* options);
+// Fields "admission" and "eviction".
+void PutAdmissionOptions(const TableOptions& options, Json* root);
+void GetAdmissionOptions(const FieldReader& root, TableOptions* options);
 
 }  // namespace mxrec::checkpoint

@@ -1,3 +1,4 @@
+#include <functional>
 #include <new>
 #include <string>
 
@@ -11,7 +12,10 @@ namespace mxrec {
 namespace {
 
 using checkpoint::Manifest;
+using checkpoint::PartInfo;
+using checkpoint::PartKind;
 using checkpoint::PartReader;
+using checkpoint::RowLayout;
 
 Status CheckFits(const Table& table, const Manifest& manifest, const std::string& dir) {
   const TableOptions& saved = manifest.info.options;
@@ -38,24 +42,19 @@ Status CheckFits(const Table& table, const Manifest& manifest, const std::string
   return {};
 }
 
-// Replaces the rows of `table`; until Adopt it is only read.
-Status RestoreRows(Table* table, const Manifest& manifest, const std::string& dir, Env* env) {
-  MXREC_RETURN_IF_ERROR(CheckFits(*table, manifest, dir));
-  auto loader = table->NewLoader(manifest.info.options.optimizer);
-  if (!loader.ok()) return loader.status();
-  checkpoint::Uid uid;
-  if (!checkpoint::FromHex(manifest.info.uid, &uid)) return Internal("unchecked uid in a manifest");
-
+// Gives every block of the parts to `add`.
+Status ReadParts(Env* env, const std::string& dir, const checkpoint::Uid& uid, PartKind kind,
+                 const RowLayout& layout, const std::vector<PartInfo>& parts,
+                 const std::function<Status(const RowBlock&)>& add) {
   RowBlock rows;
-  for (size_t i = 0; i < manifest.parts.size(); ++i) {
-    const std::string path = checkpoint::JoinPath(dir, checkpoint::PartFile(i));
-    auto part = PartReader::Open(env, path, uid, static_cast<uint32_t>(i), manifest.layout(),
-                                 manifest.parts[i]);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const std::string path = checkpoint::JoinPath(dir, checkpoint::PartFile(kind, i));
+    auto part = PartReader::Open(env, path, uid, static_cast<uint32_t>(i), layout, parts[i]);
     if (!part.ok()) return part.status();
     for (;;) {
       MXREC_RETURN_IF_ERROR(part.value()->Next(&rows));
       if (rows.size() == 0) break;
-      if (Status added = loader.value().Add(rows); !added.ok()) {
+      if (Status added = add(rows); !added.ok()) {
         const uint64_t offset = part.value()->block_offset();
         if (added.code() == StatusCode::kDataLoss) {
           return checkpoint::Damaged(path, offset, added.message());
@@ -64,6 +63,27 @@ Status RestoreRows(Table* table, const Manifest& manifest, const std::string& di
                 path + ": block at byte " + std::to_string(offset) + ": " + added.message()};
       }
     }
+  }
+  return {};
+}
+
+// Replaces the rows of `table`; until Adopt it is only read.
+Status RestoreRows(Table* table, const Manifest& manifest, const std::string& dir, Env* env) {
+  MXREC_RETURN_IF_ERROR(CheckFits(*table, manifest, dir));
+  auto loader = table->NewLoader(manifest.info.options.optimizer);
+  if (!loader.ok()) return loader.status();
+  checkpoint::Uid uid;
+  if (!checkpoint::FromHex(manifest.info.uid, &uid)) return Internal("unchecked uid in a manifest");
+
+  MXREC_RETURN_IF_ERROR(ReadParts(env, dir, uid, PartKind::kRows, manifest.layout(), manifest.parts,
+                                  [&](const RowBlock& rows) { return loader.value().Add(rows); }));
+  const AdmissionOptions& admission = manifest.info.options.admission;
+  MXREC_RETURN_IF_ERROR(loader.value().SetAdmission(admission, manifest.info.admission_state));
+  if (loader.value().takes_counts()) {
+    MXREC_RETURN_IF_ERROR(
+        ReadParts(env, dir, uid, PartKind::kCounts, checkpoint::CountLayout(admission.mode),
+                  manifest.count_parts,
+                  [&](const RowBlock& counts) { return loader.value().AddCounts(counts); }));
   }
   return table->Adopt(std::move(loader).value(), manifest.info.optimizer_step);
 }

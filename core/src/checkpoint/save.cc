@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <functional>
 #include <new>
+#include <optional>
 #include <system_error>
 
 #include "checkpoint/data_part.h"
@@ -30,7 +32,7 @@ Status CheckReplaceable(Env* env, const std::string& dir) {
   auto names = env->List(dir);
   if (!names.ok()) return names.status();
   for (const std::string& name : names.value()) {
-    if (name == kManifestFile || name.starts_with("data-")) continue;
+    if (name == kManifestFile || name.starts_with("data-") || name.starts_with("counts-")) continue;
     return AlreadyExists("dir " + dir + " holds '" + name +
                          "', which is no part of a checkpoint; saving would delete it. Choose "
                          "another directory or remove that one");
@@ -38,25 +40,33 @@ Status CheckReplaceable(Env* env, const std::string& dir) {
   return {};
 }
 
-// All rows of the locked table, in as many parts as they need.
-Status WriteParts(const Table& table, const Table::ReadLock& lock, Env* env, const std::string& dir,
-                  const Uid& uid, const SaveLimits& limits, Manifest* manifest) {
-  const RowLayout layout = manifest->layout();
+// Where the parts of one kind come from and go to.
+struct PartSet {
+  PartKind kind;
+  RowLayout layout;
+  std::function<Status(int64_t max_rows, RowBlock* rows)> scan;  // the next ones; empty at the end
+  std::vector<PartInfo>* parts;
+  uint64_t rows = 0;  // written
+};
+
+// All rows of the set, in as many parts as they need.
+Status WriteParts(const Table& table, Env* env, const std::string& dir, const Uid& uid,
+                  const SaveLimits& limits, PartSet* set) {
+  const RowLayout& layout = set->layout;
   const uint64_t budget = std::min(limits.block_bytes, kMaxBlockPayload);
   const size_t block_rows = std::max<uint64_t>(1, budget / layout.bytes());
   std::unique_ptr<PartWriter> part;
   const auto finish = [&]() -> Status {
     auto done = part->Finish();
     if (!done.ok()) return done.status();
-    manifest->parts.push_back(done.value());
+    set->parts->push_back(done.value());
     part.reset();
     return {};
   };
 
-  ScanCursor cursor;
   RowBlock rows;
   for (;;) {
-    MXREC_RETURN_IF_ERROR(table.Scan(&cursor, static_cast<int64_t>(block_rows), &rows, &lock));
+    MXREC_RETURN_IF_ERROR(set->scan(static_cast<int64_t>(block_rows), &rows));
     if (rows.size() == 0) break;
     if (rows.values.size() != rows.size() * layout.row_floats) {
       return FailedPrecondition("table '" + table.name() +
@@ -65,19 +75,19 @@ Status WriteParts(const Table& table, const Table::ReadLock& lock, Env* env, con
     // A scan returns about as many rows as were asked for; a block has a hard limit.
     for (size_t begin = 0; begin < rows.size(); begin += block_rows) {
       if (!part) {
-        const uint64_t number = manifest->parts.size();
+        const uint64_t number = set->parts->size();
         if (number == kMaxParts) {
           return ResourceExhausted("the checkpoint needs more than " + std::to_string(kMaxParts) +
                                    " data parts");
         }
-        auto created = PartWriter::Create(env, JoinPath(dir, PartFile(number)), uid,
+        auto created = PartWriter::Create(env, JoinPath(dir, PartFile(set->kind, number)), uid,
                                           static_cast<uint32_t>(number), layout);
         if (!created.ok()) return created.status();
         part = std::move(created).value();
       }
       const size_t end = std::min(rows.size(), begin + block_rows);
       MXREC_RETURN_IF_ERROR(part->AddBlock(rows, begin, end));
-      manifest->info.rows += static_cast<int64_t>(end - begin);
+      set->rows += end - begin;
       if (part->bytes() >= limits.part_bytes) MXREC_RETURN_IF_ERROR(finish());
     }
   }
@@ -85,16 +95,38 @@ Status WriteParts(const Table& table, const Table::ReadLock& lock, Env* env, con
   return {};
 }
 
-// Fills the new directory `dir`; the manifest comes last and makes it a checkpoint.
+// Fills the new directory `dir`; the manifest comes last and makes it a checkpoint. Writers wait
+// while rows are written; with *held Close waits for the caller.
 Status WriteContents(const Table& table, Env* env, const std::string& dir, const Uid& uid,
-                     const SaveLimits& limits, Manifest* manifest) try {
+                     const SaveLimits& limits, std::optional<Table::ReadLock>* held,
+                     Manifest* manifest) try {
   MXREC_RETURN_IF_ERROR(env->CreateDir(dir));
   manifest->info.options = table.options();  // locks, so not under the lock below
   {
     auto lock = table.LockForRead();
     if (!lock.ok()) return lock.status();
     manifest->info.optimizer_step = table.optimizer_step();
-    MXREC_RETURN_IF_ERROR(WriteParts(table, lock.value(), env, dir, uid, limits, manifest));
+    manifest->info.admission_state = table.admission_state(lock.value());
+    ScanCursor cursor;
+    PartSet rows{PartKind::kRows, manifest->layout(),
+                 [&](int64_t most, RowBlock* block) {
+                   return table.Scan(&cursor, most, block, &lock.value());
+                 },
+                 &manifest->parts};
+    MXREC_RETURN_IF_ERROR(WriteParts(table, env, dir, uid, limits, &rows));
+    manifest->info.rows = static_cast<int64_t>(rows.rows);
+    ScanCursor count_cursor;
+    PartSet counts{PartKind::kCounts, CountLayout(manifest->info.options.admission.mode),
+                   [&](int64_t most, RowBlock* block) {
+                     return table.ScanCounts(&count_cursor, most, block, lock.value());
+                   },
+                   &manifest->count_parts};
+    if (manifest->info.options.admission.on()) {
+      MXREC_RETURN_IF_ERROR(WriteParts(table, env, dir, uid, limits, &counts));
+      manifest->counts = counts.rows;
+    }
+    lock.value().AllowChanges();
+    held->emplace(std::move(lock).value());
   }
   const auto text = EncodeManifest(*manifest);
   if (!text.ok()) return text.status();
@@ -164,7 +196,8 @@ Result<CheckpointInfo> SaveWithLimits(const Table& table, const std::string& dir
   manifest.info.step = step;
   const std::string temporary = TemporaryPath(path.value(), manifest.info.uid);
   const std::string aside = AsidePath(path.value(), manifest.info.uid);
-  Status status = WriteContents(table, env, temporary, uid.value(), limits, &manifest);
+  std::optional<Table::ReadLock> lock;
+  Status status = WriteContents(table, env, temporary, uid.value(), limits, &lock, &manifest);
   if (status.ok()) status = Install(env, temporary, path.value(), aside, exists.value());
   if (!status.ok()) {
     if (Status removed = env->DeleteTree(temporary); !removed.ok()) {

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <unordered_set>
 
+#include "admission/key_counters.h"
 #include "arena/row_arena.h"
 #include "index/key_index.h"
 #include "util/shared_mutex.h"
@@ -21,6 +23,11 @@ struct alignas(kCacheLine) Shard {
   mutable SharedMutex mu;
   KeyIndex index;                   // guarded by mu
   std::unique_ptr<RowArena> arena;  // guarded by mu
+  // Of keys without a row; null: no admission. Guarded by mu.
+  std::unique_ptr<KeyCounters> counters;
+  // Rows that a sweep leaves alone although their last use is before its cutoff: they were used
+  // since it began. Guarded by mu.
+  std::unordered_set<RowRef> reprieved;
   // Since creation; guarded by mu, exclusively.
   int64_t hits = 0;
   int64_t misses = 0;

@@ -7,72 +7,15 @@
 #include <new>
 #include <thread>
 
-#include "mxrec/env.h"
-#include "table/table_state.h"
+#include "table/table_impl.h"
 
 namespace mxrec {
 namespace {
-
-constexpr size_t kMaxBatch = size_t{1} << 31;
 
 // Two shards a thread keep threads busy when shards are uneven; results do not depend on it.
 int DefaultShards() {
   const unsigned threads = std::max(1u, std::thread::hardware_concurrency());
   return static_cast<int>(std::clamp(std::bit_ceil(2 * threads), 8u, 64u));
-}
-
-uint32_t NowSeconds() { return static_cast<uint32_t>(Env::Default()->NowMicros() / 1'000'000); }
-
-}  // namespace
-
-struct Table::Impl {
-  // Shared: use `state`. Exclusive: replace or release it.
-  mutable SharedMutex structure{kStructureRank};
-  TableOptions options;               // guarded by structure
-  std::unique_ptr<TableState> state;  // guarded by structure; null: closed
-  // Exclusive: a batch changes rows; one at a time, each on all threads. Shared: an export keeps
-  // changes out, so that it sees the rows and the step between two batches.
-  mutable SharedMutex changes{kChangesRank};
-  std::atomic<int64_t> step{0};
-  std::atomic<uint64_t> version{0};
-};
-
-struct Table::ReadLock::Impl {
-  std::shared_lock<SharedMutex> structure;
-  std::shared_lock<SharedMutex> changes;
-};
-
-namespace {
-
-Status Closed(const std::string& name) {
-  return FailedPrecondition("table '" + name + "' is closed; create or load it again");
-}
-
-// Runs one call on an open table under the structure lock; memory that runs out outside the
-// shards becomes a Status.
-template <class Impl, class Call>
-Status WithState(const std::string& name, Impl& impl, size_t batch, Call&& call) {
-  if (batch > kMaxBatch) {
-    return InvalidArgument("keys has " + std::to_string(batch) + " elements; at most " +
-                           std::to_string(kMaxBatch) + " in one call");
-  }
-  std::shared_lock lock(impl.structure);
-  if (impl.state == nullptr) return Closed(name);
-  try {
-    return call(*impl.state);
-  } catch (const std::bad_alloc&) {
-    return ResourceExhausted("out of memory in a call on table '" + name + "' with " +
-                             std::to_string(batch) + " keys; the table is as it was");
-  }
-}
-
-// The same for a call that changes rows.
-template <class Impl, class Call>
-Status WithChange(const std::string& name, Impl& impl, size_t batch, Call&& call) {
-  return WithState(name, impl, batch, [&](TableState& state) {
-    std::unique_lock lock(impl.changes);
-    return call(state);
-  });
 }
 
 KeyBatch::Ptr Partitioned(const TableState& state, KeySpan keys,
@@ -109,7 +52,8 @@ TableOptions Table::options() const {
 
 int64_t Table::size() const {
   std::shared_lock lock(impl_->structure);
-  return impl_->state == nullptr ? 0 : impl_->state->rows();
+  if (impl_->state == nullptr) return 0;
+  return impl_->state->rows() - (impl_->state->sweeping() ? impl_->state->CountExpired() : 0);
 }
 
 int64_t Table::capacity() const {
@@ -139,22 +83,22 @@ void Table::Close() {
 // --- Reading ------------------------------------------------------------------------------------
 
 Status Table::Lookup(KeySpan keys, const float* absent_row, float* out) const {
-  return WithState(name_, *impl_, keys.size(), [&](const TableState& state) {
+  return WithKeys(name_, *impl_, keys, [&](const TableState& state) {
     state.Read(keys, absent_row, out);
     return Status();
   });
 }
 
 Status Table::Contains(KeySpan keys, bool* out) const {
-  return WithState(name_, *impl_, keys.size(), [&](const TableState& state) {
+  return WithKeys(name_, *impl_, keys, [&](const TableState& state) {
     state.Contains(keys, out);
     return Status();
   });
 }
 
-Status Table::Missing(KeySpan keys, std::vector<int64_t>* out) const {
-  return WithState(name_, *impl_, keys.size(), [&](const TableState& state) {
-    state.Missing(keys, out);
+Status Table::Counts(KeySpan keys, int64_t* out) const {
+  return WithKeys(name_, *impl_, keys, [&](const TableState& state) {
+    state.Counts(keys, out);
     return Status();
   });
 }
@@ -166,7 +110,7 @@ Status Table::ReadRows(std::span<const int64_t> addresses, KeySpan keys, const f
                            " elements and keys " + std::to_string(keys.size()) +
                            "; there is one key for each address");
   }
-  return WithState(name_, *impl_, keys.size(), [&](const TableState& state) {
+  return WithKeys(name_, *impl_, keys, [&](const TableState& state) {
     state.ReadAddresses(addresses, keys, absent_row, out);
     return Status();
   });
@@ -175,47 +119,18 @@ Status Table::ReadRows(std::span<const int64_t> addresses, KeySpan keys, const f
 Status Table::LookupPooled(KeySpan keys, const Bags& bags, const float* absent_row,
                            float* out) const {
   MXREC_RETURN_IF_ERROR(Validate(bags, keys.size()));
-  return WithState(name_, *impl_, keys.size(), [&](const TableState& state) {
+  return WithKeys(name_, *impl_, keys, [&](const TableState& state) {
     state.ReadPooled(keys, bags, absent_row, out);
     return Status();
   });
 }
 
 Status Table::ReadRowsPooled(std::span<const int64_t> addresses, KeySpan keys,
-                             const int32_t* inverse, const Bags& bags, float* out) const {
-  return WithState(name_, *impl_, keys.size(), [&](const TableState& state) {
-    state.ReadAddressesPooled(addresses, keys, inverse, bags, out);
+                             const int32_t* inverse, const Bags& bags, const float* absent_row,
+                             float* out) const {
+  return WithKeys(name_, *impl_, keys, [&](const TableState& state) {
+    state.ReadAddressesPooled(addresses, keys, inverse, bags, absent_row, out);
     return Status();
-  });
-}
-
-// --- Training lookups ---------------------------------------------------------------------------
-
-Status Table::LookupOrInsert(KeySpan keys, float* out) {
-  return WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
-    MXREC_RETURN_IF_ERROR(state.ReadOrInsert(keys, NowSeconds(), out));
-    ++impl_->version;
-    return Status();
-  });
-}
-
-Status Table::Resolve(KeySpan keys, ResolveMode mode, int32_t* inverse,
-                      const UniqueAllocator& allocate) {
-  return WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
-    MXREC_RETURN_IF_ERROR(state.Resolve(keys, mode, NowSeconds(), inverse, allocate));
-    if (mode == ResolveMode::kInsert) ++impl_->version;
-    return Status();
-  });
-}
-
-Status Table::Resolve(KeySpan keys, ResolveMode mode, int32_t* inverse, UniqueKeys* unique) {
-  return Resolve(keys, mode, inverse, [&](size_t n) -> Result<UniqueOutput> {
-    unique->keys.resize(n);
-    unique->addresses.resize(n);
-    unique->counts.resize(n);
-    return UniqueOutput{.keys = unique->keys.data(),
-                        .addresses = unique->addresses.data(),
-                        .counts = unique->counts.data()};
   });
 }
 
@@ -239,7 +154,7 @@ Status CheckLearningRate(float learning_rate) {
 
 Status Table::ApplyGradients(KeySpan keys, const float* grads, std::optional<float> learning_rate,
                              ApplyResult* result) {
-  return WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
+  return WithKeyChange(name_, *impl_, keys, [&](TableState& state) -> Status {
     if (state.optimizer() == nullptr) return NoOptimizer(name_);
     const float rate = learning_rate.value_or(impl_->options.optimizer.learning_rate);
     MXREC_RETURN_IF_ERROR(CheckLearningRate(rate));
@@ -256,6 +171,20 @@ Status Table::ApplyToAddresses(std::span<const int64_t> addresses, const float* 
     if (state.optimizer() == nullptr) return NoOptimizer(name_);
     const float rate = learning_rate.value_or(impl_->options.optimizer.learning_rate);
     MXREC_RETURN_IF_ERROR(CheckLearningRate(rate));
+    std::vector<int64_t> masked;
+    if (state.sweeping()) {
+      size_t first = 0;
+      masked = state.MaskExpired(addresses, &first);
+      if (!masked.empty() && policy == StaleAddress::kReject) {
+        return InvalidArgument("addresses[" + std::to_string(first) +
+                               "] names no row: its row in "
+                               "table '" +
+                               name_ +
+                               "' has been evicted; pass addresses of a lookup "
+                               "of this table in the same step (-1 is padding)");
+      }
+      if (!masked.empty()) addresses = masked;
+    }
     MXREC_RETURN_IF_ERROR(
         state.ApplyToAddresses(addresses, grads, rate, policy, &impl_->step, result));
     ++impl_->version;
@@ -264,7 +193,8 @@ Status Table::ApplyToAddresses(std::span<const int64_t> addresses, const float* 
 }
 
 Status Table::Assign(KeySpan keys, const float* values) {
-  return WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
+  return WithKeyChange(name_, *impl_, keys, [&](TableState& state) -> Status {
+    if (state.MakeRoom(keys)) ++impl_->version;
     KeyBatch::Ptr batch = Partitioned(state, keys);
     MXREC_RETURN_IF_ERROR(state.Assign(batch.get(), values, Existing::kOverwrite));
     ++impl_->version;
@@ -273,7 +203,8 @@ Status Table::Assign(KeySpan keys, const float* values) {
 }
 
 Status Table::InsertMissing(KeySpan keys, const float* values) {
-  return WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
+  return WithKeyChange(name_, *impl_, keys, [&](TableState& state) -> Status {
+    if (state.MakeRoom(keys)) ++impl_->version;
     KeyBatch::Ptr batch = Partitioned(state, keys);
     MXREC_RETURN_IF_ERROR(state.Assign(batch.get(), values, Existing::kKeep));
     ++impl_->version;
@@ -283,7 +214,7 @@ Status Table::InsertMissing(KeySpan keys, const float* values) {
 
 Result<int64_t> Table::Erase(KeySpan keys) {
   int64_t erased = 0;
-  MXREC_RETURN_IF_ERROR(WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
+  MXREC_RETURN_IF_ERROR(WithKeyChange(name_, *impl_, keys, [&](TableState& state) {
     KeyBatch::Ptr batch = Partitioned(state, keys);
     erased = state.Erase(batch.get());
     ++impl_->version;
@@ -321,6 +252,7 @@ Table::ReadLock::ReadLock(const Table* table) : impl_(std::make_unique<Impl>()) 
 }
 Table::ReadLock::ReadLock(ReadLock&&) noexcept = default;
 Table::ReadLock::~ReadLock() = default;
+void Table::ReadLock::AllowChanges() { impl_->changes.unlock(); }
 
 Result<Table::ReadLock> Table::LockForRead() const {
   ReadLock lock(this);
@@ -343,6 +275,12 @@ Status Table::Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block,
   });
 }
 
+Status Table::ScanCounts(ScanCursor* cursor, int64_t max_rows, RowBlock* block,
+                         const ReadLock& /*lock*/) const {
+  impl_->state->ScanCounts(cursor, max_rows, block);
+  return {};
+}
+
 RowLoader::RowLoader(std::unique_ptr<TableState> state, OptimizerOptions saved_optimizer, int dim)
     : state_(std::move(state)),
       saved_optimizer_(saved_optimizer),
@@ -358,6 +296,43 @@ Status RowLoader::Add(const RowBlock& block) {
     return ResourceExhausted("out of memory while loading " + std::to_string(block.size()) +
                              " rows");
   }
+}
+
+Status RowLoader::AddCounts(const RowBlock& block) {
+  try {
+    return state_->LoadCounts(block);
+  } catch (const std::bad_alloc&) {
+    return ResourceExhausted("out of memory while loading " + std::to_string(block.size()) +
+                             " counts");
+  }
+}
+
+Status RowLoader::SetAdmission(const AdmissionOptions& saved, const AdmissionState& state) {
+  const AdmissionOptions& own = state_->admission();
+  AdmissionState restored = state_->admission_state();
+  restored.latest_time = state.latest_time;
+  restored.time_source = state.time_source;
+  takes_counts_ = own.on() && saved.on();
+  if (takes_counts_) {
+    const bool sketch = own.mode == AdmissionMode::kSketch;
+    if (own.mode != saved.mode || (sketch && own.expected_keys != saved.expected_keys)) {
+      return FailedPrecondition(
+          "the table counts with admission mode " + std::string(AdmissionModeName(own.mode)) +
+          (sketch ? " for " + std::to_string(own.expected_keys) + " keys" : "") +
+          " but the saved counts are of mode " + AdmissionModeName(saved.mode) +
+          (saved.mode == AdmissionMode::kSketch
+               ? " for " + std::to_string(saved.expected_keys) + " keys"
+               : "") +
+          "; use the same");
+    }
+    // A threshold that the caller has changed since the save is meant to be changed.
+    if (own.threshold == 0 || own.threshold == saved.threshold) {
+      restored.threshold = state.threshold;
+      restored.frozen = own.threshold == 0 || state.frozen;
+    }
+  }
+  state_->SetAdmissionState(restored);
+  return {};
 }
 
 int64_t RowLoader::size() const { return state_->rows(); }
@@ -386,6 +361,11 @@ Status Table::Adopt(RowLoader loader, int64_t optimizer_step) {
     return FailedPrecondition("table '" + name_ +
                               "' was given another optimizer while its rows were being loaded; "
                               "restore again");
+  }
+  if (loader.state_->admission() != impl_->options.admission) {
+    return FailedPrecondition("table '" + name_ +
+                              "' was given admission while its rows were being loaded; restore "
+                              "again");
   }
   if (bound.kind == OptimizerKind::kNone) impl_->options.optimizer = loader.saved_optimizer_;
   loader.state_->InheritCounters(*impl_->state);

@@ -24,13 +24,14 @@ Status CheckFinite(const char* parameter, const float* values, size_t n) {
 
 }  // namespace
 
-Status Table::LookupOrInsertPooled(KeySpan keys, const Bags& bags, float* out) {
+Status Table::LookupOrInsertPooled(KeySpan keys, const Bags& bags, float* out,
+                                   const TrainingUse& use) {
   MXREC_RETURN_IF_ERROR(Validate(bags, keys.size()));
   try {
     const auto inverse = std::make_unique_for_overwrite<int32_t[]>(keys.size());
     UniqueKeys unique;
-    MXREC_RETURN_IF_ERROR(Resolve(keys, ResolveMode::kInsert, inverse.get(), &unique));
-    return ReadRowsPooled(unique.addresses, unique.keys, inverse.get(), bags, out);
+    MXREC_RETURN_IF_ERROR(Resolve(keys, ResolveMode::kInsert, inverse.get(), &unique, use));
+    return ReadRowsPooled(unique.addresses, unique.keys, inverse.get(), bags, use.absent_row, out);
   } catch (const std::bad_alloc&) {
     return OutOfMemory(*this, keys.size());
   }

@@ -48,7 +48,9 @@ Result<std::unique_ptr<TableState>> TableState::Create(const TableOptions& optio
                              " tables are open in this process, the most there can be; close() "
                              "those that are no longer used");
   }
-  return std::unique_ptr<TableState>(new TableState(options, static_cast<uint32_t>(tag)));
+  std::unique_ptr<TableState> state(new TableState(options, static_cast<uint32_t>(tag)));
+  MXREC_RETURN_IF_ERROR(state->ConfigureAdmission(options.admission));
+  return state;
 }
 
 TableState::TableState(const TableOptions& options, uint32_t tag)
@@ -100,6 +102,11 @@ void TableState::AddStats(TableStats* stats) const {
     stats->misses += shard->misses;
     stats->inserts += shard->inserts;
     stats->erased += shard->erased;
+    if (shard->counters != nullptr) {
+      stats->counted_keys += shard->counters->keys();
+      stats->bytes_admission += shard->counters->bytes();
+      index_pieces += shard->counters->page_bytes();
+    }
     entries += static_cast<uint64_t>(shard->index.segments()) * KeyIndex::kSegmentEntries;
   }
   stats->bytes_metadata += marks_bytes_.load(std::memory_order_relaxed);
@@ -109,7 +116,23 @@ void TableState::AddStats(TableStats* stats) const {
   stats->misses += read_misses_.load(std::memory_order_relaxed);
   stats->hot_hits = hot_hits_.load(std::memory_order_relaxed);
   stats->hits += read_hits_.load(std::memory_order_relaxed);
-  stats->refused = refused_.load(std::memory_order_relaxed);
+  stats->refused_by_capacity = refused_by_capacity_.load(std::memory_order_relaxed);
+  stats->refused_by_admission = refused_by_admission_.load(std::memory_order_relaxed);
+  stats->admitted = admitted_.load(std::memory_order_relaxed);
+  stats->evicted_by_age = evicted_by_age_.load(std::memory_order_relaxed);
+  stats->evicted_by_rows = evicted_by_rows_.load(std::memory_order_relaxed);
+  stats->evicted_by_l2 = evicted_by_l2_.load(std::memory_order_relaxed);
+  stats->evicting = sweeping();
+  stats->latest_time = latest_time_;
+  if (admission_.on()) {
+    stats->admission_threshold = threshold_;
+    stats->admission_frozen = frozen_;
+  }
+  if (stats->evicting) {
+    const int64_t expired = CountExpired();
+    stats->rows -= expired;
+    stats->evicted_by_age += expired;
+  }
   stats->skipped_gradients = skipped_.load(std::memory_order_relaxed);
   if (entries > 0) stats->load = static_cast<double>(stats->rows) / static_cast<double>(entries);
 }
@@ -122,7 +145,12 @@ void TableState::InheritCounters(const TableState& previous) {
   first.erased += stats.erased;
   read_hits_ += stats.hits;
   read_misses_ += stats.misses;
-  refused_ += stats.refused;
+  refused_by_capacity_ += stats.refused_by_capacity;
+  refused_by_admission_ += stats.refused_by_admission;
+  admitted_ += stats.admitted;
+  evicted_by_age_ += stats.evicted_by_age;
+  evicted_by_rows_ += stats.evicted_by_rows;
+  evicted_by_l2_ += stats.evicted_by_l2;
   skipped_ += stats.skipped_gradients;
   hot_hits_ += stats.hot_hits;
 }

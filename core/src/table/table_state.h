@@ -20,35 +20,16 @@
 #include "initializers/row_initializer.h"
 #include "mxrec/table.h"
 #include "optimizers/optimizer.h"
+#include "table/eviction_sweep.h"
 #include "table/hot_rows.h"
 #include "table/hot_sampler.h"
+#include "table/insert_request.h"
 #include "table/read_pipeline.h"
 #include "table/row_format.h"
 #include "table/shard.h"
 #include "util/worker_pool.h"
 
 namespace mxrec {
-
-// Where the distinct keys of a batch go. inverse: [n], or null.
-struct UniqueRequest {
-  int32_t* inverse;
-  UniqueOutput output;
-};
-
-// What an inserting call wants done with the rows it resolves.
-struct InsertRequest {
-  bool count_use = false;  // frequency and time of the last use
-  uint32_t now = 0;        // seconds
-  // [n, dim]; embeddings by batch position or, with `positions` [n], by positions[that].
-  float* gather = nullptr;
-  const uint32_t* positions = nullptr;
-  // The batch is deduplicated: it has so many distinct keys. None: it is not.
-  std::optional<size_t> distinct = std::nullopt;
-  const UniqueRequest* unique = nullptr;  // of a deduplicated batch
-};
-
-// What becomes of rows that Assign finds.
-enum class Existing : uint8_t { kOverwrite, kKeep };
 
 class TableState {
  public:
@@ -68,14 +49,58 @@ class TableState {
   // --- By key (table_state_read.cc).
   void Read(KeySpan keys, const float* absent_row, float* out) const;
   void Contains(KeySpan keys, bool* out) const;
-  void Missing(KeySpan keys, std::vector<int64_t>* out) const;
+  // Those for which a training lookup would make a row.
+  void Missing(KeySpan keys, uint64_t coefficient, std::vector<int64_t>* out) const;
   void Find(KeyBatch* batch) const;  // fills batch->address
   void ReadAddresses(std::span<const int64_t> addresses, KeySpan keys, const float* absent_row,
                      float* out) const;
   // One row per bag (table_state_pooled.cc). Bags are valid.
   void ReadPooled(KeySpan keys, const Bags& bags, const float* absent_row, float* out) const;
   void ReadAddressesPooled(std::span<const int64_t> addresses, KeySpan keys, const int32_t* inverse,
-                           const Bags& bags, float* out) const;
+                           const Bags& bags, const float* absent_row, float* out) const;
+
+  // --- Admission (table_state_admission.cc). There is one change at a time.
+  // All or nothing: counters for every shard.
+  Status ConfigureAdmission(const AdmissionOptions& admission);
+  const AdmissionOptions& admission() const { return admission_; }
+  // Of a table with admission. 0: freezes.
+  void SetThreshold(int64_t threshold);
+  AdmissionState admission_state() const;
+  void SetAdmissionState(const AdmissionState& state);
+  bool frozen() const { return frozen_; }
+  bool admits_none() const { return admission_.on() && threshold_ == kNeverAdmit; }
+  void Counts(KeySpan keys, int64_t* out) const;
+  // Export of the counts of keys without a row; as Scan.
+  void ScanCounts(ScanCursor* cursor, int64_t max_rows, RowBlock* block) const;
+  Status LoadCounts(const RowBlock& block);
+
+  // --- Eviction (table_state_evict.cc). There is one change at a time, but for readers.
+  // The latest training use; 0: none.
+  uint32_t latest_time() const { return latest_time_; }
+  TimeSource time_source() const { return time_source_; }
+  // Checks the times of a use against those before, and takes them down when it has happened.
+  Status CheckTimes(TimeSource source, bool by_age) const;
+  void NoteTimes(TimeSource source, uint32_t latest);
+  // Fixes what is to go at `now`, for every caller at once.
+  void BeginSweep(const EvictionOptions& rules, int64_t now);
+  bool sweeping() const { return sweeping_.load(std::memory_order_acquire); }
+  // Frees rows and moves others together: looks at about `looks` entries, frees at most `most`.
+  // at_once: memory is not kept for rows that rest. Returns the rows freed.
+  int64_t Sweep(int64_t looks, int64_t most, bool at_once);
+  // While sweeping: removes those of the keys that are too old, so that nothing else needs to know.
+  bool AnyExpired(KeySpan keys) const;
+  void Reap(KeySpan keys);
+  // While sweeping, after a use: rows that are older than the cutoff although they are in use.
+  // earliest: of the use's times.
+  void Reprieve(KeySpan keys, uint32_t earliest);
+  // While sweeping: frees what is to go until the keys of a batch find room, or all of it. Returns
+  // whether it had to.
+  bool MakeRoom(KeySpan keys);
+  // While sweeping: addresses with kNoAddress in the place of those whose rows are too old. Nothing
+  // expired: an empty vector. *first: the first such position.
+  std::vector<int64_t> MaskExpired(std::span<const int64_t> addresses, size_t* first) const;
+  // Rows that are too old and not yet removed.
+  int64_t CountExpired() const;
 
   // --- Changes (table_state_write.cc). The batch is partitioned by the caller, who sees to it that
   // there is one change at a time; readers may run meanwhile.
@@ -87,10 +112,10 @@ class TableState {
   int64_t Erase(KeyBatch* batch);
   // Reads the rows of a batch, makes the missing ones and counts the uses: by occurrence, without
   // deduplicating what is there already (table_state_train.cc). All or nothing.
-  Status ReadOrInsert(KeySpan keys, uint32_t now, float* out);
+  Status ReadOrInsert(KeySpan keys, const InsertRequest& use, float* out);
   // Finds or makes the rows of a batch's distinct keys (table_state_resolve.cc). `allocate` is
   // asked before anything changes.
-  Status Resolve(KeySpan keys, ResolveMode mode, uint32_t now, int32_t* inverse,
+  Status Resolve(KeySpan keys, ResolveMode mode, InsertRequest use, int32_t* inverse,
                  const UniqueAllocator& allocate);
 
   // --- Updates (table_state_update.cc): one step of the optimizer, which is there. There is one
@@ -134,7 +159,21 @@ class TableState {
   bool ForEachShard(size_t batch_size, Task&& task) const;
 
   void FindInShard(const Shard& shard, KeyBatch* batch, uint32_t s) const;
-  bool InsertInShard(uint32_t s, KeyBatch* batch);
+  bool InsertInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request);
+  // Admission.
+  static constexpr uint64_t kAdmitAll = ~uint64_t{0};
+  static constexpr uint64_t kAdmitNone = 0;
+  bool Admits(uint32_t seen, uint32_t occurrences, uint64_t coefficient) const {
+    const uint64_t more = frozen_ ? 0 : occurrences * coefficient;
+    return static_cast<int64_t>(AddSaturating(seen, more)) >= threshold_;
+  }
+  bool WouldAdmit(const Shard& shard, const KeyBatch& batch, size_t u, uint64_t coefficient) const;
+  bool Refuse(KeyCounters* counters, KeyBatch* batch, size_t u) const;  // false: no memory
+  static void UndoRefusal(Shard* shard, KeyBatch* batch, size_t u);
+  void CommitCounts(KeyBatch* batch, const InsertRequest& request);
+  void FillTimes(uint32_t s, KeyBatch* batch, const InsertRequest& request) const;
+  // Of a key that gets a row in another way than by a training lookup: its count goes with it.
+  void TakeOverCount(Shard* shard, uint64_t hash, int64_t key, RowRef ref);
   int64_t UndoInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request);
   bool AssignInShard(uint32_t s, KeyBatch* batch, const float* values, Existing existing,
                      int64_t* inserted);
@@ -145,8 +184,18 @@ class TableState {
   bool MayExceedCapacity(size_t keys) const {
     return capacity_ - rows() < static_cast<int64_t>(keys);
   }
+  // Eviction. Of a shard whose lock is held.
+  bool Expired(uint32_t s, RowRef ref) const;
+  bool IsBelow(float norm, uint32_t s, RowRef ref) const;
+  void RemoveRow(uint32_t s, int64_t key, RowRef ref);
+  int64_t MeasureSegment(uint32_t s, EvictionSweep::Lap* lap);
+  int64_t SweepRows(uint32_t s, int64_t most, EvictionSweep::Lap* lap, int64_t* freed);
+  int64_t DrainSegment(uint32_t s, int64_t most, EvictionSweep::Lap* lap, int64_t* moved);
+  int64_t SweepSegment(uint32_t s, int64_t most, int64_t* freed, int64_t* moved);
+  void ChooseLeastFrequency();
+  void NextPhase(bool at_once);
   // Leaves batch deduplicated and its refs found.
-  Status CheckCapacity(KeyBatch* batch, bool deduplicated);
+  Status CheckCapacity(KeyBatch* batch, bool deduplicated, uint64_t coefficient);
   void WriteInverse(uint32_t s, const KeyBatch& batch, int32_t* inverse) const;
   Status OutOfMemory(const KeyBatch& batch) const;
   // What a call wants done with a row, once it is there: counts, address, its place in the outputs.
@@ -159,8 +208,8 @@ class TableState {
   // Out of memory: they stay as they are.
   void RefreshHotRows(KeySpan keys) const;
   void RefreshHotRowsNow(KeySpan keys) const;
-  void ReadAndCollect(KeySpan keys, float* out, bool* out_of_memory);
-  void UseCollected(uint32_t now);
+  void ReadAndCollect(KeySpan keys, const float* absent_row, float* out, bool* out_of_memory);
+  void UseCollected(const InsertRequest& use);
   void InitializeRow(int64_t key, const float* values, float* row) const;
   RowRef RowAt(const Address& address) const;  // kNoRow: not a live row
 
@@ -207,7 +256,21 @@ class TableState {
   std::atomic<int64_t> rows_{0};
   // Batches that trained, inserted or erased, modulo 2^32; changed by the one change at a time.
   uint32_t batches_ = 0;
-  std::atomic<int64_t> refused_{0};
+  std::atomic<int64_t> refused_by_capacity_{0};
+  std::atomic<int64_t> refused_by_admission_{0};
+  std::atomic<int64_t> admitted_{0};
+  std::atomic<int64_t> evicted_by_age_{0};
+  std::atomic<int64_t> evicted_by_rows_{0};
+  std::atomic<int64_t> evicted_by_l2_{0};
+  // Admission; changed by the one change at a time.
+  AdmissionOptions admission_;
+  std::atomic<int64_t> threshold_{kNeverAdmit};  // in force
+  std::atomic<bool> frozen_{false};
+  // Eviction; changed by the one change at a time, the sweep's rules under all shards' locks.
+  std::atomic<uint32_t> latest_time_{0};
+  std::atomic<TimeSource> time_source_{TimeSource::kNone};
+  std::atomic<bool> sweeping_{false};
+  EvictionSweep sweep_;
   std::atomic<int64_t> skipped_{0};
   mutable std::atomic<int64_t> read_hits_{0};
   mutable std::atomic<int64_t> read_misses_{0};
@@ -215,7 +278,8 @@ class TableState {
   // Copies and guesses only: a read leaves the table as it is.
   mutable HotRows hot_;
   mutable HotSampler sampler_;
-  // Scratch of UpdateDistinct; one change at a time: a bit a slot of all shards, zero between calls.
+  // Scratch of UpdateDistinct; one change at a time: a bit a slot of all shards, zero between
+  // calls.
   std::vector<uint64_t> marks_;
   std::atomic<int64_t> marks_bytes_{0};
   // Scratch of ReadOrInsert; one change at a time.
@@ -223,25 +287,6 @@ class TableState {
   std::vector<std::vector<HotRows::Use>> hot_used_;  // by shard
 };
 
-// Below this many keys a batch is handled by the calling thread alone.
-inline constexpr size_t kParallelKeys = 2048;
-
-template <class Task>
-bool TableState::ForEachShard(size_t batch_size, Task&& task) const {
-  std::atomic<bool> ok{true};
-  const auto guarded = [&](size_t s) {
-    try {
-      task(static_cast<uint32_t>(s));
-    } catch (const std::bad_alloc&) {
-      ok = false;
-    }
-  };
-  if (batch_size < kParallelKeys) {
-    for (size_t s = 0; s < shards_.size(); ++s) guarded(s);
-  } else {
-    WorkerPool::Get().Run(shards_.size(), guarded);
-  }
-  return ok;
-}
-
 }  // namespace mxrec
+
+#include "table/table_state-inl.h"

@@ -28,19 +28,21 @@ Status TableState::Canonicalize(std::span<const int64_t> addresses, StaleAddress
       const bool given = addresses[i] >= 0 && address.tag == tag_ && address.slot < arena.slots() &&
                          (address.generation & 1) == 1 &&
                          address.generation < arena.Generation(address.slot);
-      if (!given || policy == StaleAddress::kReject) {
+      int64_t key;
+      // A row that was moved has not gone: its address is as good as it was.
+      const bool followed =
+          given && (policy == StaleAddress::kReject
+                        ? arena.MovedKey(address.slot, address.generation, &key)
+                        : arena.DepartedKey(address.slot, address.generation, &key));
+      // A key's rows are all in one shard.
+      const RowRef ref = followed ? shards_[address.shard]->index.Find(HashKey(key), key) : kNoRow;
+      if (!given || (policy == StaleAddress::kReject && ref == kNoRow)) {
         size_t lowest = bad.load();
         while (i < lowest && !bad.compare_exchange_weak(lowest, i)) {
         }
         continue;
       }
-      current[i] = kNoAddress;
-      int64_t key;
-      if (!arena.DepartedKey(address.slot, address.generation, &key)) continue;
-      const uint64_t hash = HashKey(key);
-      const uint32_t s = ShardOf(hash, shard_bits_);
-      const RowRef ref = shards_[s]->index.Find(hash, key);
-      if (ref != kNoRow) current[i] = AddressOf(s, ref);
+      current[i] = ref == kNoRow ? kNoAddress : AddressOf(address.shard, ref);
     }
   });
   if (bad == addresses.size()) return {};

@@ -62,7 +62,7 @@ bool TableState::AssignInShard(uint32_t s, KeyBatch* batch, const float* values,
 
 Status TableState::Assign(KeyBatch* batch, const float* values, Existing existing) {
   if (MayExceedCapacity(batch->size())) {
-    MXREC_RETURN_IF_ERROR(CheckCapacity(batch, false));
+    MXREC_RETURN_IF_ERROR(CheckCapacity(batch, false, kAdmitAll));
   }
   ++batches_;
   std::atomic<bool> failed{false};
@@ -86,8 +86,17 @@ Status TableState::Assign(KeyBatch* batch, const float* values, Existing existin
     ForEachShard(batch->size(), [&](uint32_t s) { rows_ -= UndoAssignInShard(s, *batch); });
     return OutOfMemory(*batch);
   }
-  if (existing == Existing::kKeep) return {};
   // Nothing can fail any more.
+  if (admission_.on()) {
+    ForEachShard(batch->size(), [&](uint32_t s) {
+      std::unique_lock lock(shards_[s]->mu);
+      for (size_t j = batch->begin(s); j < batch->end(s); ++j) {
+        if (batch->fresh[j] == 0) continue;
+        TakeOverCount(shards_[s].get(), batch->hash[j], batch->occurrence_key(j), batch->ref[j]);
+      }
+    });
+  }
+  if (existing == Existing::kKeep) return {};
   ForEachShard(batch->size(), [&](uint32_t s) {
     const size_t e = batch->end(s);
     if (all_fresh[s] != 0) return;

@@ -15,7 +15,9 @@ void TableState::Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block, boo
     std::shared_lock<SharedMutex> lock;
     if (!locked) lock = std::shared_lock(shard.mu);
     std::vector<RowRef> refs;
+    const bool sweeping = this->sweeping();
     cursor->position = shard.index.VisitSegment(cursor->position, [&](int64_t key, RowRef ref) {
+      if (sweeping && Expired(cursor->shard, ref)) return;
       block->keys.push_back(key);
       refs.push_back(ref);
     });

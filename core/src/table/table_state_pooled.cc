@@ -69,8 +69,9 @@ void TableState::ReadPooled(KeySpan keys, const Bags& bags, const float* absent_
 }
 
 void TableState::ReadAddressesPooled(std::span<const int64_t> addresses, KeySpan keys,
-                                     const int32_t* inverse, const Bags& bags, float* out) const {
-  const AbsentRow absent(nullptr, dim_);
+                                     const int32_t* inverse, const Bags& bags,
+                                     const float* absent_row, float* out) const {
+  const AbsentRow absent(absent_row, dim_);
   const size_t row_bytes = format_.embedding_bytes();
   const auto row_of = std::make_unique_for_overwrite<const float*[]>(addresses.size());
   const Locks locks = LockAllShared();

@@ -132,14 +132,16 @@ void TableState::Find(KeyBatch* batch) const {
   if (!ok) throw std::bad_alloc();
 }
 
-void TableState::Missing(KeySpan keys, std::vector<int64_t>* out) const {
+void TableState::Missing(KeySpan keys, uint64_t coefficient, std::vector<int64_t>* out) const {
   KeyBatch::Ptr batch = KeyBatch::Acquire();
   batch->Partition(keys, shard_bits_, KeyBatch::Grouping::kKeys);
   Find(batch.get());
   std::vector<std::pair<uint32_t, int64_t>> found;
   for (uint32_t s = 0; s < shards(); ++s) {
+    std::shared_lock lock(shards_[s]->mu);
     for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
-      if (batch->ref[u] == kNoRow) found.emplace_back(batch->first[u], batch->key[u]);
+      if (batch->ref[u] != kNoRow || !WouldAdmit(*shards_[s], *batch, u, coefficient)) continue;
+      found.emplace_back(batch->first[u], batch->key[u]);
     }
   }
   std::sort(found.begin(), found.end());

@@ -14,7 +14,7 @@ void TableState::WriteInverse(uint32_t s, const KeyBatch& batch, int32_t* invers
   }
 }
 
-Status TableState::Resolve(KeySpan keys, ResolveMode mode, uint32_t now, int32_t* inverse,
+Status TableState::Resolve(KeySpan keys, ResolveMode mode, InsertRequest use, int32_t* inverse,
                            const UniqueAllocator& allocate) {
   KeyBatch::Ptr batch = KeyBatch::Acquire();
   batch->Partition(keys, shard_bits_, KeyBatch::Grouping::kKeys);
@@ -26,13 +26,14 @@ Status TableState::Resolve(KeySpan keys, ResolveMode mode, uint32_t now, int32_t
   if (!output.ok()) return output.status();
   const UniqueRequest request{inverse, output.value()};
   if (mode == ResolveMode::kInsert) {
-    return Insert(batch.get(),
-                  {.count_use = true, .now = now, .distinct = unique, .unique = &request});
+    use.distinct = unique;
+    use.unique = &request;
+    return Insert(batch.get(), use);
   }
   ForEachShard(batch->size(), [&](uint32_t s) {
     std::shared_lock lock(shards_[s]->mu);
     FindInShard(*shards_[s], batch.get(), s);
-    const UniqueWriter writer(request.output, batch.get(), format_, dim_, padding_);
+    const UniqueWriter writer(request.output, batch.get(), format_, dim_, use.absent_row, padding_);
     for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
       const RowRef ref = batch->ref[u];
       if (ref == kNoRow) {

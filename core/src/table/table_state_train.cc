@@ -14,15 +14,16 @@ namespace {
 
 constexpr size_t kAhead = 48;  // a range has but a few dozen rows of a shard
 
-void Use(RowMeta* meta, uint32_t count, uint32_t now) {
-  meta->frequency += std::min(std::numeric_limits<uint32_t>::max() - meta->frequency, count);
-  meta->last_time = now;
+void Use(RowMeta* meta, uint64_t count, uint32_t now) {
+  meta->frequency = AddSaturating(meta->frequency, count);
+  meta->last_time = std::max(meta->last_time, now);
 }
 
 }  // namespace
 
 // Reads the rows that are there. Leaves in used_ and hot_used_ what was used and what is missing.
-void TableState::ReadAndCollect(KeySpan keys, float* out, bool* out_of_memory) {
+void TableState::ReadAndCollect(KeySpan keys, const float* absent_row, float* out,
+                                bool* out_of_memory) {
   const Locks locks = LockAllShared();
   ReadView view;
   MakeReadView(shards_, shard_bits_, hot_, &view);
@@ -40,7 +41,7 @@ void TableState::ReadAndCollect(KeySpan keys, float* out, bool* out_of_memory) {
       used_[r].Clear(static_cast<int>(shards()), hot_places);
       const size_t begin = n * r / ranges, end = n * (r + 1) / ranges;
       const ReadResult read = ReadRange(view, keys, begin, end, copy, dim_,
-                                        format_.embedding_bytes(), nullptr, out, &used_[r]);
+                                        format_.embedding_bytes(), absent_row, out, &used_[r]);
       // New keys say nothing about which of the old ones are popular.
       if (hot_.enabled()) sampler_.Observe(read.found, read.hot);
     } catch (const std::bad_alloc&) {
@@ -61,7 +62,9 @@ void TableState::ReadAndCollect(KeySpan keys, float* out, bool* out_of_memory) {
 }
 
 // Frequency and time of the rows that ReadAndCollect found.
-void TableState::UseCollected(uint32_t now) {
+void TableState::UseCollected(const InsertRequest& use) {
+  const uint64_t weight = frozen_ ? 0 : use.coefficient;
+  const uint32_t now = use.times.all;
   size_t keys = 0;
   for (const UsedRows& used : used_) {
     for (uint32_t s = 0; s < shards(); ++s) keys += used.refs[s].size();
@@ -74,21 +77,29 @@ void TableState::UseCollected(uint32_t now) {
       const std::vector<RowRef>& refs = used.refs[s];
       for (size_t i = 0; i < refs.size(); ++i) {
         if (i + kAhead < refs.size()) Prefetch(&shard.arena->Meta(refs[i + kAhead]));
-        Use(&shard.arena->Meta(refs[i]), 1, now);
+        Use(&shard.arena->Meta(refs[i]), weight, now);
       }
       shard.hits += static_cast<int64_t>(refs.size());
     }
-    for (const HotRows::Use& use : hot_used_[s]) {
-      Use(&shard.arena->Meta(use.ref), use.count, now);
-      shard.hits += use.count;
-      hot_hits_.fetch_add(use.count, std::memory_order_relaxed);
+    for (const HotRows::Use& hot : hot_used_[s]) {
+      Use(&shard.arena->Meta(hot.ref), weight * hot.count, now);
+      shard.hits += hot.count;
+      hot_hits_.fetch_add(hot.count, std::memory_order_relaxed);
     }
   });
 }
 
-Status TableState::ReadOrInsert(KeySpan keys, uint32_t now, float* out) {
+Status TableState::ReadOrInsert(KeySpan keys, const InsertRequest& use, float* out) {
+  InsertRequest request = use;
+  request.gather = out;
+  if (use.times.each != nullptr) {
+    // A key's times are those of its occurrences: they are brought together first.
+    KeyBatch::Ptr batch = KeyBatch::Acquire();
+    batch->Partition(keys, shard_bits_, KeyBatch::Grouping::kKeys);
+    return Insert(batch.get(), request);
+  }
   bool out_of_memory = false;
-  ReadAndCollect(keys, out, &out_of_memory);
+  ReadAndCollect(keys, use.absent_row, out, &out_of_memory);
   if (out_of_memory) throw std::bad_alloc();
   std::vector<uint32_t> positions;
   for (const UsedRows& used : used_) {
@@ -101,12 +112,11 @@ Status TableState::ReadOrInsert(KeySpan keys, uint32_t now, float* out) {
     for (size_t i = 0; i < missing.size(); ++i) missing[i] = keys[positions[i]];
     KeyBatch::Ptr batch = KeyBatch::Acquire();
     batch->Partition(missing, shard_bits_, KeyBatch::Grouping::kKeys);
-    MXREC_RETURN_IF_ERROR(
-        Insert(batch.get(),
-               {.count_use = true, .now = now, .gather = out, .positions = positions.data()}));
+    request.positions = positions.data();
+    MXREC_RETURN_IF_ERROR(Insert(batch.get(), request));
   }
   // Nothing can fail any more.
-  UseCollected(now);
+  UseCollected(use);
   RefreshHotRows(keys);
   return {};
 }

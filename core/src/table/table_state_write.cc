@@ -3,6 +3,7 @@
 #include <array>
 #include <limits>
 
+#include "admission/key_counters.h"
 #include "table/table_state.h"
 #include "table/unique_writer.h"
 #include "util/prefetch.h"
@@ -36,19 +37,32 @@ RowRef TableState::NewRow(Shard* shard, uint64_t hash, int64_t key) {
   return kNoRow;
 }
 
-// Gives every missing unique key a row. On failure batch->fresh tells what UndoInShard must undo.
-bool TableState::InsertInShard(uint32_t s, KeyBatch* batch) {
+// Gives every missing unique key a row, if it is admitted. On failure batch->fresh and
+// batch->refused tell what UndoInShard must undo.
+bool TableState::InsertInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request) {
   Shard& shard = *shards_[s];
+  KeyCounters* const counters = request.count_use ? shard.counters.get() : nullptr;
   const size_t e = batch->unique_end(s);
   for (size_t u = batch->begin(s); u < e; ++u) {
     if (u + kAhead < e && batch->ref[u + kAhead] == kNoRow) {
       Prefetch(shard.index.HomeBucket(batch->hash[u + kAhead]));
+      if (counters != nullptr) counters->Prefetch(batch->hash[u + kAhead]);
     }
     if (batch->ref[u] != kNoRow) continue;
+    uint32_t seen = 0;
+    if (counters != nullptr) {
+      seen = counters->Peek(batch->hash[u], batch->key[u]).count;
+      if (!request.makes_rows || !Admits(seen, batch->count[u], request.coefficient)) {
+        if (!Refuse(counters, batch, u)) return false;
+        shard.misses += batch->count[u];
+        continue;
+      }
+    }
     const RowRef slot = NewRow(&shard, batch->hash[u], batch->key[u]);
     if (slot == kNoRow) return false;
     batch->ref[u] = slot;
     batch->fresh[u] = 1;
+    shard.arena->Meta(slot).frequency = seen;
     InitializeRow(batch->key[u], nullptr, shard.arena->Row(slot));
     ++shard.inserts;
   }
@@ -63,14 +77,16 @@ class TableState::RowUse {
         shard_(s),
         shard_bits_(state.shard_bits_),
         count_use_(request.count_use),
-        now_(request.now),
+        now_(request.times.all),
+        times_(request.times.each == nullptr ? nullptr : batch->time.data()),
+        weight_(state.frozen() ? 0 : request.coefficient),
         counts_(batch->count.data()),
         old_frequency_(batch->old_frequency.data()),
         old_time_(batch->old_time.data()),
         addresses_(batch->address.data()),
         unique_(request.unique != nullptr),
         writer_(unique_ ? request.unique->output : UniqueOutput{}, batch, state.format_, state.dim_,
-                state.padding_) {}
+                request.absent_row, state.padding_) {}
 
   bool wants_rows() const { return writer_.wants_rows(); }
 
@@ -78,15 +94,17 @@ class TableState::RowUse {
     const int64_t address = Address::Pack(tag_, meta->generation, shard_, ref, shard_bits_);
     addresses_[u] = address;
     if (count_use_) {
-      const uint32_t frequency = meta->frequency;
-      old_frequency_[u] = frequency;
+      old_frequency_[u] = meta->frequency;
       old_time_[u] = meta->last_time;
-      meta->frequency =
-          frequency + std::min(std::numeric_limits<uint32_t>::max() - frequency, counts_[u]);
-      meta->last_time = now_;
+      meta->frequency = AddSaturating(meta->frequency, weight_ * counts_[u]);
+      meta->last_time = std::max(meta->last_time, times_ == nullptr ? now_ : times_[u]);
       uses_ += counts_[u];
     }
     if (unique_) writer_.Write(u, address, row);
+  }
+  // Of a key that was not admitted.
+  void Refuse(size_t u) const {
+    if (unique_) writer_.Write(u, kNoAddress, nullptr);
   }
 
   // Occurrences of the keys whose uses were counted.
@@ -98,6 +116,8 @@ class TableState::RowUse {
   const int shard_bits_;
   const bool count_use_;
   const uint32_t now_;
+  const uint32_t* const times_;  // by unique key; null: now_
+  const uint64_t weight_;        // of an occurrence
   const uint32_t* const counts_;
   uint32_t* const old_frequency_;
   uint32_t* const old_time_;
@@ -180,6 +200,7 @@ int64_t TableState::UndoInShard(uint32_t s, KeyBatch* batch, const InsertRequest
       meta.last_time = batch->old_time[u];
       shard.hits -= batch->count[u];
     }
+    if (shard.counters != nullptr && request.count_use) UndoRefusal(&shard, batch, u);
   }
   return undone;
 }
@@ -190,13 +211,18 @@ void TableState::GatherInShard(uint32_t s, const KeyBatch& batch,
   const size_t e = batch.end(s);
   const size_t row_bytes = format_.embedding_bytes();
   for (size_t j = batch.begin(s); j < e; ++j) {
-    if (j + kAhead < e) {
+    if (j + kAhead < e && batch.ref[batch.unique_of[j + kAhead]] != kNoRow) {
       PrefetchRange(arena.Row(batch.ref[batch.unique_of[j + kAhead]]), row_bytes);
     }
-    const uint32_t position =
-        request.positions == nullptr ? batch.position[j] : request.positions[batch.position[j]];
-    LoadEmbedding(arena.Row(batch.ref[batch.unique_of[j]]),
-                  request.gather + position * static_cast<size_t>(dim_));
+    float* out = request.gather + request.place_of(batch.position[j]) * static_cast<size_t>(dim_);
+    const RowRef ref = batch.ref[batch.unique_of[j]];
+    if (ref != kNoRow) {
+      LoadEmbedding(arena.Row(ref), out);
+    } else if (request.absent_row != nullptr) {
+      std::copy_n(request.absent_row, dim_, out);
+    } else {
+      std::fill_n(out, dim_, 0.0f);
+    }
   }
 }
 
@@ -206,18 +232,21 @@ Status TableState::OutOfMemory(const KeyBatch& batch) const {
                            std::to_string(rows()) + " rows; none was inserted");
 }
 
-Status TableState::CheckCapacity(KeyBatch* batch, bool deduplicated) {
+Status TableState::CheckCapacity(KeyBatch* batch, bool deduplicated, uint64_t coefficient) {
   std::atomic<int64_t> missing{0};
   const bool ok = ForEachShard(batch->size(), [&](uint32_t s) {
     if (!deduplicated) batch->Deduplicate(s);
     std::shared_lock lock(shards_[s]->mu);
     FindInShard(*shards_[s], batch, s);
-    missing += std::count(batch->ref.data() + batch->begin(s),
-                          batch->ref.data() + batch->unique_end(s), kNoRow);
+    int64_t here = 0;
+    for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
+      here += batch->ref[u] == kNoRow && WouldAdmit(*shards_[s], *batch, u, coefficient);
+    }
+    missing += here;
   });
   if (!ok) return OutOfMemory(*batch);
   if (rows() + missing <= capacity_) return {};
-  refused_ += missing;
+  refused_by_capacity_ += missing;
   return ResourceExhausted("table '" + name_ + "' is full: its capacity is " +
                            std::to_string(capacity_) + " rows, " + std::to_string(rows()) +
                            " are in use and the batch brings " + std::to_string(missing.load()) +
@@ -229,7 +258,10 @@ Status TableState::CheckCapacity(KeyBatch* batch, bool deduplicated) {
 Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
   const bool deduplicated = request.distinct.has_value();
   const bool counted = MayExceedCapacity(request.distinct.value_or(batch->size()));
-  if (counted) MXREC_RETURN_IF_ERROR(CheckCapacity(batch, deduplicated));
+  const uint64_t admitting = request.makes_rows ? request.coefficient : kAdmitNone;
+  const uint64_t coefficient = request.count_use ? admitting : kAdmitAll;
+  if (counted) MXREC_RETURN_IF_ERROR(CheckCapacity(batch, deduplicated, coefficient));
+  const bool admission = request.count_use && admission_.on();
   ++batches_;
   std::atomic<bool> failed{false};
   std::atomic<int64_t> inserted{0};
@@ -239,30 +271,39 @@ Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
     const size_t e = batch->unique_end(s);
     std::fill(batch->fresh.data() + b, batch->fresh.data() + e, 0);
     std::fill(batch->address.data() + b, batch->address.data() + e, kNoAddress);
+    if (admission) std::fill(batch->refused.data() + b, batch->refused.data() + e, kNotRefused);
     if (failed) return;
+    if (request.times.each != nullptr) FillTimes(s, batch, request);
     Shard& shard = *shards_[s];
     if (b == e && !shard.arena->has_idle_slabs()) return;
     std::unique_lock lock(shard.mu);
     shard.arena->SetClock(batches_);
     RowUse use(*this, s, batch, request);
     shard.hits += FindAndUse(s, batch, counted, use);
-    const bool done = InsertInShard(s, batch);
+    const bool done = InsertInShard(s, batch, request);
     inserted += std::count(batch->fresh.data() + b, batch->fresh.data() + e, 1);
     if (!done) {
       failed = true;
       return;
     }
     for (size_t u = b; u < e; ++u) {
-      if (batch->fresh[u] == 0) continue;
       const RowRef ref = batch->ref[u];
-      use(u, ref, &shard.arena->Meta(ref), shard.arena->Row(ref));
+      if (batch->fresh[u] != 0) {
+        use(u, ref, &shard.arena->Meta(ref), shard.arena->Row(ref));
+      } else if (ref == kNoRow) {
+        use.Refuse(u);
+      }
     }
     shard.misses += use.uses();
     if (request.unique != nullptr) WriteInverse(s, *batch, request.unique->inverse);
     if (request.gather != nullptr) GatherInShard(s, *batch, request);
   });
   rows_ += inserted;
-  if (ok && !failed) return {};
+  if (ok && !failed) {
+    if (admission) CommitCounts(batch, request);
+    if (request.count_use) admitted_ += inserted;
+    return {};
+  }
   for (uint32_t s = 0; s < shards(); ++s) rows_ -= UndoInShard(s, batch, request);
   return OutOfMemory(*batch);
 }
@@ -295,6 +336,9 @@ int64_t TableState::Erase(KeyBatch* batch) {
         shard.arena->Free(batch->ref[i], batch->occurrence_key(i));
         ++here;
       }
+    }
+    for (size_t j = batch->begin(s); shard.counters != nullptr && j < e; ++j) {
+      shard.counters->Forget(batch->hash[j], batch->occurrence_key(j));
     }
     shard.erased += here;
     erased += here;

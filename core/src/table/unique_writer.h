@@ -17,9 +17,10 @@ namespace mxrec {
 
 class UniqueWriter {
  public:
-  // batch: numbered. padding: keys whose address is told to nobody.
+  // batch: numbered. absent_row: [dim], or null for zeros. padding: keys whose address is told to
+  // nobody.
   UniqueWriter(const UniqueOutput& to, KeyBatch* batch, const RowFormat& format, int dim,
-               const std::unordered_set<int64_t>& padding)
+               const float* absent_row, const std::unordered_set<int64_t>& padding)
       : to_(to),
         keys_(batch->key.data()),
         counts_(batch->count.data()),
@@ -28,11 +29,12 @@ class UniqueWriter {
         rank_of_(batch->rank_of.data()),
         format_(format),
         dim_(static_cast<size_t>(dim)),
+        absent_row_(absent_row),
         padding_(padding.empty() ? nullptr : &padding) {}
 
   bool wants_rows() const { return to_.rows != nullptr; }
 
-  // Of unique key u. row: null for a key that has none, and zeros are written.
+  // Of unique key u. row: null for a key that has none.
   void Write(size_t u, int64_t address, const float* row) const {
     const uint32_t rank = rank_at_[first_[u]];
     rank_of_[u] = rank;
@@ -45,6 +47,8 @@ class UniqueWriter {
     if (to_.rows == nullptr) return;
     if (row != nullptr) [[likely]] {
       format_.Load(row, to_.rows + rank * dim_);
+    } else if (absent_row_ != nullptr) {
+      std::copy_n(absent_row_, dim_, to_.rows + rank * dim_);
     } else {
       std::fill_n(to_.rows + rank * dim_, dim_, 0.0f);
     }
@@ -59,6 +63,7 @@ class UniqueWriter {
   uint32_t* const rank_of_;
   const RowFormat format_;
   const size_t dim_;
+  const float* const absent_row_;
   const std::unordered_set<int64_t>* const padding_;
 };
 

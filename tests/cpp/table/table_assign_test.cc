@@ -136,7 +136,7 @@ TEST(TableAssignTest, CapacityCountsDistinctNewKeys) {
     const Rows before = AllRows(*table);
     EXPECT_EQ(put({1, 7, 8, 9, 9}).code(), StatusCode::kResourceExhausted);
     EXPECT_EQ(AllRows(*table), before);
-    EXPECT_EQ(table->Stats().refused, 3);
+    EXPECT_EQ(table->Stats().refused_by_capacity, 3);
     EXPECT_TRUE(put({1, 2, 3, 7, 7, 7, 8, 8, 1}).ok());  // exactly full
     EXPECT_EQ(table->size(), 5);
     EXPECT_TRUE(put({1, 2, 3, 7, 8}).ok());

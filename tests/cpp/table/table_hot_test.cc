@@ -482,7 +482,7 @@ TEST(TableHotTest, ATrainingLookupThatDoesNotFitCountsNothing) {
     EXPECT_EQ(table->LookupOrInsert(keys, out.data()).code(), StatusCode::kResourceExhausted);
     ExpectUnchanged(*table, rows, stats);
   }
-  EXPECT_EQ(table->Stats().refused, stats.refused + 2);
+  EXPECT_EQ(table->Stats().refused_by_capacity, stats.refused_by_capacity + 2);
 }
 
 TEST(TableHotTest, ATrainingLookupWithoutMemoryCountsNothing) {

@@ -123,7 +123,7 @@ TEST(TableTest, FullTableRefusesTheBatchAndKeepsItsRows) {
   while (table->Scan(&cursor, 100, &block).ok() && block.size() > 0) {
     for (uint32_t f : block.frequency) EXPECT_EQ(f, 1u);  // the refused batch counted no use
   }
-  EXPECT_EQ(table->Stats().refused, 2);
+  EXPECT_EQ(table->Stats().refused_by_capacity, 2);
   EXPECT_EQ(table->size(), 10);
   ASSERT_EQ(table->Erase(std::vector<int64_t>{1, 2}).value(), 2);
   EXPECT_EQ(Resolve(table.get(), {100, 101}).size(), 2u);

@@ -1,0 +1,33 @@
+// When a training batch happened, as Python gives it: None, a number, or an array of them.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "arrays.h"
+
+namespace mxrec::python {
+
+class Timestamps {
+ public:
+  // None: no time; an int or an int64 or int32 array of one dimension, otherwise TypeError.
+  explicit Timestamps(nanobind::handle timestamp) {
+    if (timestamp.is_none()) return;
+    if (nanobind::isinstance<nanobind::int_>(timestamp)) {
+      values_.push_back(nanobind::cast<int64_t>(timestamp));
+      return;
+    }
+    const KeyArray array(timestamp, "timestamp");
+    values_.reserve(array.size());
+    for (size_t i = 0; i < array.size(); ++i) values_.push_back(array.span()[i]);
+  }
+  std::span<const int64_t> span() const { return values_; }
+
+ private:
+  std::vector<int64_t> values_;
+};
+
+}  // namespace mxrec::python

@@ -1,0 +1,147 @@
+// What goes into the calls of a Table and comes out of them. Plain data.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include "mxrec/options.h"
+#include "mxrec/status.h"
+
+namespace mxrec {
+
+inline constexpr int64_t kUnbounded = std::numeric_limits<int64_t>::max();
+
+// An address names a row for as long as the row stays where it is: table tag, generation and slot
+// in 63 bits (docs/architecture.md). kNoAddress means "no row here": padding, or an absent key.
+inline constexpr int64_t kNoAddress = -1;
+
+// The distinct keys of a batch, in the order of their first occurrence.
+struct UniqueKeys {
+  std::vector<int64_t> keys;       // [u]
+  std::vector<int64_t> addresses;  // [u]; kNoAddress for padding keys and, in kFind, absent ones
+  std::vector<uint32_t> counts;    // [u] occurrences in the batch
+
+  size_t size() const { return keys.size(); }
+};
+
+// Where the distinct keys of a batch are written, in the order of their first occurrence. Null: not
+// wanted.
+struct UniqueOutput {
+  int64_t* keys = nullptr;       // [u]
+  int64_t* addresses = nullptr;  // [u], as in UniqueKeys
+  uint32_t* counts = nullptr;    // [u]
+  float* rows = nullptr;         // [u, dim]; zeros for keys without a row
+};
+// Makes room for so many distinct keys. It is called once, before the table changes; its error ends
+// the call.
+using UniqueAllocator = std::function<Result<UniqueOutput>(size_t unique)>;
+
+// How a training lookup uses its keys.
+struct TrainingUse {
+  // Seconds, in [0, 2^32). None: the wall clock. One: of the whole batch. More: the batch is cut
+  // into as many equal parts, one after the other, each with a time of its own. A key was last used
+  // at the latest time that it was given, whatever came in between.
+  std::span<const int64_t> timestamps = {};
+  int64_t coefficient = 0;  // what an occurrence counts in admission; 0: what the table says
+  const float* absent_row = nullptr;  // [dim], read by keys that are not admitted; null: zeros
+  // With admission, false: rows come from InsertMissing alone, of the keys that Missing told. A key
+  // that another batch has brought to the threshold in between waits for its next batch.
+  bool makes_rows = true;
+};
+
+enum class ResolveMode : uint8_t {
+  kFind,    // changes nothing
+  kInsert,  // inserts missing keys, counts uses
+};
+
+// What becomes of a gradient whose address is no longer valid.
+enum class StaleAddress : uint8_t {
+  kReject,    // the whole batch is refused with kInvalidArgument
+  kFallBack,  // the row is looked for by the key that last lived there; none: skipped and counted
+};
+
+struct ApplyResult {
+  int64_t updated = 0;  // rows
+  int64_t skipped = 0;  // distinct keys or addresses without a row, padding included
+};
+
+// Complete rows, column by column: the unit of export and restore.
+struct RowBlock {
+  std::vector<int64_t> keys;        // [n]
+  std::vector<uint32_t> frequency;  // [n] training occurrences, saturating
+  std::vector<uint32_t> last_time;  // [n] seconds, 0: never stamped
+  std::vector<float> values;        // [n, row_floats]: embedding, then slots
+
+  size_t size() const { return keys.size(); }
+  void clear() {
+    keys.clear();
+    frequency.clear();
+    last_time.clear();
+    values.clear();
+  }
+};
+
+// Where an export stands. Value-initialised: at the start.
+struct ScanCursor {
+  uint32_t shard = 0;
+  uint64_t position = 0;  // in the shard's key order; 2^32: the shard is done
+};
+
+// What a checkpoint keeps of admission and eviction beside counts and times.
+enum class TimeSource : uint8_t {
+  kNone = 0,  // there was no training use
+  kWallClock,
+  kTimestamps,  // given by the caller
+};
+inline constexpr int64_t kNeverAdmit = std::numeric_limits<int64_t>::max();
+struct AdmissionState {
+  int64_t threshold = kNeverAdmit;  // in force; kNeverAdmit: none is known
+  bool frozen = false;              // counts do not grow
+  uint32_t latest_time = 0;         // of all training uses, seconds
+  TimeSource time_source = TimeSource::kNone;
+
+  bool operator==(const AdmissionState&) const = default;
+};
+
+struct TableStats {
+  int64_t rows = 0;
+  int64_t capacity = kUnbounded;
+  // Bytes held from the operating system, by kind.
+  int64_t bytes_rows = 0;
+  int64_t bytes_metadata = 0;
+  int64_t bytes_index = 0;
+  double load = 0.0;  // occupied fraction of the index's entries
+  int64_t segments = 0;
+  // Since creation. Hits and misses: keys of lookups, repetitions included, that had a row when the
+  // call began or had none.
+  int64_t hits = 0;
+  int64_t misses = 0;
+  int64_t inserts = 0;
+  int64_t erased = 0;
+  int64_t refused_by_capacity = 0;   // distinct keys of a batch, turned away by a full table
+  int64_t refused_by_admission = 0;  // the same, below the threshold
+  int64_t admitted = 0;              // keys that got a row in a training lookup
+  int64_t evicted_by_age = 0;
+  int64_t evicted_by_rows = 0;  // beyond max_rows
+  int64_t evicted_by_l2 = 0;
+  bool evicting = false;     // a sweep is under way
+  int64_t counted_keys = 0;  // with a count and no row; a sketch knows only that of rows: 0
+  int64_t bytes_admission = 0;
+  int64_t latest_time = 0;             // of all training uses, seconds; 0: none
+  int64_t admission_threshold = kOff;  // in force; kOff: no admission
+  bool admission_frozen = false;       // counts do not grow
+  int64_t skipped_gradients = 0;       // gradients whose key had no row
+  int64_t hot_hits = 0;                // of `hits`, those found among the hot rows
+  int64_t hot_rows = 0;                // rows that have a copy there now
+  int64_t bytes_hot = 0;
+  int64_t growth_events = 0;  // index segments split
+  int64_t optimizer_step = 0;
+  int num_shards = 0;
+  ValueType value_type = ValueType::kFloat32;
+};
+
+}  // namespace mxrec

@@ -1,0 +1,92 @@
+// What a Table has, and how its calls take its locks. Included by the files that define Table.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <shared_mutex>
+#include <string>
+
+#include "mxrec/env.h"
+#include "mxrec/table.h"
+#include "table/table_state.h"
+
+namespace mxrec {
+
+inline constexpr size_t kMaxBatch = size_t{1} << 31;
+
+inline uint32_t NowSeconds() {
+  return static_cast<uint32_t>(Env::Default()->NowMicros() / 1'000'000);
+}
+
+struct Table::Impl {
+  // Shared: use `state`. Exclusive: replace or release it.
+  mutable SharedMutex structure{kStructureRank};
+  TableOptions options;               // guarded by structure
+  std::unique_ptr<TableState> state;  // guarded by structure; null: closed
+  // Exclusive: a batch changes rows; one at a time, each on all threads. Shared: an export keeps
+  // changes out, so that it sees the rows and the step between two batches.
+  mutable SharedMutex changes{kChangesRank};
+  std::atomic<int64_t> step{0};
+  std::atomic<uint64_t> version{0};
+};
+
+struct Table::ReadLock::Impl {
+  std::shared_lock<SharedMutex> structure;
+  std::shared_lock<SharedMutex> changes;
+};
+
+inline Status Closed(const std::string& name) {
+  return FailedPrecondition("table '" + name + "' is closed; create or load it again");
+}
+
+// Runs one call on an open table under the structure lock; memory that runs out outside the
+// shards becomes a Status.
+template <class Impl, class Call>
+Status WithState(const std::string& name, Impl& impl, size_t batch, Call&& call) {
+  if (batch > kMaxBatch) {
+    return InvalidArgument("keys has " + std::to_string(batch) + " elements; at most " +
+                           std::to_string(kMaxBatch) + " in one call");
+  }
+  std::shared_lock lock(impl.structure);
+  if (impl.state == nullptr) return Closed(name);
+  try {
+    return call(*impl.state);
+  } catch (const std::bad_alloc&) {
+    return ResourceExhausted("out of memory in a call on table '" + name + "' with " +
+                             std::to_string(batch) + " keys; the table is as it was");
+  }
+}
+
+// The same for a call that changes rows.
+template <class Impl, class Call>
+Status WithChange(const std::string& name, Impl& impl, size_t batch, Call&& call) {
+  return WithState(name, impl, batch, [&](TableState& state) {
+    std::unique_lock lock(impl.changes);
+    return call(state);
+  });
+}
+
+// A call that reads rows by key. While a sweep is under way, what is too old goes first.
+template <class Impl, class Call>
+Status WithKeys(const std::string& name, Impl& impl, KeySpan keys, Call&& call) {
+  return WithState(name, impl, keys.size(), [&](TableState& state) {
+    if (state.sweeping() && state.AnyExpired(keys)) {
+      std::unique_lock lock(impl.changes);
+      state.Reap(keys);
+    }
+    return call(state);
+  });
+}
+
+// The same for one that changes rows.
+template <class Impl, class Call>
+Status WithKeyChange(const std::string& name, Impl& impl, KeySpan keys, Call&& call) {
+  return WithChange(name, impl, keys.size(), [&](TableState& state) {
+    if (state.sweeping()) state.Reap(keys);
+    return call(state);
+  });
+}
+
+}  // namespace mxrec

@@ -1,0 +1,451 @@
+// TableState: removing what is too old, too rare or too small, a bounded part at a time.
+#include <algorithm>
+#include <cmath>
+#include <mutex>
+#include <numeric>
+
+#include "table/table_state.h"
+#include "util/prefetch.h"
+
+namespace mxrec {
+namespace {
+
+constexpr size_t kAhead = 32;
+constexpr int64_t kSegmentRows = KeyIndex::kSegmentEntries * 5 / 8;  // on average
+constexpr int64_t kMoveLooks = 4;  // moving a row costs as much as looking at so many
+
+using Phase = EvictionSweep::Phase;
+
+struct Entry {
+  int64_t key;
+  RowRef ref;
+};
+
+bool WasTrained(const RowMeta& meta) { return meta.frequency != 0 || meta.last_time != 0; }
+
+}  // namespace
+
+// --- Times --------------------------------------------------------------------------------------
+
+Status TableState::CheckTimes(TimeSource source, bool by_age) const {
+  if (!by_age || time_source_ == TimeSource::kNone || time_source_ == source) return {};
+  const bool given = source == TimeSource::kTimestamps;
+  return InvalidArgument(
+      "table '" + name_ + "' evicts by age, and its batches so far had " +
+      (given ? "no timestamps, but this one has some" : "timestamps, but this one has none") +
+      ": ages would be meaningless. Give timestamps with every training lookup of the table, or "
+      "with none (then the wall clock counts)");
+}
+
+void TableState::NoteTimes(TimeSource source, uint32_t latest) {
+  time_source_ = source;
+  latest_time_ = std::max(latest_time_.load(), latest);
+}
+
+// --- Trigger ------------------------------------------------------------------------------------
+
+void TableState::BeginSweep(const EvictionOptions& rules, int64_t now) {
+  const int64_t cutoff = std::max<int64_t>(now, latest_time_) - rules.max_age;
+  const bool by_age = rules.max_age != kOff && cutoff >= 0;
+  const auto limit = static_cast<uint32_t>(std::clamp<int64_t>(cutoff, 0, 0xFFFFFFFF));
+  const auto everything = std::numeric_limits<int64_t>::max();
+  // What an earlier trigger declared gone must not come back.
+  if (sweeping() && sweep_.by_age && (!by_age || limit < sweep_.cutoff)) {
+    Sweep(everything, everything, false);
+  }
+  std::vector<std::unique_lock<SharedMutex>> locks;
+  for (const auto& shard : shards_) locks.emplace_back(shard->mu);
+  if (!by_age && rules.max_rows == 0 && rules.min_l2 == 0.0f) return;
+  for (const auto& shard : shards_) {
+    shard->arena->EndDrain();
+    shard->reprieved.clear();
+    if (shard->counters != nullptr) shard->counters->EndSweep();
+  }
+  sweep_.by_age = by_age;
+  sweep_.cutoff = limit;
+  sweep_.min_l2 = rules.min_l2;
+  sweep_.max_rows = rules.max_rows;
+  sweep_.least_frequency = 0;
+  sweep_.frequencies.assign(shards(), {});
+  sweep_.ties.assign(shards(), 0);
+  sweep_.phase = rules.max_rows > 0 ? Phase::kMeasure : Phase::kRows;
+  sweep_.laps.resize(shards());
+  for (EvictionSweep::Lap& lap : sweep_.laps) lap.Begin();
+  sweeping_.store(true, std::memory_order_release);
+}
+
+bool TableState::Expired(uint32_t s, RowRef ref) const {
+  if (!sweep_.by_age) return false;
+  const Shard& shard = *shards_[s];
+  const RowMeta& meta = shard.arena->Meta(ref);
+  return meta.last_time <= sweep_.cutoff && WasTrained(meta) && !shard.reprieved.contains(ref);
+}
+
+// --- Sweep --------------------------------------------------------------------------------------
+
+void TableState::RemoveRow(uint32_t s, int64_t key, RowRef ref) {
+  Shard& shard = *shards_[s];
+  shard.index.Erase(HashKey(key), key);
+  hot_.Drop(s, ref);
+  shard.arena->Free(ref, key);
+  if (!shard.reprieved.empty()) shard.reprieved.erase(ref);
+}
+
+int64_t TableState::MeasureSegment(uint32_t s, EvictionSweep::Lap* lap) {
+  const Shard& shard = *shards_[s];
+  std::vector<RowRef> refs;
+  lap->MoveTo(shard.index.VisitSegment(lap->position,
+                                       [&](int64_t /*key*/, RowRef ref) { refs.push_back(ref); }));
+  for (size_t i = 0; i < refs.size(); ++i) {
+    if (i + kAhead < refs.size()) Prefetch(&shard.arena->Meta(refs[i + kAhead]));
+    if (!Expired(s, refs[i])) ++sweep_.frequencies[s][shard.arena->Meta(refs[i]).frequency];
+  }
+  return static_cast<int64_t>(refs.size());
+}
+
+// Fixes the frequency below which rows go, so that max_rows are left.
+void TableState::ChooseLeastFrequency() {
+  std::map<uint32_t, int64_t> all;
+  int64_t live = 0;
+  for (const auto& frequencies : sweep_.frequencies) {
+    for (const auto& [frequency, rows] : frequencies) {
+      all[frequency] += rows;
+      live += rows;
+    }
+  }
+  int64_t excess = live - sweep_.max_rows;
+  if (excess > 0) {
+    auto least = all.begin();
+    for (; excess > least->second; ++least) excess -= least->second;
+    sweep_.least_frequency = least->first;
+    for (uint32_t s = 0; s < shards(); ++s) {
+      const auto found = sweep_.frequencies[s].find(least->first);
+      const int64_t here = found == sweep_.frequencies[s].end() ? 0 : found->second;
+      sweep_.ties[s] = std::min(here, excess);
+      excess -= sweep_.ties[s];
+    }
+  }
+  sweep_.frequencies.assign(shards(), {});
+}
+
+int64_t TableState::SweepRows(uint32_t s, int64_t most, EvictionSweep::Lap* lap, int64_t* freed) {
+  Shard& shard = *shards_[s];
+  std::vector<Entry> entries;
+  const uint64_t next = shard.index.VisitSegment(lap->position, [&](int64_t key, RowRef ref) {
+    entries.push_back({key, ref});
+  });
+  std::vector<Entry> old, rare, tied, small;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    if (i + kAhead < entries.size()) Prefetch(&shard.arena->Meta(entries[i + kAhead].ref));
+    const uint32_t frequency = shard.arena->Meta(entries[i].ref).frequency;
+    if (Expired(s, entries[i].ref)) {
+      old.push_back(entries[i]);
+    } else if (frequency < sweep_.least_frequency) {
+      rare.push_back(entries[i]);
+    } else if (frequency == sweep_.least_frequency && sweep_.ties[s] > 0) {
+      tied.push_back(entries[i]);
+    } else if (sweep_.min_l2 > 0.0f && IsBelow(sweep_.min_l2, s, entries[i].ref)) {
+      small.push_back(entries[i]);
+    }
+  }
+  std::sort(tied.begin(), tied.end(),
+            [](const Entry& a, const Entry& b) { return HashKey(a.key) < HashKey(b.key); });
+  const auto take = std::min<size_t>(tied.size(), static_cast<size_t>(sweep_.ties[s]));
+  for (size_t i = take; i < tied.size(); ++i) {
+    if (sweep_.min_l2 > 0.0f && IsBelow(sweep_.min_l2, s, tied[i].ref)) small.push_back(tied[i]);
+  }
+  tied.resize(take);
+
+  int64_t here = 0;
+  const auto remove = [&](const std::vector<Entry>& rows, std::atomic<int64_t>* counter) {
+    int64_t removed = 0;
+    for (size_t i = 0; i < rows.size() && here < most; ++i, ++here, ++removed) {
+      if (i + kAhead < rows.size()) Prefetch(shard.arena->Row(rows[i + kAhead].ref));
+      RemoveRow(s, rows[i].key, rows[i].ref);
+    }
+    *counter += removed;
+    return removed;
+  };
+  remove(old, &evicted_by_age_);
+  remove(rare, &evicted_by_rows_);
+  sweep_.ties[s] -= remove(tied, &evicted_by_rows_);
+  remove(small, &evicted_by_l2_);
+  rows_ -= here;
+  *freed += here;
+  if (here == static_cast<int64_t>(old.size() + rare.size() + tied.size() + small.size())) {
+    lap->MoveTo(next);
+  }
+  return static_cast<int64_t>(entries.size()) + kMoveLooks * here;
+}
+
+bool TableState::IsBelow(float norm, uint32_t s, RowRef ref) const {
+  std::vector<float> embedding(static_cast<size_t>(dim_));
+  LoadEmbedding(shards_[s]->arena->Row(ref), embedding.data());
+  const double squares =
+      std::inner_product(embedding.begin(), embedding.end(), embedding.begin(), 0.0, std::plus<>(),
+                         [](float a, float b) { return double{a} * double{b}; });
+  return std::sqrt(squares) < double{norm};
+}
+
+int64_t TableState::DrainSegment(uint32_t s, int64_t most, EvictionSweep::Lap* lap,
+                                 int64_t* moved) {
+  Shard& shard = *shards_[s];
+  std::vector<Entry> entries;
+  int64_t looks = 0;
+  const uint64_t next = shard.index.VisitSegment(lap->position, [&](int64_t key, RowRef ref) {
+    ++looks;
+    if (shard.arena->InDrainingSlab(ref)) entries.push_back({key, ref});
+  });
+  const size_t n = std::min<size_t>(entries.size(), static_cast<size_t>(most));
+  for (size_t i = 0; i < n; ++i) {
+    if (i + kAhead < n) {
+      PrefetchRange(shard.arena->Row(entries[i + kAhead].ref), format_.embedding_bytes());
+      Prefetch(&shard.arena->Meta(entries[i + kAhead].ref));
+      Prefetch(shard.index.HomeBucket(HashKey(entries[i + kAhead].key)));
+    }
+    const auto& [key, ref] = entries[i];
+    const RowRef to = shard.arena->Move(ref, key);
+    if (to == RowArena::kNoSlot) {
+      lap->left = 0;  // no memory to move into: rows stay where they are
+      return looks;
+    }
+    shard.index.Replace(HashKey(key), key, to);
+    hot_.Drop(s, ref);
+  }
+  *moved += static_cast<int64_t>(n);
+  if (n == entries.size()) lap->MoveTo(next);
+  return looks + kMoveLooks * static_cast<int64_t>(n);
+}
+
+// A segment's worth of the current phase. Returns what it has looked at.
+int64_t TableState::SweepSegment(uint32_t s, int64_t most, int64_t* freed, int64_t* moved) {
+  Shard& shard = *shards_[s];
+  EvictionSweep::Lap& lap = sweep_.laps[s];
+  std::unique_lock lock(shard.mu);
+  switch (sweep_.phase) {
+    case Phase::kMeasure:
+      return MeasureSegment(s, &lap);
+    case Phase::kRows:
+      return SweepRows(s, most, &lap, freed);
+    case Phase::kCounts: {
+      uint64_t position = lap.position;
+      const int64_t looks = shard.counters->ForgetOld(sweep_.cutoff, &position);
+      lap.MoveTo(position);
+      return looks;
+    }
+    case Phase::kDrain:
+      return DrainSegment(s, most, &lap, moved);
+  }
+  return 0;
+}
+
+// Called when all laps of a phase are done.
+void TableState::NextPhase(bool at_once) {
+  if (sweep_.phase == Phase::kMeasure) {
+    ChooseLeastFrequency();
+    sweep_.phase = Phase::kRows;
+    for (EvictionSweep::Lap& lap : sweep_.laps) lap.Begin();
+    return;
+  }
+  if (sweep_.phase == Phase::kRows && sweep_.by_age && admission_.on()) {
+    sweep_.phase = Phase::kCounts;
+    for (EvictionSweep::Lap& lap : sweep_.laps) lap.Begin();
+    return;
+  }
+  const bool drained = sweep_.phase == Phase::kDrain;
+  if (!drained) {
+    // What was too old is gone: from here on readers need not look.
+    std::vector<std::unique_lock<SharedMutex>> locks;
+    for (const auto& shard : shards_) locks.emplace_back(shard->mu);
+    sweep_.by_age = false;
+  }
+  for (uint32_t s = 0; s < shards(); ++s) {
+    Shard& shard = *shards_[s];
+    std::unique_lock lock(shard.mu);
+    if (drained) {
+      if (at_once) shard.arena->ReleaseIdle();
+      shard.arena->EndDrain();
+    } else {
+      shard.reprieved.clear();
+      if (shard.counters != nullptr) shard.counters->EndSweep();
+      if (shard.arena->BeginDrain() > 0) sweep_.laps[s].Begin();
+    }
+  }
+  if (drained) {
+    sweeping_.store(false, std::memory_order_release);
+    return;
+  }
+  sweep_.phase = Phase::kDrain;
+}
+
+int64_t TableState::Sweep(int64_t looks, int64_t most, bool at_once) {
+  constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
+  std::atomic<int64_t> freed{0}, moved{0}, looked{0};
+  while (sweeping()) {
+    std::vector<uint32_t> open;
+    for (uint32_t i = 0; i < shards(); ++i) {
+      const uint32_t s = (sweep_.next_shard + i) % shards();
+      if (!sweep_.laps[s].done()) open.push_back(s);
+    }
+    if (open.empty()) {
+      NextPhase(at_once);
+      continue;
+    }
+    const int64_t looks_left = looks == kUnlimited ? kUnlimited : looks - looked;
+    const int64_t most_left = most == kUnlimited ? kUnlimited : most - freed - moved;
+    if (looks_left <= 0 || most_left <= 0) break;
+    const bool whole_laps = looks == kUnlimited && most == kUnlimited;
+    // A budget is counted row by row, so segments come one after the other.
+    int64_t segments = most != kUnlimited ? 1 : std::max<int64_t>(1, looks_left / kSegmentRows);
+    segments = std::min<int64_t>(segments, static_cast<int64_t>(open.size()));
+    const auto sweep = [&](size_t i) {
+      int64_t freed_here = 0, moved_here = 0, looked_here = 0;
+      do {
+        looked_here += SweepSegment(open[i], most_left, &freed_here, &moved_here);
+      } while (whole_laps && !sweep_.laps[open[i]].done());
+      freed += freed_here;
+      moved += moved_here;
+      looked += looked_here;
+    };
+    WorkerPool::Get().Run(static_cast<size_t>(segments), sweep);
+    sweep_.next_shard = (open[static_cast<size_t>(segments) - 1] + 1) % shards();
+  }
+  return freed;
+}
+
+// --- Callers during a sweep ---------------------------------------------------------------------
+
+bool TableState::AnyExpired(KeySpan keys) const {
+  std::atomic<bool> any{false};
+  const Locks locks = LockAllShared();
+  if (!sweep_.by_age) return false;
+  WorkerPool::Get().RunRanges(keys.size(), kParallelKeys, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end && !any.load(std::memory_order_relaxed); ++i) {
+      if (i + kAhead < end) {
+        const uint64_t ahead = HashKey(keys[i + kAhead]);
+        Prefetch(shards_[ShardOf(ahead, shard_bits_)]->index.HomeBucket(ahead));
+      }
+      const uint64_t hash = HashKey(keys[i]);
+      const uint32_t s = ShardOf(hash, shard_bits_);
+      const Shard& shard = *shards_[s];
+      const RowRef ref = shard.index.Find(hash, keys[i]);
+      if (ref != kNoRow
+              ? Expired(s, ref)
+              : shard.counters != nullptr && shard.counters->Old(hash, keys[i], sweep_.cutoff)) {
+        any = true;
+      }
+    }
+  });
+  return any;
+}
+
+void TableState::Reap(KeySpan keys) {
+  if (!sweep_.by_age) return;
+  KeyBatch::Ptr batch = KeyBatch::Acquire();
+  batch->Partition(keys, shard_bits_, KeyBatch::Grouping::kKeys);
+  std::atomic<int64_t> reaped{0};
+  ForEachShard(batch->size(), [&](uint32_t s) {
+    const size_t b = batch->begin(s), e = batch->end(s);
+    if (b == e) return;
+    Shard& shard = *shards_[s];
+    std::unique_lock lock(shard.mu);
+    int64_t here = 0;
+    for (size_t j = b, ahead = b; j < e; ++j) {
+      for (; ahead < std::min(e, j + kAhead); ++ahead) {
+        batch->hash[ahead] = HashKey(batch->occurrence_key(ahead));
+        Prefetch(shard.index.HomeBucket(batch->hash[ahead]));
+      }
+      const int64_t key = batch->occurrence_key(j);
+      const RowRef ref = shard.index.Find(batch->hash[j], key);
+      if (ref != kNoRow) {
+        if (!Expired(s, ref)) continue;
+        RemoveRow(s, key, ref);
+        ++here;
+      } else if (shard.counters != nullptr &&
+                 shard.counters->Old(batch->hash[j], key, sweep_.cutoff)) {
+        shard.counters->Forget(batch->hash[j], key);
+      }
+    }
+    reaped += here;
+  });
+  rows_ -= reaped;
+  evicted_by_age_ += reaped;
+}
+
+bool TableState::MakeRoom(KeySpan keys) {
+  constexpr int64_t kAtOnce = 65'536;
+  if (!sweeping() || !MayExceedCapacity(keys.size())) return false;
+  std::atomic<size_t> missing{0};
+  {
+    const Locks locks = LockAllShared();
+    WorkerPool::Get().RunRanges(keys.size(), kParallelKeys, [&](size_t begin, size_t end) {
+      size_t here = 0;
+      for (size_t i = begin; i < end; ++i) here += FindRow(keys[i]) == nullptr;
+      missing += here;
+    });
+  }
+  const bool swept = MayExceedCapacity(missing);
+  while (sweeping() && MayExceedCapacity(missing)) {
+    Sweep(kAtOnce, std::numeric_limits<int64_t>::max(), false);
+  }
+  return swept;
+}
+
+void TableState::Reprieve(KeySpan keys, uint32_t earliest) {
+  if (!sweep_.by_age || earliest > sweep_.cutoff) return;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    const uint64_t hash = HashKey(keys[i]);
+    const uint32_t s = ShardOf(hash, shard_bits_);
+    Shard& shard = *shards_[s];
+    std::unique_lock lock(shard.mu);
+    const RowRef ref = shard.index.Find(hash, keys[i]);
+    if (ref != kNoRow) {
+      if (Expired(s, ref)) shard.reprieved.insert(ref);
+    } else if (shard.counters != nullptr && shard.counters->Old(hash, keys[i], sweep_.cutoff)) {
+      shard.counters->Reprieve(hash, keys[i]);
+    }
+  }
+}
+
+std::vector<int64_t> TableState::MaskExpired(std::span<const int64_t> addresses,
+                                             size_t* first) const {
+  std::vector<int64_t> masked;
+  const Locks locks = LockAllShared();
+  if (!sweep_.by_age) return masked;
+  for (size_t i = 0; i < addresses.size(); ++i) {
+    if (addresses[i] < 0) continue;
+    const Address address = Address::Unpack(addresses[i], shard_bits_);
+    RowRef ref = RowAt(address);
+    if (int64_t key; ref == kNoRow && address.tag == tag_) {
+      const Shard& shard = *shards_[address.shard];
+      const bool known = address.slot < shard.arena->slots() &&
+                         shard.arena->DepartedKey(address.slot, address.generation, &key);
+      if (known) ref = shard.index.Find(HashKey(key), key);
+    }
+    if (ref == kNoRow || !Expired(address.shard, ref)) continue;
+    if (masked.empty()) {
+      masked.assign(addresses.begin(), addresses.end());
+      *first = i;
+    }
+    masked[i] = kNoAddress;
+  }
+  return masked;
+}
+
+int64_t TableState::CountExpired() const {
+  std::atomic<int64_t> expired{0};
+  const Locks locks = LockAllShared();
+  if (!sweep_.by_age) return 0;
+  WorkerPool::Get().Run(shards(), [&](size_t s) {
+    const RowArena& arena = *shards_[s]->arena;
+    int64_t here = 0;
+    for (uint32_t slot = 0; slot < arena.slots(); ++slot) {
+      const bool live = (arena.Meta(slot).generation & 1) != 0;
+      here += live && Expired(static_cast<uint32_t>(s), slot);
+    }
+    expired += here;
+  });
+  return expired;
+}
+
+}  // namespace mxrec
