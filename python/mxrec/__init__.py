@@ -8,6 +8,7 @@ from mxrec._fields import integer
 from mxrec._mxrec import num_threads
 from mxrec._mxrec import set_num_threads as _set_num_threads
 from mxrec._mxrec import version as _version
+from mxrec.admission import Admission, Eviction
 from mxrec.errors import CapacityError, DataLossError
 from mxrec.initializers import (
     Constant,
@@ -28,10 +29,12 @@ __version__: str = _version()
 __all__ = [
     "SGD",
     "Adagrad",
+    "Admission",
     "ApplyResult",
     "CapacityError",
     "Constant",
     "DataLossError",
+    "Eviction",
     "Ftrl",
     "Initializer",
     "LazyAdam",

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from mxrec import _mxrec, initializers, optimizers
+from mxrec._admission_calls import AdmissionCalls
 from mxrec._fields import boolean, integer, value_dtype_name
+from mxrec.admission import Admission, Eviction
 from mxrec.initializers import Initializer
 from mxrec.optimizers import Optimizer
 
@@ -18,6 +20,7 @@ __all__ = ["ApplyResult", "Table"]
 
 Keys = NDArray[np.int64] | NDArray[np.int32]
 Floats = NDArray[np.float32]
+Timestamp = int | NDArray[np.int64] | NDArray[np.int32] | None
 
 _CHUNK_ROWS = 65_536
 
@@ -34,7 +37,7 @@ class ApplyResult(NamedTuple):
     skipped: int
 
 
-class Table:
+class Table(AdmissionCalls):
     """A table of embeddings that grows with its keys.
 
     A key is any int64; its row is ``dim`` values, followed by what the optimizer remembers about
@@ -67,6 +70,8 @@ class Table:
         use_hot: Copies of the rows that are read most are kept where lookups find them sooner,
             within half of a core's second-level cache. Changes speed, never results; not stored by
             ``save``.
+        admission: Which keys get a row in training; None: every key.
+        eviction: Which rows ``evict`` removes; None: there is no rule, and ``evict`` raises.
 
     Raises:
         TypeError: A parameter has the wrong type.
@@ -96,6 +101,8 @@ class Table:
         value_dtype: DTypeLike = "float32",
         stochastic_rounding: bool = False,
         use_hot: bool = True,
+        admission: Admission | None = None,
+        eviction: Eviction | None = None,
     ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name must be a str, got {type(name).__name__}")
@@ -107,6 +114,14 @@ class Table:
             raise TypeError(
                 f"initializer must be one of mxrec's, such as mxrec.Zeros(), got {initializer!r}"
             )
+        for parameter, value, kind in (
+            ("admission", admission, Admission),
+            ("eviction", eviction, Eviction),
+        ):
+            if value is not None and not isinstance(value, kind):
+                raise TypeError(
+                    f"{parameter} must be a mxrec.{kind.__name__} or None, got {value!r}"
+                )
         self._engine = _mxrec.Table(
             name,
             integer("dim", dim, 1, _mxrec.MAX_DIM),
@@ -120,7 +135,11 @@ class Table:
             value_dtype=value_dtype_name(value_dtype),
             stochastic_rounding=boolean("stochastic_rounding", stochastic_rounding),
             use_hot=boolean("use_hot", use_hot),
+            admission=None if admission is None else admission.to_options(),
+            eviction=None if eviction is None else eviction.to_options(),
         )
+
+        self._may_be_closed_to_all = admission is not None and admission.threshold == 0
 
     @classmethod
     def load(cls, dir: str | os.PathLike[str], *, num_shards: int | None = None) -> Self:
@@ -196,29 +215,48 @@ class Table:
         return self._engine.use_hot
 
     @property
+    def admission(self) -> Admission | None:
+        """The rule of admission that the table was made with; None: every key is admitted."""
+        return Admission.from_options(self._engine.admission)
+
+    @property
+    def eviction(self) -> Eviction | None:
+        """The rules of eviction; None: there are none."""
+        return Eviction.from_options(self._engine.eviction)
+
+    @property
     def closed(self) -> bool:
         """Whether ``close`` was called."""
         return self._engine.closed
 
     # --- Reading and training
 
-    def lookup(self, keys: Keys, train: bool = True) -> Floats:
+    def lookup(self, keys: Keys, train: bool = True, timestamp: Timestamp = None) -> Floats:
         """Reads the rows of a batch of keys.
 
         Args:
             keys: int64 or int32 [n].
-            train: True inserts absent keys with their initial values; False reads them as zeros
-                and changes nothing.
+            train: True inserts absent keys with their initial values, if ``admission`` admits them;
+                the others read zeros. False reads absent keys as zeros and changes nothing.
+            timestamp: When the batch happened, seconds in [0, 2**32): an int, or int64 or int32
+                [m], where m divides n: the batch is cut into m equal parts, one after the other,
+                each with a time of its own. A key was last used at the latest of its times. None:
+                the wall clock. Ignored with ``train=False``.
 
         Returns:
             float32 [n, dim].
 
         Raises:
+            ValueError: A timestamp is out of its range, or the table evicts by age and was given
+                timestamps before but none now, or the other way round.
             CapacityError: Absent keys do not fit into the capacity or into memory.
         """
-        return self._engine.lookup(keys, boolean("train", train))
+        self._warn_if_closed_to_all(train)
+        return self._engine.lookup(keys, boolean("train", train), timestamp)
 
-    def lookup_into(self, keys: Keys, out: Floats, train: bool = True) -> None:
+    def lookup_into(
+        self, keys: Keys, out: Floats, train: bool = True, timestamp: Timestamp = None
+    ) -> None:
         """Reads the rows of a batch of keys into an array of the caller.
 
         Args:
@@ -226,11 +264,14 @@ class Table:
             out: float32 [n, dim], C-contiguous and writable. Its contents are undefined when the
                 call raises.
             train: As in ``lookup``.
+            timestamp: As in ``lookup``.
 
         Raises:
+            ValueError: As in ``lookup``.
             CapacityError: Absent keys do not fit into the capacity or into memory.
         """
-        self._engine.lookup_into(keys, out, boolean("train", train))
+        self._warn_if_closed_to_all(train)
+        self._engine.lookup_into(keys, out, boolean("train", train), timestamp)
 
     def apply_gradients(
         self, keys: Keys, grads: Floats, *, learning_rate: float | None = None
@@ -259,6 +300,7 @@ class Table:
         weights: Floats | None = None,
         combiner: str = "sum",
         train: bool = True,
+        timestamp: Timestamp = None,
     ) -> Floats:
         """Reads one row for each bag of keys, without making one for each key.
 
@@ -273,8 +315,9 @@ class Table:
                 ``keys[offsets[b]:offsets[b + 1]]``, as in a CSR matrix.
             weights: float32 [n]; None: all 1.
             combiner: "sum", "mean" or "sqrtn".
-            train: True inserts absent keys with their initial values; False reads them as zeros,
-                which count in the divisor, and changes nothing.
+            train: True inserts absent keys with their initial values, if they are admitted; False
+                changes nothing. Keys without a row read zeros, which count in the divisor.
+            timestamp: As in ``lookup``.
 
         Returns:
             float32 [bags, dim].
@@ -284,7 +327,10 @@ class Table:
             CapacityError: Absent keys do not fit into the capacity or into memory.
         """
         _check_combiner(combiner)
-        return self._engine.lookup_pooled(keys, offsets, weights, combiner, boolean("train", train))
+        self._warn_if_closed_to_all(train)
+        return self._engine.lookup_pooled(
+            keys, offsets, weights, combiner, boolean("train", train), timestamp
+        )
 
     def apply_pooled_gradients(
         self,
@@ -348,7 +394,7 @@ class Table:
         return self._engine.contains(keys)
 
     def erase(self, keys: Keys) -> int:
-        """Removes rows; absent keys are passed over.
+        """Removes rows and counts; absent keys are passed over.
 
         Args:
             keys: int64 or int32 [n].
@@ -412,11 +458,17 @@ class Table:
             ``bytes_index`` (held from the operating system), ``load`` (occupied fraction of the
             index), ``segments``, and since the creation of the table: ``hits`` and ``misses`` (keys
             of lookups, repetitions included, that had a row when the call began or had none),
-            ``inserts``, ``erased``, ``refused`` (keys turned away by a full table),
+            ``inserts``, ``erased``, ``refused`` (distinct keys of a batch that got no row: the sum
+            of ``refused_by_capacity``, a full table, and ``refused_by_admission``), ``admitted``
+            (keys that got a row in a training lookup), ``evicted`` (rows: the sum of
+            ``evicted_by_age``, ``evicted_by_rows`` and ``evicted_by_l2``),
             ``skipped_gradients``, ``growth_events``, ``optimizer_step``; also ``num_shards`` and
             ``value_dtype``; ``hot_rows`` (rows that have a copy among the hot ones now),
             ``bytes_hot`` (held for the copies and what finds them) and ``hot_hits`` (of ``hits``,
-            those that a copy served).
+            those that a copy served). Of admission and eviction also ``admission_threshold`` (in
+            force; None: there is none), ``admission_frozen``, ``counted_keys`` (with a count and no
+            row; a sketch does not know), ``bytes_admission``, ``latest_time`` (of training, in
+            seconds; 0: none) and ``evicting`` (a sweep is under way).
         """
         return self._open().stats()
 
@@ -458,11 +510,6 @@ class Table:
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"rows={len(self)}"
         return f"Table({self.name!r}, dim={self.dim}, {state})"
-
-    def _open(self) -> _mxrec.Table:
-        if self._engine.closed:
-            raise RuntimeError(f"table {self.name!r} is closed; create it anew or load it")
-        return self._engine
 
     def _trainable(self) -> _mxrec.Table:
         engine = self._open()
