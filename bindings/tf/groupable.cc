@@ -14,6 +14,8 @@ const std::vector<Groupable>& All() {
   using List = Groupable::List;
   const List keys{"T", kAttrType, TF_INT64};
   const List unique_size{"unique_size", kAttrInt};
+  const List coefficient{"coefficient", kAttrInt};
+  const List makes_rows{"makes_rows", kAttrInt, 1};
   const List combiner{"combiner", kAttrString};
   const List num_weights{"num_weights", kAttrInt};
   const std::vector<int64_t> training{TF_FLOAT, TF_INT64, TF_INT64, TF_INT32};
@@ -21,21 +23,27 @@ const std::vector<Groupable>& All() {
   constexpr auto kRestore = Groupable::kRestore;
   constexpr auto kGradient = Groupable::kGradient;
   static const auto* all = new std::vector<Groupable>{
-      {"MxrecLookup", "MxrecGroupedLookup", kLookup, 4, kNone, training, {keys, unique_size}},
+      {"MxrecLookup",
+       "MxrecGroupedLookup",
+       kLookup,
+       6,
+       kNone,
+       training,
+       {keys, unique_size, coefficient, makes_rows}},
       {"MxrecLookupUnique",
        "MxrecGroupedLookupUnique",
        kLookup,
-       4,
+       6,
        kNone,
        training,
-       {keys, unique_size}},
+       {keys, unique_size, coefficient, makes_rows}},
       {"MxrecPooledLookup",
        "MxrecGroupedPooledLookup",
        kLookup,
-       5,
+       7,
        kNone,
        training,
-       {keys, unique_size, combiner}},
+       {keys, unique_size, coefficient, makes_rows, combiner}},
       {"MxrecRead", "MxrecGroupedRead", kLookup, 4, kNone, {TF_FLOAT}, {keys}},
       {"MxrecPooledRead",
        "MxrecGroupedPooledRead",

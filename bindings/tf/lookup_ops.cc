@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bag_inputs.h"
+#include "closed_tables.h"
 #include "grouped_kernel.h"
 #include "kernel_context.h"
 #include "mxrec/kernels.h"
@@ -31,12 +32,22 @@ Status CheckWidth(const Table& table, const Tensor& like) {
                          ": build the graph after create_table");
 }
 
-// Inputs (table, proxy, ids, like). `proxy` is what gradients are taken with respect to; its value
-// is never read.
+// absent: [dim], or [0] for zeros.
+Result<const float*> AbsentRow(const Tensor& absent, int dim) {
+  if (absent.shape() == Shape{0}) return nullptr;
+  MXREC_RETURN_IF_ERROR(CheckShape("absent", absent, {dim}));
+  return absent.data<float>();
+}
+
+// Inputs (table, proxy, ids, like, absent, timestamps). `proxy` is what gradients are taken with
+// respect to; its value is never read. timestamps: [m] as in TrainingUse.
 class TrainingLookup {
  public:
   Status Init(const Attributes& attributes) {
     MXREC_ASSIGN_OR_RETURN(unique_size_, attributes.Int("unique_size"));
+    MXREC_ASSIGN_OR_RETURN(coefficient_, attributes.Int("coefficient"));
+    MXREC_ASSIGN_OR_RETURN(const int64_t makes_rows, attributes.Int("makes_rows"));
+    makes_rows_ = makes_rows != 0;
     if (unique_size_ >= 0) return {};
     return InvalidArgument("unique_size is " + std::to_string(unique_size_) +
                            ", must be 0 (as many as there are) or more");
@@ -46,13 +57,19 @@ class TrainingLookup {
   struct Inputs {
     std::shared_ptr<Table> table;
     KeyBatch ids;
+    Tensor absent;
+    Tensor timestamps;
   };
   Result<Inputs> Take(const KernelContext& context) const {
     MXREC_ASSIGN_OR_RETURN(auto table, context.InputTable(0));
     MXREC_ASSIGN_OR_RETURN(KeyBatch ids, KeyBatch::FromInput(context, 2));
     MXREC_ASSIGN_OR_RETURN(const Tensor like, context.Input(3));
     MXREC_RETURN_IF_ERROR(CheckWidth(*table, like));
-    return Inputs{std::move(table), std::move(ids)};
+    MXREC_ASSIGN_OR_RETURN(Tensor absent, context.Input(4));
+    MXREC_ASSIGN_OR_RETURN(Tensor timestamps, context.Input(5));
+    MXREC_RETURN_IF_ERROR(CheckRank("timestamps", timestamps, 1));
+    if (table->admits_none()) WarnOfClosedTable(table);
+    return Inputs{std::move(table), std::move(ids), std::move(absent), std::move(timestamps)};
   }
 
   // Makes the rows of the batch and writes outputs 1 to 3. rows_of(unique, padded) says where the
@@ -60,6 +77,10 @@ class TrainingLookup {
   template <class RowsOf>
   Result<Tensor> Resolve(const KernelContext& context, const Inputs& in, RowsOf rows_of) const {
     MXREC_ASSIGN_OR_RETURN(Tensor inverse, context.Output<int32_t>(3, in.ids.shape()));
+    TrainingUse use{.timestamps = in.timestamps.template span<const int64_t>(),
+                    .coefficient = coefficient_,
+                    .makes_rows = makes_rows_};
+    MXREC_ASSIGN_OR_RETURN(use.absent_row, AbsentRow(in.absent, in.table->dim()));
     std::optional<Tensor> keys, addresses;
     size_t unique = 0;
     const auto allocate = [&](size_t n) -> Result<UniqueOutput> {
@@ -76,7 +97,8 @@ class TrainingLookup {
                           .rows = rows};
     };
     MXREC_RETURN_IF_ERROR(in.table->Resolve(in.ids.keys(), ResolveMode::kInsert,
-                                            inverse.data<int32_t>(), UniqueAllocator(allocate)));
+                                            inverse.data<int32_t>(), UniqueAllocator(allocate),
+                                            use));
     if (keys->size() > unique) {
       const std::span<int64_t> all = keys->template span<int64_t>();
       MXREC_ASSIGN_OR_RETURN(const int64_t padding, PaddingKey(*in.table, all.first(unique)));
@@ -108,6 +130,8 @@ class TrainingLookup {
   }
 
   int64_t unique_size_ = 0;
+  int64_t coefficient_ = 0;
+  bool makes_rows_ = true;
 };
 
 class Lookup : public TrainingLookup {
@@ -148,7 +172,7 @@ class LookupUnique : public TrainingLookup {
   }
 };
 
-// Inputs (table, proxy, ids, like, splits).
+// Inputs (table, proxy, ids, like, absent, timestamps, splits).
 class PooledLookup : public TrainingLookup {
  public:
   Status Init(const Attributes& attributes) {
@@ -159,7 +183,7 @@ class PooledLookup : public TrainingLookup {
   Status Compute(const KernelContext& context) const {
     MXREC_ASSIGN_OR_RETURN(const Inputs in, Take(context));
     MXREC_ASSIGN_OR_RETURN(const BagInputs inputs,
-                           BagInputs::FromContext(context, 4, 0, in.ids.shape(), combiner_));
+                           BagInputs::FromContext(context, 6, 0, in.ids.shape(), combiner_));
     const int dim = in.table->dim();
     MXREC_ASSIGN_OR_RETURN(const Tensor pooled, context.Output<float>(0, {inputs.count(), dim}));
     std::unique_ptr<float[]> rows;
@@ -176,12 +200,6 @@ class PooledLookup : public TrainingLookup {
  private:
   Combiner combiner_ = Combiner::kSum;
 };
-
-Result<const float*> AbsentRow(const Tensor& absent, int dim) {
-  if (absent.shape() == Shape{0}) return nullptr;
-  MXREC_RETURN_IF_ERROR(CheckShape("absent", absent, {dim}));
-  return absent.data<float>();
-}
 
 // Inputs (table, ids, like, absent).
 class Read : public NoAttributes {
@@ -221,24 +239,29 @@ class PooledRead : public PoolingKernel {
 void RegisterLookupOps() {
   Register<Lookup>({
       .name = "MxrecLookup",
-      .inputs = {"table: resource", "proxy: resource", "ids: T", "like: float"},
+      .inputs = {"table: resource", "proxy: resource", "ids: T", "like: float", "absent: float",
+                 "timestamps: int64"},
       .outputs = {"values: float", "unique_keys: int64", "addresses: int64", "inverse: int32"},
-      .attributes = {"unique_size: int = 0", "T: {int64, int32}", "group: bool = true"},
+      .attributes = {"unique_size: int = 0", "coefficient: int = 0", "makes_rows: int = 1",
+                     "T: {int64, int32}", "group: bool = true"},
       .shape = LookupShapes,
   });
   Register<LookupUnique>({
       .name = "MxrecLookupUnique",
-      .inputs = {"table: resource", "proxy: resource", "ids: T", "like: float"},
+      .inputs = {"table: resource", "proxy: resource", "ids: T", "like: float", "absent: float",
+                 "timestamps: int64"},
       .outputs = {"rows: float", "unique_keys: int64", "addresses: int64", "inverse: int32"},
-      .attributes = {"unique_size: int = 0", "T: {int64, int32}", "group: bool = true"},
+      .attributes = {"unique_size: int = 0", "coefficient: int = 0", "makes_rows: int = 1",
+                     "T: {int64, int32}", "group: bool = true"},
       .shape = LookupUniqueShapes,
   });
   Register<PooledLookup>({
       .name = "MxrecPooledLookup",
-      .inputs = {"table: resource", "proxy: resource", "ids: T", "like: float", "splits: int64"},
+      .inputs = {"table: resource", "proxy: resource", "ids: T", "like: float", "absent: float",
+                 "timestamps: int64", "splits: int64"},
       .outputs = {"pooled: float", "unique_keys: int64", "addresses: int64", "inverse: int32"},
-      .attributes = {"unique_size: int = 0", "T: {int64, int32}", kCombinerAttribute,
-                     "group: bool = true"},
+      .attributes = {"unique_size: int = 0", "coefficient: int = 0", "makes_rows: int = 1",
+                     "T: {int64, int32}", kCombinerAttribute, "group: bool = true"},
       .shape = PooledLookupShapes,
   });
   Register<Read>({
@@ -259,28 +282,32 @@ void RegisterLookupOps() {
   });
   Register<Grouped<Lookup>>({
       .name = "MxrecGroupedLookup",
-      .inputs = {"tables: N * resource", "proxies: N * resource", "ids: T", "likes: N * float"},
+      .inputs = {"tables: N * resource", "proxies: N * resource", "ids: T", "likes: N * float",
+                 "absents: N * float", "timestamps: N * int64"},
       .outputs = {"values: N * float", "unique_keys: N * int64", "addresses: N * int64",
                   "inverse: N * int32"},
-      .attributes = {"N: int >= 1", "unique_size: list(int)", "T: list({int64, int32})"},
+      .attributes = {"N: int >= 1", "unique_size: list(int)", "coefficient: list(int)",
+                     "makes_rows: list(int)", "T: list({int64, int32})"},
       .shape = GroupedLookupShapes,
   });
   Register<Grouped<LookupUnique>>({
       .name = "MxrecGroupedLookupUnique",
-      .inputs = {"tables: N * resource", "proxies: N * resource", "ids: T", "likes: N * float"},
+      .inputs = {"tables: N * resource", "proxies: N * resource", "ids: T", "likes: N * float",
+                 "absents: N * float", "timestamps: N * int64"},
       .outputs = {"rows: N * float", "unique_keys: N * int64", "addresses: N * int64",
                   "inverse: N * int32"},
-      .attributes = {"N: int >= 1", "unique_size: list(int)", "T: list({int64, int32})"},
+      .attributes = {"N: int >= 1", "unique_size: list(int)", "coefficient: list(int)",
+                     "makes_rows: list(int)", "T: list({int64, int32})"},
       .shape = GroupedLookupUniqueShapes,
   });
   Register<Grouped<PooledLookup>>({
       .name = "MxrecGroupedPooledLookup",
       .inputs = {"tables: N * resource", "proxies: N * resource", "ids: T", "likes: N * float",
-                 "splits: N * int64"},
+                 "absents: N * float", "timestamps: N * int64", "splits: N * int64"},
       .outputs = {"pooled: N * float", "unique_keys: N * int64", "addresses: N * int64",
                   "inverse: N * int32"},
-      .attributes = {"N: int >= 1", "unique_size: list(int)", "T: list({int64, int32})",
-                     kCombinersAttribute},
+      .attributes = {"N: int >= 1", "unique_size: list(int)", "coefficient: list(int)",
+                     "makes_rows: list(int)", "T: list({int64, int32})", kCombinersAttribute},
       .shape = GroupedPooledLookupShapes,
   });
   Register<Grouped<Read>>({

@@ -92,6 +92,8 @@ void UniqueOutputs(Inference* shapes, const ShapeRef& ids) {
   shapes->Output(1, shapes->UnknownVector());
   shapes->Output(2, shapes->UnknownVector());
   shapes->Output(3, ids);
+  shapes->Input(4, 1);
+  shapes->Input(5, 1);
 }
 
 // --- One member of a group, or an op by itself --------------------------------------------------
@@ -130,7 +132,7 @@ void SegmentSum(Inference* shapes) {
 // The number of bags is one less than the number of splits, which shapes cannot express: the
 // callers in Python set it.
 void PooledLookup(Inference* shapes) {
-  shapes->Input(4, 1);
+  shapes->Input(6, 1);
   shapes->Output(0, shapes->Join(shapes->UnknownVector(), shapes->Width(3)));
   UniqueOutputs(shapes, shapes->Input(2, 1));
 }
@@ -190,13 +192,13 @@ constinit const ShapeFunction PooledReadShapes = Single<PooledRead>;
 constinit const ShapeFunction PooledRestoreShapes = Single<PooledRestore>;
 constinit const ShapeFunction PooledSegmentSumShapes = Single<PooledSegmentSum>;
 constinit const ShapeFunction PooledWeightGradientsShapes = Single<PooledWeightGradients>;
-constinit const ShapeFunction GroupedLookupShapes = Grouped<Lookup, 4>;
-constinit const ShapeFunction GroupedLookupUniqueShapes = Grouped<LookupUnique, 4>;
+constinit const ShapeFunction GroupedLookupShapes = Grouped<Lookup, 6>;
+constinit const ShapeFunction GroupedLookupUniqueShapes = Grouped<LookupUnique, 6>;
 constinit const ShapeFunction GroupedReadShapes = Grouped<Read, 4>;
 constinit const ShapeFunction GroupedApplyShapes = Grouped<Apply, 4>;
 constinit const ShapeFunction GroupedRestoreShapes = Grouped<Restore, 2>;
 constinit const ShapeFunction GroupedSegmentSumShapes = Grouped<SegmentSum, 3>;
-constinit const ShapeFunction GroupedPooledLookupShapes = Grouped<PooledLookup, 5>;
+constinit const ShapeFunction GroupedPooledLookupShapes = Grouped<PooledLookup, 7>;
 constinit const ShapeFunction GroupedPooledReadShapes = Grouped<PooledRead, 6>;
 constinit const ShapeFunction GroupedPooledRestoreShapes = Grouped<PooledRestore, 4>;
 constinit const ShapeFunction GroupedPooledSegmentSumShapes = Grouped<PooledSegmentSum, 5>;
@@ -220,6 +222,8 @@ void MissingShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
   Inference shapes(context, status);
   shapes.Output(0, shapes.UnknownVector());
 }
+
+void NoOutputs(TF_ShapeInferenceContext* /*context*/, TF_Status* /*status*/) {}
 
 void ScalarShape(TF_ShapeInferenceContext* context, TF_Status* status) {
   Inference shapes(context, status);

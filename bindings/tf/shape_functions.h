@@ -50,6 +50,7 @@ void InsertShapes(TF_ShapeInferenceContext* context, TF_Status* status);
 // (table, ids) -> [m]
 void MissingShapes(TF_ShapeInferenceContext* context, TF_Status* status);
 // (table) -> scalar
+void NoOutputs(TF_ShapeInferenceContext* context, TF_Status* status);
 void ScalarShape(TF_ShapeInferenceContext* context, TF_Status* status);
 
 }  // namespace mxrec::tf

@@ -1,5 +1,5 @@
 """Import paths only; the contents come from ``mxrec.tf``."""
 
-from mxrec.tf.unsupported import EvictHook
+from mxrec.tf.evict_hook import EvictHook
 
 __all__ = ["EvictHook"]

@@ -24,16 +24,17 @@ from mxrec.tf.constants import (
     BaseEnum,
     CacheModeEnum,
 )
+from mxrec.tf.evict_hook import EvictHook
 from mxrec.tf.export import export
 from mxrec.tf.feature_spec import FeatureSpec
 from mxrec.tf.host_pipeline_ops import import_host_pipeline_ops, return_timestamp, set_threshold
 from mxrec.tf.log import logger
 from mxrec.tf.lookup import grouped_lookup, sparse_lookup
 from mxrec.tf.saver import restore_tables, save_tables
+from mxrec.tf.summary_hook import TableSummaryHook
 from mxrec.tf.table import SparseTable, create_table, registered_tables, tables_of_graph
 from mxrec.tf.unsupported import (
     ACGPushOpsToDatasetHook,
-    EvictHook,
     GraphModifierHook,
     LookupSubgraphSlicerHook,
     OrphanLookupKeySlicerHook,
@@ -63,6 +64,7 @@ __all__ = [
     "LookupSubgraphSlicerHook",
     "OrphanLookupKeySlicerHook",
     "SparseTable",
+    "TableSummaryHook",
     "clear_channel",
     "constants",
     "create_table",

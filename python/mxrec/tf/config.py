@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import weakref
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -71,6 +73,8 @@ class ConfigInitializer:
     use_lccl: bool
     group_lookups: bool
     train_params_config: TrainParamsConfig = dataclasses.field(default_factory=TrainParamsConfig)
+    # FeatureSpecs with is_timestamp=True, in the order in which they were made.
+    timestamp_specs: list[Any] = dataclasses.field(default_factory=list)
 
     @property
     def host_pipeline_ops(self) -> ModuleType:
@@ -123,7 +127,8 @@ def init(**kwargs: Any) -> None:
         )
     settings = _checked(dict(kwargs))
     _mxrec.set_thread_binding(settings["bind_cpu"])
-    _instance = ConfigInitializer(**settings)
+    _instance = ConfigInitializer(**settings, timestamp_specs=list(_timestamp_specs.values()))
+    _early_timestamp_specs.clear()
     if settings["group_lookups"]:
         grouping.install()
 
@@ -178,6 +183,20 @@ def _check_intervals(intervals: dict[str, int]) -> None:
             f"save_delta_checkpoints_secs must be less than save_checkpoint_due_time={full}, got "
             f"{delta}."
         )
+
+
+# FeatureSpecs are often made before init, and used again after terminate and another init: those
+# that somebody holds, in the order in which they were made, and those of before init.
+_timestamp_specs: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+_timestamp_spec_numbers = itertools.count()
+_early_timestamp_specs: list[Any] = []
+
+
+def note_timestamp_spec(spec: Any) -> None:
+    """Notes that a FeatureSpec is the timestamp of batches that have it."""
+    _timestamp_specs[next(_timestamp_spec_numbers)] = spec
+    specs = _early_timestamp_specs if _instance is None else _instance.timestamp_specs
+    specs.append(spec)
 
 
 def terminate_config_initializer() -> None:

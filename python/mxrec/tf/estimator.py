@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from mxrec.tf import precision_mode
 from mxrec.tf.log import logger
+from mxrec.tf.summary_hook import GovernedTableSummaryHook, TableSummaryHook
 from mxrec.tf.warm_start import refuse_lists
 
 # Options of the accelerator that existing scripts pass. They are kept, and all but
@@ -216,8 +217,49 @@ class NPURunConfig(_RunConfigBase):  # type: ignore[misc]
         self._accelerator_options.update(options)
 
 
-class NPUEstimator(_EstimatorBase):  # type: ignore[misc]
-    """A ``tf.estimator.Estimator`` under the name that accelerator scripts use."""
+class _SummarizingEstimator(_EstimatorBase):  # type: ignore[misc]
+    """Adds summaries of tables to training.
+
+    A class of its own: TensorFlow refuses instances of a class that itself overrides ``train``.
+    """
+
+    def train(
+        self,
+        input_fn: Any,
+        hooks: Sequence[Any] | None = None,
+        steps: int | None = None,
+        max_steps: int | None = None,
+        saving_listeners: Any = None,
+    ) -> Any:
+        """Trains, as ``tf.estimator.Estimator.train`` does.
+
+        Tables with admission or eviction write summaries every ``save_summary_steps`` of the
+        configuration (``mxrec.tf.TableSummaryHook``), unless ``hooks`` has such a hook.
+
+        Args:
+            input_fn: as there, and so are the others.
+            hooks: session run hooks.
+            steps: steps to train.
+            max_steps: total steps.
+            saving_listeners: called around checkpoints.
+
+        Returns:
+            The estimator.
+        """
+        hooks = list(hooks or ())
+        steps_between = self.config.save_summary_steps
+        has_one = any(isinstance(hook, TableSummaryHook) for hook in hooks)
+        if steps_between and self.config.is_chief and not has_one:
+            hooks.append(GovernedTableSummaryHook(steps_between, self.model_dir))
+        return super().train(input_fn, hooks, steps, max_steps, saving_listeners)
+
+
+class NPUEstimator(_SummarizingEstimator):
+    """A ``tf.estimator.Estimator`` under the name that accelerator scripts use.
+
+    While it trains, tables with admission or eviction write summaries
+    (``mxrec.tf.TableSummaryHook``).
+    """
 
     def __init__(
         self,

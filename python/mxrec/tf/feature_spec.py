@@ -7,7 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from mxrec.tf.unsupported import check_access_and_evict
+from mxrec.tf.access import check_access_and_evict
+from mxrec.tf.config import note_timestamp_spec
 from mxrec.tf.validation import INT32_MAX, check_bool, check_int, check_str
 
 
@@ -20,9 +21,13 @@ class FeatureSpec:
             must be the name of the table that ``sparse_lookup`` gets.
         index_key: position (int) or key (str) of the feature in a dataset element; default
             ``name``. A position counts the element's tensors in the order of tf.nest.flatten.
-        access_threshold: admission threshold; None or -1: off.
-        eviction_threshold: seconds until eviction; None or -1: off.
-        is_timestamp: the feature is the timestamp of the samples, not ids.
+        access_threshold: a key gets a row when it was seen so often in training, this batch
+            included; 0: by the threshold and the counts that a restore brings; None or -1: off.
+        eviction_threshold: a key goes at the next trigger when its last use in training is so many
+            seconds old, [0, 2^31); None or -1: off.
+        is_timestamp: the feature is the timestamp of the samples, in seconds, not ids: int64 or
+            int32, a scalar or one for each sample. Training lookups of FeatureSpecs whose ``batch``
+            has it stamp their keys with it.
         batch_size: number of samples, if it is known: the first dimension of the ids. Checked
             against the static shape, where that is known.
         faae_coefficient: weight of an occurrence in admission, >= 1.
@@ -32,7 +37,6 @@ class FeatureSpec:
     Raises:
         ValueError: a value is out of its range.
         TypeError: a value has the wrong type.
-        NotImplementedError: admission or eviction is asked for.
     """
 
     def __init__(
@@ -59,7 +63,9 @@ class FeatureSpec:
         self.is_timestamp = check_bool("is_timestamp", is_timestamp)
         self.batch_size = _optional_count("batch_size", batch_size)
         self.feat_count = _optional_count("feat_count", feat_count)
-        check_access_and_evict(access_threshold, eviction_threshold, faae_coefficient)
+        self.access = check_access_and_evict(access_threshold, eviction_threshold, faae_coefficient)
+        if self.is_timestamp:
+            note_timestamp_spec(self)
         self.access_threshold = access_threshold
         self.eviction_threshold = eviction_threshold
         self.faae_coefficient = faae_coefficient
@@ -86,6 +92,11 @@ class FeatureSpec:
                 f"{self.name!r}; pass the part of the element that is meant."
             )
         return found[0]
+
+    def is_in(self, batch: Any) -> bool:
+        """Returns whether an element of the dataset has the feature."""
+        found = self._by_key(batch) if isinstance(self.index_key, str) else self._by_index(batch)
+        return len(found) == 1
 
     def check_table(self, looked_up: str) -> None:
         """Raises ValueError if the feature belongs to another table.

@@ -30,11 +30,12 @@ def _lookup_gradient(op: Any, values: Any, *_: Any) -> Gradients:
     sums = library.mxrec_segment_sum(
         values=values, inverse=inverse, unique=unique_keys, group=op.get_attr("group")
     )
-    return [None, _slices(sums, addresses, op.inputs[3]), None, None]
+    return [None, _slices(sums, addresses, op.inputs[3]), None, None, None, None]
 
 
 def _lookup_unique_gradient(op: Any, rows: Any, *_: Any) -> Gradients:
-    return [None, _slices(tf.convert_to_tensor(rows), op.outputs[2], op.inputs[3]), None, None]
+    slices = _slices(tf.convert_to_tensor(rows), op.outputs[2], op.inputs[3])
+    return [None, slices, None, None, None, None]
 
 
 def _restore_gradient(op: Any, values: Any) -> Gradients:
@@ -54,7 +55,7 @@ def _segment_sum_gradient(op: Any, sums: Any) -> Gradients:
 
 def _pooled_lookup_gradient(op: Any, pooled: Any, *_: Any) -> Gradients:
     _, unique_keys, addresses, inverse = op.outputs
-    splits = op.inputs[4]
+    splits = op.inputs[6]
     sums = library.mxrec_pooled_segment_sum(
         grads=pooled,
         inverse=inverse,
@@ -64,7 +65,7 @@ def _pooled_lookup_gradient(op: Any, pooled: Any, *_: Any) -> Gradients:
         combiner=op.get_attr("combiner"),
         group=op.get_attr("group"),
     )
-    return [None, _slices(sums, addresses, op.inputs[3]), None, None, None]
+    return [None, _slices(sums, addresses, op.inputs[3]), None, None, None, None, None]
 
 
 def _pooled_restore_gradient(op: Any, pooled: Any) -> Gradients:
@@ -113,6 +114,8 @@ for _name in (
     "MxrecBagSplits",
     "MxrecMissing",
     "MxrecInsert",
+    "MxrecSetThreshold",
+    "MxrecEvict",
     "MxrecApplyAddresses",
     "MxrecApplyKeys",
     "MxrecGroupedApplyAddresses",

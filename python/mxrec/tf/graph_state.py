@@ -48,6 +48,12 @@ class GraphState:
     nodes: dict[str, TableNodes] = dataclasses.field(default_factory=dict)
     # Engine options by table: of the optimizer whose ops the graph holds.
     optimizers: dict[str, Any] = dataclasses.field(default_factory=dict)
+    # Names of the tables with training lookups.
+    trained: set[str] = dataclasses.field(default_factory=set)
+    # What stands for timestamps in training lookups that were built before there were any.
+    no_timestamps: Any = None
+    # Training lookups without timestamps: op, which of its inputs they would be, its ids as given.
+    untimed: list[tuple[Any, int, Any]] = dataclasses.field(default_factory=list)
     # Functions that create a table when they are traced, by its name.
     creators: dict[str, weakref.WeakSet[Any]] = dataclasses.field(default_factory=dict)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from mxrec.tf.unsupported import not_delivered
+from mxrec.tf.ops import library
+from mxrec.tf.validation import INT32_MAX, check_int
 
 
 def import_host_pipeline_ops() -> ModuleType:
@@ -35,9 +36,46 @@ def return_timestamp(x: Any) -> tf.Tensor:
 def set_threshold(
     threshold: Any, emb_name: str | Sequence[str] | None = None, ids_name: Any = None
 ) -> Any:
-    """Changes the admission threshold of tables.
+    """Changes the admission threshold of tables while they are trained.
+
+    Counts stay as they are, and no key loses its row.
+
+    Args:
+        threshold: the new threshold, in [1, 2^31 - 1]; 0 keeps the threshold, and counts no longer
+            grow. An integer or a scalar integer tensor.
+        emb_name: name of a table, or a list of names.
+        ids_name: accepted; a table has one threshold for all of its lookups.
+
+    Returns:
+        The op that sets the threshold when it is run; None in eager mode, where it is set at once.
 
     Raises:
-        NotImplementedError: this version has no feature admission.
+        TypeError: a value has the wrong type.
+        ValueError: the threshold is out of its range, or there is no such table.
+        tf.errors.FailedPreconditionError: when the op runs: a table has no admission.
     """
-    raise not_delivered("feature admission", f"set_threshold(emb_name={emb_name!r})")
+    from mxrec.tf import table as tables  # it needs this module
+
+    del ids_name
+    names = [emb_name] if isinstance(emb_name, str) else emb_name
+    is_list = isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
+    if not is_list or not names:
+        raise TypeError(f"emb_name must be a table's name or a list of them, got {emb_name!r}.")
+    if not tf.is_tensor(threshold):
+        threshold = check_int("threshold", threshold, 0, INT32_MAX)
+    value = tf.convert_to_tensor(threshold)
+    if not value.dtype.is_integer or value.shape.rank not in (None, 0):
+        raise TypeError(
+            "threshold must be an integer or a scalar integer tensor, got shape "
+            f"{value.shape} and dtype {value.dtype.name}."
+        )
+    handles = []
+    for name in names:
+        table = tables.table_of_name(name)
+        if table is None:
+            known = ", ".join(repr(each.table_name) for each in tables.registered_tables())
+            raise ValueError(f"emb_name: there is no table {name!r}; there are: {known or 'none'}.")
+        handles.append(table.nodes().handle)
+    value = tf.cast(value, tf.int64)
+    ops = [library.mxrec_set_threshold(table=each, threshold=value) for each in handles]
+    return None if tf.executing_eagerly() else tf.group(*ops)

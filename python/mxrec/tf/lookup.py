@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,8 @@ from tensorflow.python.eager import execute, record
 from tensorflow.python.ops import resource_variable_ops
 from tensorflow.python.ops.control_flow_v2_func_graphs import WhileBodyFuncGraph, WhileCondFuncGraph
 
-from mxrec.tf import constants
+from mxrec.tf import constants, graph_state, timestamps
+from mxrec.tf.access import AccessConfig, check_access_and_evict_config, configure
 from mxrec.tf.communication import get_rank_size
 from mxrec.tf.config import ConfigInitializer
 from mxrec.tf.feature_spec import FeatureSpec
@@ -21,7 +22,6 @@ from mxrec.tf.log import warn_once
 from mxrec.tf.ops import library
 from mxrec.tf.pooled import Bags, as_composite, bags_of, pop_pooling
 from mxrec.tf.table import SparseTable
-from mxrec.tf.unsupported import check_access_and_evict_config
 from mxrec.tf.validation import INT32_MAX, check_bool, check_int
 
 
@@ -54,9 +54,11 @@ def sparse_lookup(
         modify_graph: the lookup may be moved by graph rewriting; without one it stays in place.
         batch: element of the dataset, for a FeatureSpec.
         access_and_evict_config: dict with ``access_threshold``, ``eviction_threshold``,
-            ``faae_coefficient``.
+            ``faae_coefficient``, as in ``FeatureSpec``, whose own are used where there is none.
+            Lookups of one table may differ in what they say, but not in a threshold.
         is_grad: False: no gradient comes from this lookup.
-        serving_default_value: what an absent key reads, a number or [dim]; default zeros.
+        serving_default_value: what a key without a row reads, in training too (a key that is not
+            admitted); a number or [dim]; default zeros.
         **kwargs: for sparse and ragged ids ``combiner`` ("sum", "mean", "sqrtn" or None) and
             ``sp_weights`` (or ``weights``): floats of the type and structure of ``ids``, default
             all 1; with ``is_train`` and ``is_grad`` they have a gradient. Others are ignored, with
@@ -71,13 +73,14 @@ def sparse_lookup(
     Raises:
         TypeError: an argument has the wrong type.
         ValueError: an argument is out of its range, or the lookup is inside ``tf.while_loop``.
-        NotImplementedError: admission or eviction are asked for.
     """
     config = ConfigInitializer.get_instance()
     _check_lookup([hashtable], is_train, is_grad, send_count)
     check_bool("modify_graph", modify_graph)
     scope = _scope_name(name, hashtable)
-    check_access_and_evict_config(access_and_evict_config)
+    access = check_access_and_evict_config(access_and_evict_config)
+    if access is None:
+        access = ids.access if isinstance(ids, FeatureSpec) else AccessConfig()
     pooling = pop_pooling(kwargs)
     if kwargs:
         names = ", ".join(sorted(kwargs))
@@ -85,16 +88,23 @@ def sparse_lookup(
             ("sparse_lookup", names), "sparse_lookup: unknown arguments are ignored: %s", names
         )
     _refuse_while_loop(scope)
-    with tf.compat.v1.name_scope(scope):
+    with tf.compat.v1.name_scope(scope) as full_scope:
         ids = _tensor_of(hashtable, ids, batch)
         bags = bags_of(ids, pooling)
         keys = _keys(hashtable, ids if bags is None else bags.ids)
         absent = _absent_row(serving_default_value, hashtable.dim)
+        configure(hashtable, access, full_scope.rstrip("/"))
         pooled = None if bags is None or bags.combiner is None else bags
         if is_train:
             unique_size = 0 if config.use_dynamic else _static_unique_size(send_count)
             expansion = config.use_dynamic_expansion
-            rows = _train(hashtable, keys, unique_size, is_grad, expansion, pooled)
+            use = _Use(
+                absent=absent,
+                timestamps=timestamps.of_keys(hashtable, batch, ids),
+                ids=ids,
+                coefficient=access.faae_coefficient,
+            )
+            rows = _train(hashtable, keys, unique_size, is_grad, expansion, pooled, use)
         else:
             rows = _read(hashtable, keys, absent, pooled)
         return rows if bags is None else bags.finish(rows)
@@ -162,7 +172,8 @@ def grouped_lookup(
             absents = [_absent_row(serving_default_value, table.dim) for table in tables]
             return _read_together(tables, keys, absents)
         unique_size = 0 if config.use_dynamic else _static_unique_size(send_count)
-        return _train_together(tables, keys, unique_size, is_grad)
+        absents = [_absent_row(serving_default_value, table.dim) for table in tables]
+        return _train_together(tables, keys, unique_size, is_grad, absents)
 
 
 # --- Arguments ----------------------------------------------------------------------------------
@@ -243,7 +254,8 @@ def _tensor_of(table: SparseTable, ids: Any, batch: Any) -> Any:
             return composite
         ids = tf.convert_to_tensor(ids)
         spec.check_shape(ids.shape)
-    return ids
+    composite = as_composite(ids)
+    return ids if composite is None else composite
 
 
 def _keys(table: SparseTable, ids: Any) -> tf.Tensor:
@@ -296,6 +308,15 @@ def _absent_row(value: Any, dim: int) -> Any:
 # --- Ops ----------------------------------------------------------------------------------------
 
 
+class _Use(NamedTuple):
+    """How a training lookup uses its keys."""
+
+    absent: Any  # [dim] that keys without a row read, or [0] for zeros
+    timestamps: timestamps.Timestamps
+    ids: Any  # as they were given: dense, sparse or ragged
+    coefficient: int
+
+
 def _read(table: SparseTable, keys: tf.Tensor, absent: Any, bags: Bags | None) -> tf.Tensor:
     arguments = {
         "table": table.nodes().handle,
@@ -318,11 +339,14 @@ def _train(
     is_grad: bool,
     expansion: bool,
     bags: Bags | None,
+    use: _Use,
 ) -> tf.Tensor:
     nodes = table.nodes()
+    graph_state.state_here().trained.add(table.table_name)
     if is_grad:
         resource_variable_ops.variable_accessed(nodes.proxy)  # tapes watch it
-    with tf.control_dependencies(_insert_custom(table, nodes.handle, keys)):
+    custom = _insert_custom(table, nodes.handle, keys, use.coefficient)
+    with tf.control_dependencies(custom):
         arguments = {
             "table": nodes.handle,
             "proxy": nodes.proxy_handle(),
@@ -330,6 +354,10 @@ def _train(
             "like": tf.zeros([0, table.dim]),
             "unique_size": unique_size,
             "group": table.grouped,
+            "absent": use.absent,
+            "timestamps": use.timestamps.tensor,
+            "coefficient": use.coefficient,
+            "makes_rows": int(table.spec.initial_values.custom is None),
         }
         collects = is_grad and expansion and _collects()
         # The gradient of weights needs the rows.
@@ -340,9 +368,11 @@ def _train(
                 else library.mxrec_pooled_lookup(**arguments, **bags.pooling)
             )
             _set_unique_size(unique_size, unique_keys, addresses)
+            timestamps.note_lookup(values, use.timestamps, use.ids)
             values = values if bags is None else bags.with_count(values)
             return values if is_grad else tf.stop_gradient(values)
         unique = library.mxrec_lookup_unique(**arguments)
+        timestamps.note_lookup(unique.rows, use.timestamps, use.ids)
     _set_unique_size(unique_size, unique.rows, unique.unique_keys, unique.addresses)
     if collects:
         collect = tf.compat.v1.add_to_collection
@@ -376,27 +406,37 @@ def _read_together(
 
 
 def _train_together(
-    tables: list[SparseTable], keys: list[tf.Tensor], unique_size: int, is_grad: bool
+    tables: list[SparseTable],
+    keys: list[tf.Tensor],
+    unique_size: int,
+    is_grad: bool,
+    absents: list[Any],
 ) -> list[tf.Tensor]:
     """Eager only: the custom rows of new keys are in before the lookup."""
     nodes = [table.nodes() for table in tables]
     for table, here, ids in zip(tables, nodes, keys, strict=True):
-        _insert_custom(table, here.handle, ids)
+        _insert_custom(table, here.handle, ids, 1)
+        graph_state.state_here().trained.add(table.table_name)
     likes = [tf.zeros([0, table.dim]) for table in tables]
+    untimed = timestamps.none_given()
     with record.stop_recording():
         outputs = library.mxrec_grouped_lookup(
             tables=[here.handle for here in nodes],
             proxies=[here.proxy.handle for here in nodes],
             ids=keys,
             likes=likes,
+            absents=absents,
+            timestamps=[untimed] * len(tables),
             unique_size=[unique_size] * len(tables),
+            coefficient=[1] * len(tables),
+            makes_rows=[int(table.spec.initial_values.custom is None) for table in tables],
         )
     if is_grad:
         # Tapes learn of single lookups: a table whose output is not used has no gradient.
         for i, here in enumerate(nodes):
             attributes = ("unique_size", unique_size, "group", tables[i].grouped)
             resource_variable_ops.variable_accessed(here.proxy)
-            inputs = [here.handle, here.proxy.handle, keys[i], likes[i]]
+            inputs = [here.handle, here.proxy.handle, keys[i], likes[i], absents[i], untimed]
             execute.record_gradient(
                 "MxrecLookup", inputs, attributes, [output[i] for output in outputs]
             )
@@ -410,12 +450,12 @@ def _set_unique_size(unique_size: int, *tensors: Any) -> None:
             tensor.set_shape([unique_size, *tensor.shape[1:]])
 
 
-def _insert_custom(table: SparseTable, handle: Any, keys: tf.Tensor) -> list[Any]:
+def _insert_custom(table: SparseTable, handle: Any, keys: tf.Tensor, coefficient: int) -> list[Any]:
     """Ops that must run before the lookup: rows of new keys from the table's own initializer."""
     values = table.spec.initial_values
     if values.custom is None:
         return []
-    missing = library.mxrec_missing(table=handle, ids=keys)
+    missing = library.mxrec_missing(table=handle, ids=keys, coefficient=coefficient)
     rows = call_custom(values, tf.size(missing, tf.int64), table.dim)
     insert = library.mxrec_insert(table=handle, keys=missing, values=rows)
     return [] if insert is None else [insert]

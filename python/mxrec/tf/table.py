@@ -14,6 +14,7 @@ from tensorflow.python.eager import context
 from tensorflow.python.ops import resource_variable_ops
 
 from mxrec import _mxrec
+from mxrec.histograms import Histograms, histograms_of
 from mxrec.tf import graph_state, grouping
 from mxrec.tf.config import ConfigInitializer
 from mxrec.tf.gradients import mark_proxy
@@ -25,6 +26,7 @@ _PREFIX = "mxrec/"  # of resource names: keeps a table apart from a dense variab
 
 _lock = threading.Lock()
 _tables: dict[str, SparseTable] = {}  # of the process, by name
+_access_rules: dict[str, dict[str, tuple[int, str]]] = {}  # by table name; see SparseTable
 _proxies: dict[int, SparseTable] = {}  # by id of the proxy, which the table's graph keeps alive
 
 
@@ -41,6 +43,8 @@ class SparseTable:
         self.spec = spec
         self.engine = engine
         self.collection = collection
+        # By name of the threshold: its value, and the lookup that set it. One per engine table.
+        self.access_rules: dict[str, tuple[int, str]] = _access_rules.setdefault(spec.name, {})
 
     @property
     def table_name(self) -> str:
@@ -71,6 +75,46 @@ class SparseTable:
     def is_save(self) -> bool:
         """Whether checkpoints hold the table."""
         return self.spec.is_save
+
+    @property
+    def admits(self) -> bool:
+        """Whether keys must be admitted to the table."""
+        return bool(self.engine.admission.threshold >= 0)
+
+    @property
+    def evicts(self) -> bool:
+        """Whether the table has a rule of eviction."""
+        rules = self.engine.eviction
+        return bool(rules.max_age >= 0 or rules.max_rows > 0 or rules.min_l2 > 0)
+
+    def counts(self, keys: Any) -> Any:
+        """Returns how often keys were used in training, as ``mxrec.Table.counts`` does.
+
+        Args:
+            keys: int64 or int32 array [n].
+        """
+        return self._open_engine().counts(keys)
+
+    def stats(self) -> dict[str, Any]:
+        """Returns counts and sizes, as ``mxrec.Table.stats`` does."""
+        stats: dict[str, Any] = self._open_engine().stats()
+        return stats
+
+    def histograms(self) -> Histograms:
+        """Counts the rows by frequency and age, as ``mxrec.Table.histograms`` does."""
+        return histograms_of(self._open_engine())
+
+    def evict(self, now: int | None = None, budget: int | None = None) -> int:
+        """Applies the table's rules of eviction at once, as ``mxrec.Table.evict`` does.
+
+        Args:
+            now: seconds; None: the time of the latest training use.
+            budget: rows that this call frees at most; None: all.
+
+        Returns:
+            The rows that this call freed.
+        """
+        return int(self._open_engine().evict(now, budget))
 
     def size(self) -> int:
         """Returns the number of keys in the table now."""
@@ -157,6 +201,10 @@ def create_table(
     hashtable_threshold: int = 0,
     optimizer_list: Any = None,
     stochastic_rounding: bool = False,
+    admission: str = "exact",
+    admission_keys: int = 4_194_304,
+    evict_max_rows: int | None = None,
+    evict_min_l2: float | None = None,
 ) -> SparseTable:
     """Creates an embedding table, or attaches another graph to it.
 
@@ -196,6 +244,13 @@ def create_table(
         stochastic_rounding: updates of tf.float16 or tf.bfloat16 embeddings round up or down at
             random, with the probabilities that keep the mean; the same data gives the same bits.
             False: to nearest.
+        admission: how keys are counted whose lookups have an ``access_threshold``: "exact", or
+            "sketch" for key spaces too large for a count each (``mxrec.Admission``).
+        admission_keys: distinct keys that a sketch is sized for, [1, 2^36].
+        evict_max_rows: rule of eviction: beyond so many rows the least frequently used go at a
+            trigger, [1, 2^63); None: no such rule.
+        evict_min_l2: rule of eviction: rows whose embedding has a smaller L2 norm go, above 0;
+            None: no such rule.
 
     Returns:
         The table.
@@ -232,6 +287,10 @@ def create_table(
         shard_num=shard_num,
         fusion_optimizer_var=fusion_optimizer_var,
         hashtable_threshold=hashtable_threshold,
+        admission=admission,
+        admission_keys=admission_keys,
+        evict_max_rows=evict_max_rows,
+        evict_min_l2=evict_min_l2,
     )
     if spec.enable_merge:
         grouping.install()
@@ -301,6 +360,9 @@ def _make_engine(spec: TableSpec, use_hot: bool) -> Any:
         value_dtype=spec.value_dtype.name,
         stochastic_rounding=spec.stochastic_rounding,
         use_hot=use_hot,
+        eviction=_mxrec.EvictionOptions(
+            max_rows=spec.evict_max_rows or 0, min_l2=spec.evict_min_l2 or 0.0
+        ),
     )
     _mxrec.register_table(spec.name, engine)
     return engine
@@ -374,4 +436,5 @@ def release_all() -> None:
             _mxrec.unregister_table(name)
             table.engine.close()
         _tables.clear()
+        _access_rules.clear()
         _proxies.clear()

@@ -45,6 +45,10 @@ class TableSpec:
     padding_keys: tuple[int, ...]
     all2all_gradients_op: str
     enable_merge: bool
+    admission: str
+    admission_keys: int
+    evict_max_rows: int | None
+    evict_min_l2: float | None
 
     def difference(self, other: TableSpec) -> str | None:
         """Says in what ``other`` differs; None if it is the same."""
@@ -195,6 +199,10 @@ def check_spec(
     shard_num: Any,
     fusion_optimizer_var: Any,
     hashtable_threshold: Any,
+    admission: Any,
+    admission_keys: Any,
+    evict_max_rows: Any,
+    evict_min_l2: Any,
 ) -> TableSpec:
     """Returns the checked arguments; ``memory_rows`` and ``padding_keys`` are checked already."""
     check_bool("is_dp", is_dp)
@@ -216,4 +224,16 @@ def check_spec(
         padding_keys=padding_keys,
         all2all_gradients_op=check_choice("all2all_gradients_op", all2all, _ALL2ALL),
         enable_merge=check_bool("enable_merge", enable_merge),
+        admission=check_choice("admission", admission, ("exact", "sketch")),
+        admission_keys=check_int("admission_keys", admission_keys, 1, 2**36),
+        evict_max_rows=(
+            None
+            if evict_max_rows is None
+            else check_int("evict_max_rows", evict_max_rows, 1, INT64_MAX)
+        ),
+        evict_min_l2=(
+            None
+            if evict_min_l2 is None
+            else check_float("evict_min_l2", evict_min_l2, 0.0, 1e30, open_low=True)
+        ),
     )

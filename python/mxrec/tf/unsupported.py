@@ -6,15 +6,13 @@ where it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import tensorflow as tf
 
-from mxrec.tf.validation import INT32_MAX, check_bool, check_float, check_int
+from mxrec.tf.validation import check_bool
 
-_ADMISSION = "feature admission"
-_EVICTION = "feature eviction"
 _REWRITING = "automatic graph rewriting"
 _PIPELINE = "key processing in the input pipeline"
 
@@ -32,81 +30,11 @@ def not_delivered(feature: str, asked_by: str, remedy: str = "leave it off") -> 
     )
 
 
-def check_access_and_evict(
-    access_threshold: Any, eviction_threshold: Any, faae_coefficient: Any = 1
-) -> None:
-    """Checks the parameters of admission and eviction.
-
-    Args:
-        access_threshold: None or -1: off.
-        eviction_threshold: seconds; None or -1: off.
-        faae_coefficient: weight of an occurrence, >= 1; None: 1.
-
-    Raises:
-        ValueError: out of range.
-        NotImplementedError: one is not off.
-    """
-    thresholds = (
-        ("access_threshold", access_threshold, _ADMISSION),
-        ("eviction_threshold", eviction_threshold, _EVICTION),
-    )
-    for name, value, _ in thresholds:
-        if value is not None:
-            check_int(name, value, -1, INT32_MAX)
-    if faae_coefficient is not None:
-        check_int("faae_coefficient", faae_coefficient, 1, INT32_MAX)
-    for name, value, feature in thresholds:
-        if value is not None and value != -1:
-            raise not_delivered(feature, f"{name}={value}")
-
-
-def check_access_and_evict_config(config: Any) -> None:
-    """Checks ``access_and_evict_config`` of a lookup as ``check_access_and_evict`` does."""
-    if config is None:
-        return
-    if not isinstance(config, Mapping):
-        raise TypeError(
-            f"access_and_evict_config must be a dict, got {config!r} ({type(config).__name__})."
-        )
-    known = ("access_threshold", "eviction_threshold", "faae_coefficient")
-    unknown = [key for key in config if key not in known]
-    if unknown:
-        raise ValueError(
-            f"access_and_evict_config has unknown keys {unknown}; known are {', '.join(known)}."
-        )
-    check_access_and_evict(*(config.get(key) for key in known))
-
-
 # --- Hooks --------------------------------------------------------------------------------------
 
 
 class _Hook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # TensorFlow is untyped
     """A session hook that does nothing."""
-
-
-class EvictHook(_Hook):
-    """Triggers eviction while training.
-
-    Args:
-        evict_enable: False: the hook does nothing.
-        evict_time_interval: seconds between triggers.
-        evict_step_interval: global steps between triggers.
-    """
-
-    def __init__(
-        self,
-        evict_enable: bool = False,
-        evict_time_interval: float = 86400,
-        evict_step_interval: int | None = None,
-    ) -> None:
-        enabled = check_bool("evict_enable", evict_enable)
-        check_float(
-            "evict_time_interval", evict_time_interval, 0.0, float(INT32_MAX), open_low=True
-        )
-        if evict_step_interval is not None:
-            check_int("evict_step_interval", evict_step_interval, 1, INT32_MAX)
-        if enabled:
-            raise not_delivered(_EVICTION, "EvictHook(evict_enable=True)")
 
 
 class GraphModifierHook(_Hook):

@@ -57,9 +57,9 @@ def contents(table: Any) -> list[Any]:
     blocks = []
     while True:
         cursor, keys, values, slots, frequency, _ = table.engine.scan(cursor, 1 << 16)
+        blocks.append((keys, frequency, values, slots))
         if len(keys) == 0:
             break
-        blocks.append((keys, frequency, values, slots))
     keys, *others = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     order = np.argsort(keys)
     return [keys[order], *(other[order] for other in others)]

@@ -51,6 +51,13 @@ def make(name="t", dim=4, initializer=ZEROS, **kwargs):
         ({"stochastic_rounding": True}, ValueError, "stochastic_rounding=True needs value_dtype"),
         ({"stochastic_rounding": 1}, TypeError, "stochastic_rounding"),
         ({"enable_merge": 1}, TypeError, "enable_merge"),
+        ({"admission": "sketchy"}, ValueError, "admission must be one of"),
+        ({"admission": None}, (TypeError, ValueError), "admission"),
+        ({"admission_keys": 0}, ValueError, r"admission_keys must be in \[1, 68719476736\], got 0"),
+        ({"evict_max_rows": 0}, ValueError, r"evict_max_rows must be in \[1, .*\], got 0"),
+        ({"evict_max_rows": 1.5}, TypeError, "evict_max_rows"),
+        ({"evict_min_l2": 0.0}, ValueError, r"evict_min_l2 .* got 0"),
+        ({"evict_min_l2": "x"}, TypeError, "evict_min_l2"),
         (
             {"host_vocabulary_size": 5, "ssd_vocabulary_size": 5},
             NotImplementedError,

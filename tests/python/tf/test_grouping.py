@@ -412,7 +412,11 @@ def test_static_unique_sizes_stay_those_of_each_lookup(start: Any) -> None:
             proxies=[table.nodes().proxy.handle for table in eager],
             ids=keys,
             likes=[tf.zeros([0, 4])] * 2,
+            absents=[tf.zeros([0])] * 2,
+            timestamps=[tf.zeros([0], tf.int64)] * 2,
             unique_size=[0],
+            coefficient=[0, 0],
+            makes_rows=[1, 1],
         )
 
 

@@ -72,6 +72,8 @@ def test_version() -> None:
 
 
 def test_names_are_the_same_objects() -> None:
+    hook = importlib.import_module("mx_rec.core.feature_process").EvictHook
+    assert hook is importlib.import_module("mxrec.tf").EvictHook
     modifier = importlib.import_module("mx_rec.graph.modifier")
     graph = importlib.import_module("mx_rec.graph")
     assert graph.GraphModifierHook is modifier.GraphModifierHook

@@ -140,7 +140,6 @@ def test_collection_name_is_read_and_write(start):
 
 def test_features_of_later_versions_say_so(start):
     start()
-    ops = mx.import_host_pipeline_ops()
     for ask, text in [
         (lambda: mx.get_initializer(True), "graph rewriting"),
         (mx.modify_graph_and_start_emb_cache, "graph rewriting"),
@@ -149,19 +148,11 @@ def test_features_of_later_versions_say_so(start):
         (mx.OrphanLookupKeySlicerHook, "graph rewriting"),
         (mx.ACGPushOpsToDatasetHook, "graph rewriting"),
         (lambda: mx.do_merge_lookup(True), "merging of lookups"),
-        (lambda: mx.EvictHook(evict_enable=True), "eviction"),
-        (lambda: ops.set_threshold(3, emb_name="t", ids_name="i"), "admission"),
-        (lambda: mx.FeatureSpec("f", access_threshold=2), "admission"),
-        (lambda: mx.FeatureSpec("f", eviction_threshold=0), "eviction"),
         (lambda: mx.get_asc_insert_func(tgt_key_specs=[mx.FeatureSpec("f")]), "input pipeline"),
     ]:
         with pytest.raises(NotImplementedError, match=text):
             ask()
-    mx.EvictHook()
     mx.GraphModifierHook(modify_graph=False)
-    mx.FeatureSpec("f", access_threshold=-1, eviction_threshold=-1)
-    with pytest.raises(ValueError, match="access_threshold"):
-        mx.FeatureSpec("f", access_threshold=-2)
 
 
 def test_small_dense_ops(start):

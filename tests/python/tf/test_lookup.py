@@ -94,15 +94,23 @@ def test_ids_of_other_types(start, caplog):
         ({"access_and_evict_config": 3}, TypeError, "access_and_evict_config"),
         ({"access_and_evict_config": {"a": 1}}, ValueError, "unknown keys"),
         (
-            {"access_and_evict_config": {"access_threshold": 2}},
-            NotImplementedError,
-            "feature admission",
+            {"access_and_evict_config": {"access_threshold": -2}},
+            ValueError,
+            r"access_threshold must be in \[-1, 2147483647\], got -2",
         ),
         (
-            {"access_and_evict_config": {"eviction_threshold": 10}},
-            NotImplementedError,
-            "feature eviction",
+            {"access_and_evict_config": {"eviction_threshold": -5}},
+            ValueError,
+            r"eviction_threshold must be in \[-1, 2147483647\], got -5",
         ),
+        (
+            {"access_and_evict_config": {"faae_coefficient": 0}},
+            ValueError,
+            r"faae_coefficient must be in \[1, 2147483647\], got 0",
+        ),
+        ({"access_and_evict_config": {"access_threshold": 2.0}}, TypeError, "access_threshold"),
+        ({"access_and_evict_config": {"eviction_threshold": "1"}}, TypeError, "eviction_threshold"),
+        ({"access_and_evict_config": {"access_threshold": True}}, TypeError, "access_threshold"),
     ],
 )
 def test_rejected_arguments(start, kwargs, error, text):
@@ -110,7 +118,7 @@ def test_rejected_arguments(start, kwargs, error, text):
     table = make()
     with pytest.raises(error, match=text):
         mx.sparse_lookup(table, [1], **kwargs)
-    assert table.size() == 0
+    assert table.size() == 0 and not table.admits and not table.evicts
 
 
 def test_other_rejections(start, caplog):

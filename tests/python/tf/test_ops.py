@@ -62,6 +62,8 @@ def lookup(ids: object, *, unique_size: int = 0, name: str = "user", dtype=tf.in
         proxy=proxy(),
         ids=tf.convert_to_tensor(ids, dtype),
         like=like(),
+        absent=[],
+        timestamps=[],
         unique_size=unique_size,
     )
 
@@ -72,6 +74,8 @@ def lookup_unique(ids: object, *, unique_size: int = 0):
         proxy=proxy(),
         ids=tf.convert_to_tensor(ids, tf.int64),
         like=like(),
+        absent=[],
+        timestamps=[],
         unique_size=unique_size,
     )
 
@@ -398,7 +402,9 @@ def test_function_keeps_the_order_of_ops_on_one_handle(make_table: TableMaker) -
     @tf.function
     def step(ids: tf.Tensor) -> tuple[tf.Tensor, ...]:
         before = OPS.mxrec_size(table=table)
-        found = OPS.mxrec_lookup(table=table, proxy=proxy(), ids=ids, like=like())
+        found = OPS.mxrec_lookup(
+            table=table, proxy=proxy(), ids=ids, like=like(), absent=[], timestamps=[]
+        )
         OPS.mxrec_apply_addresses(
             table=table,
             addresses=found.addresses,

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from mxrec import _mxrec
-from mxrec.tf import graph_state
+from mxrec.tf import graph_state, timestamps
 from mxrec.tf.log import warn_once
 from mxrec.tf.ops import library
 from mxrec.tf.optimizers.targets import Update, update_for
@@ -135,6 +135,8 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]
             ValueError: the table of a tensor cannot be found, or another optimizer of this graph
                 updates a table with other hyperparameters; only learning rates may differ.
         """
+        if not tf.executing_eagerly():
+            timestamps.bind_late(tf.compat.v1.get_default_graph())
         pairs = [(grad, target) for grad, target in grads_and_vars if grad is not None]
         if not pairs:
             warn_once(

@@ -1,0 +1,158 @@
+"""When the examples of a training batch happened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import tensorflow as tf
+
+from mxrec.tf import constants, graph_state
+from mxrec.tf.config import ConfigInitializer
+
+if TYPE_CHECKING:
+    from mxrec.tf.table import SparseTable
+
+
+class Timestamps(NamedTuple):
+    """Timestamps of a lookup's keys.
+
+    Attributes:
+        tensor: int64 [m], as the op takes them; of size 0: the wall clock counts.
+        may_come: there are none yet, but ``bind_late`` may put some in their place.
+    """
+
+    tensor: Any
+    may_come: bool
+
+
+def none_given() -> Any:
+    """Returns the timestamps of a lookup by the wall clock."""
+    return tf.zeros([0], tf.int64)
+
+
+def of_batch(table: SparseTable, batch: Any) -> Any:
+    """Returns the timestamps of a lookup's batch, int64 [m]; None: it has none.
+
+    They are those of a ``FeatureSpec(is_timestamp=True)`` in ``batch``, or else the tensor that was
+    added last to the graph's collection ``ASCEND_TIMESTAMP``.
+
+    Args:
+        table: what is looked up.
+        batch: the dataset's element; None: there is none.
+
+    Raises:
+        ValueError: the table evicts by age, some feature is a timestamp, and ``batch`` has none.
+        TypeError: the timestamps are no integers.
+    """
+    specs = ConfigInitializer.get_instance().timestamp_specs
+    if batch is not None and specs:
+        found = [spec for spec in specs if spec.is_in(batch)]
+        if found:
+            return _flat(found[-1].tensor_of(batch), f"FeatureSpec {found[-1].name!r}")
+        if "eviction_threshold" in table.access_rules:
+            raise ValueError(
+                f"Table {table.table_name!r} evicts by age, and FeatureSpec {specs[-1].name!r} is "
+                "a timestamp, but the batch of this lookup does not have it; put it into the "
+                "dataset's element, or use no timestamps at all (then the wall clock counts)."
+            )
+    if not tf.executing_eagerly():
+        collected = tf.compat.v1.get_collection(constants.ASCEND_TIMESTAMP)
+        if collected:
+            return _flat(collected[-1], f"the collection {constants.ASCEND_TIMESTAMP}")
+    return None
+
+
+def of_keys(table: SparseTable, batch: Any, ids: Any) -> Timestamps:
+    """Returns the timestamps of a lookup's keys, as its op takes them.
+
+    Dense ids have equally many keys for each example; sparse and ragged ones get a timestamp for
+    each key.
+
+    Args:
+        table: what is looked up.
+        batch: as in ``of_batch``.
+        ids: dense, sparse or ragged.
+    """
+    times = of_batch(table, batch)
+    if times is not None:
+        return Timestamps(_spread(times, ids), False)
+    if tf.executing_eagerly():
+        return Timestamps(none_given(), False)
+    graph = tf.compat.v1.get_default_graph()
+    if hasattr(graph, "outer_graph") or graph._get_control_flow_context() is not None:
+        return Timestamps(none_given(), False)
+    return Timestamps(_not_yet(graph), True)
+
+
+def _not_yet(graph: Any) -> Any:
+    """No timestamps, in a graph whose collection may still get some."""
+    state = graph_state.state_of(graph)
+    if state.no_timestamps is None:
+        with tf.compat.v1.name_scope(None), tf.control_dependencies(None), tf.device(None):
+            # Of unknown size: TensorFlow puts nothing in its place that has another one.
+            state.no_timestamps = tf.compat.v1.placeholder_with_default(
+                none_given(), [None], "mxrec_no_timestamps"
+            )
+    return state.no_timestamps
+
+
+def _spread(times: Any, ids: Any) -> Any:
+    """Timestamps of a batch as the op of a lookup takes them; see ``of_keys``."""
+    if not isinstance(ids, (tf.SparseTensor, tf.RaggedTensor)) or times.shape[0] in (0, 1):
+        return times
+    if isinstance(ids, tf.SparseTensor):
+        example = ids.indices[:, 0]
+    else:
+        outermost, *inner = ids.nested_value_rowids()
+        example = outermost
+        for rows in inner:
+            example = tf.gather(example, rows)
+    example = tf.cast(example, tf.int64)
+    only = tf.equal(tf.size(times), 1)
+    return tf.gather(times, tf.where(only, tf.zeros_like(example), example))
+
+
+def _flat(timestamps: Any, source: str) -> Any:
+    tensor = tf.convert_to_tensor(timestamps)
+    if tensor.dtype not in (tf.int64, tf.int32):
+        raise TypeError(
+            f"Timestamps must be int64 or int32 seconds, got dtype {tensor.dtype.name} from "
+            f"{source}."
+        )
+    return tf.reshape(tf.cast(tensor, tf.int64), [-1])
+
+
+def note_lookup(tensor: Any, timestamps: Timestamps, ids: Any) -> None:
+    """Remembers a lookup that was built without timestamps, if some may come.
+
+    Args:
+        tensor: an output of the lookup's op.
+        timestamps: what ``of_keys`` returned for it.
+        ids: what was given to ``of_keys``.
+    """
+    if not timestamps.may_come:
+        return
+    op = tensor.op
+    (place,) = (i for i, each in enumerate(op.inputs) if each is timestamps.tensor)
+    graph_state.state_of(tensor.graph).untimed.append((op, place, ids))
+
+
+def bind_late(graph: Any) -> None:
+    """Gives lookups the timestamps that were added to the graph's collection after them.
+
+    Called before the graph's first run, when TensorFlow still takes notice.
+
+    Args:
+        graph: a tf.Graph that is not a function's.
+    """
+    if graph is None or hasattr(graph, "outer_graph"):
+        return
+    state = graph_state.state_of(graph)
+    collected = graph.get_collection(constants.ASCEND_TIMESTAMP)
+    if not state.untimed or not collected:
+        return
+    with graph.as_default(), tf.control_dependencies(None):
+        timestamps = _flat(collected[-1], f"the collection {constants.ASCEND_TIMESTAMP}")
+        for op, place, ids in state.untimed:
+            op._update_input(place, _spread(timestamps, ids))
+    state.untimed.clear()

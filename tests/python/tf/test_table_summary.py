@@ -1,0 +1,191 @@
+"""TableSummaryHook: scalars and histograms of tables in event files."""
+
+from __future__ import annotations
+
+import collections
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from admission_runs import by_config, keys, make, train_op
+from evict_program import estimator, input_fn
+
+import mxrec.tf as mx
+
+v1 = tf.compat.v1
+needs_estimator = pytest.mark.skipif(
+    not hasattr(tf, "estimator"), reason="TensorFlow without tf.estimator"
+)
+SCALARS = {
+    "seen",
+    "admitted",
+    "refused",
+    "evicted_by_age",
+    "evicted_by_rows",
+    "evicted_by_l2",
+    "rows",
+    "bytes",
+}
+
+
+def events(directory: Path) -> dict[str, dict[int, Any]]:
+    """Numbers and histograms by tag and step; a step that is written twice is an error."""
+    found: dict[str, dict[int, Any]] = collections.defaultdict(dict)
+    for path in sorted(directory.glob("events.out.tfevents.*")):
+        for event in v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                if value.tag.startswith("mxrec/"):
+                    assert event.step not in found[value.tag], (value.tag, event.step)
+                    kind = value.WhichOneof("value")
+                    found[value.tag][event.step] = getattr(value, kind)
+    return dict(found)
+
+
+class Program:
+    """Three keys a step; an admission threshold of 2 and an age of 10 seconds."""
+
+    def __init__(self) -> None:
+        self.table = make(evict_min_l2=0.01)
+        self.other = make("other")
+        self.ids = v1.placeholder(tf.int64, [None])
+        self.time = v1.placeholder(tf.int64, [None])
+        v1.add_to_collection(mx.ASCEND_TIMESTAMP, self.time)
+        rows = by_config(access_threshold=2, eviction_threshold=10)(self.table, {"ids": self.ids})
+        loss = tf.reduce_sum(rows) + tf.reduce_sum(mx.sparse_lookup(self.other, self.ids))
+        step = v1.train.get_or_create_global_step()
+        self.train = tf.group(train_op(0.1 * loss), v1.assign_add(step, 1))
+
+    def run(self, session: Any, first: int) -> None:
+        ids = keys(first, first, first + 1)
+        session.run(self.train, {self.ids: ids, self.time: keys(10 * first)})
+
+
+def test_scalars(start, tmp_path):
+    start()
+    with tf.Graph().as_default():
+        program = Program()
+        hook = mx.TableSummaryHook(save_steps=2, output_dir=str(tmp_path))
+        with v1.train.SingularMonitoredSession(hooks=[hook]) as session:
+            for first in range(1, 5):
+                program.run(session, first)
+                session.run(program.ids, {program.ids: keys(1)})  # no step
+            program.table.evict(budget=None)
+    found = events(tmp_path)
+    assert set(found) == {f"mxrec/{table}/{what}" for table in ("t", "other") for what in SCALARS}
+    assert {tuple(steps) for steps in found.values()} == {(1, 3, 4)}
+    number = {tag.removeprefix("mxrec/t/"): steps for tag, steps in found.items()}
+    assert number["seen"] == {1: 3.0, 3: 9.0, 4: 12.0}
+    assert number["admitted"] == {1: 1.0, 3: 3.0, 4: 4.0}
+    assert number["refused"] == {1: 1.0, 3: 3.0, 4: 4.0}
+    assert number["rows"] == {1: 1.0, 3: 3.0, 4: 1.0}
+    assert number["evicted_by_age"] == {1: 0.0, 3: 0.0, 4: 3.0}
+    assert number["evicted_by_l2"][4] == number["evicted_by_rows"][4] == 0.0
+    stats = program.table.stats()
+    assert number["bytes"][4] == pytest.approx(
+        sum(value for name, value in stats.items() if name.startswith("bytes_")), rel=0.3
+    )
+    assert found["mxrec/other/rows"] == {1: 2.0, 3: 4.0, 4: 5.0}
+
+
+def test_histograms(start, tmp_path):
+    start()
+    with tf.Graph().as_default():
+        program = Program()
+        writer = v1.summary.FileWriter(str(tmp_path))
+        hook = mx.TableSummaryHook(100, summary_writer=writer, histograms=True)
+        with v1.train.SingularMonitoredSession(hooks=[hook]) as session:
+            for first in range(1, 5):
+                program.run(session, first)
+        writer.close()
+    found = events(tmp_path)
+    frequencies = found["mxrec/other/frequencies"][4]
+    # Keys 1 to 5 have 2, 3, 3, 3 and 1 occurrences.
+    assert list(frequencies.bucket_limit) == [1.0, 2.0, 4.0]
+    assert list(frequencies.bucket) == [0.0, 1.0, 4.0]
+    assert (frequencies.min, frequencies.max, frequencies.num) == (1.0, 3.0, 5.0)
+    ages = found["mxrec/t/ages"][4]  # 30, 20, 10 and 0
+    assert list(ages.bucket_limit) == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+    assert list(ages.bucket) == [0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 2.0]
+
+
+def test_histograms_of_a_table(start):
+    start()
+    table = make()
+    for key, times in ((1, 1), (2, 2), (3, 3), (4, 1000)):
+        mx.sparse_lookup(table, np.full(times, key))
+    table.engine.assign(keys(9), np.ones((1, 2), np.float32))
+    found = table.histograms()
+    np.testing.assert_array_equal(found["edges"][:5], [0, 1, 2, 4, 8])
+    assert {int(found["edges"][i]): n for i, n in enumerate(found["frequencies"]) if n} == {
+        0: 1,
+        1: 1,
+        2: 2,
+        512: 1,
+    }
+    assert found["ages"].sum() == 4  # the assigned row was never used
+
+
+def test_rejected_arguments(start, tmp_path):
+    for kwargs, error, text in [
+        ({"save_steps": 0}, ValueError, r"save_steps must be in \[1, 2147483647\], got 0"),
+        ({"save_steps": 1.5}, TypeError, "save_steps"),
+        ({"histograms": 1}, TypeError, "histograms"),
+        ({"output_dir": None}, ValueError, "output_dir or summary_writer"),
+        ({"summary_writer": object()}, ValueError, "not both"),
+    ]:
+        with pytest.raises(error, match=text):
+            mx.TableSummaryHook(**{"output_dir": str(tmp_path), **kwargs})
+    start()
+    with tf.Graph().as_default():
+        table = make()
+        mx.sparse_lookup(table, keys(1), is_train=False)
+        mx.TableSummaryHook(output_dir=str(tmp_path)).begin()  # there is nothing to write
+        mx.sparse_lookup(table, keys(1))
+        with pytest.raises(ValueError, match="global step"):
+            mx.TableSummaryHook(output_dir=str(tmp_path)).begin()
+    assert not events(tmp_path)
+
+
+@needs_estimator
+@pytest.mark.parametrize("table", [None, {"evict_max_rows": 6}])
+@pytest.mark.parametrize("access", [{}, {"access_threshold": 1}])
+def test_estimators_write_where_keys_are_admitted_or_evicted(start, tmp_path, access, table):
+    start()
+    model = estimator(tmp_path, access, table, save_summary_steps=2)
+    model.train(input_fn(0, 4))
+    found = events(tmp_path)
+    if not access and not table:
+        assert found == {}
+        return
+    assert set(found) == {f"mxrec/t/{what}" for what in SCALARS}
+    assert found["mxrec/t/rows"] == {1: 4.0, 3: 12.0, 4: 16.0}
+
+
+@needs_estimator
+@pytest.mark.parametrize("steps", [0, None])
+def test_estimators_write_what_they_are_told(start, tmp_path, steps):
+    start()
+    model = estimator(tmp_path / "off", {"access_threshold": 1}, save_summary_steps=steps)
+    model.train(input_fn(0, 3))
+    assert events(tmp_path / "off") == {}
+    start()
+    model = estimator(tmp_path / "own", {"access_threshold": 1})
+    hook = mx.TableSummaryHook(1, output_dir=str(tmp_path / "there"))
+    model.train(input_fn(0, 3), hooks=[hook], steps=2)
+    assert events(tmp_path / "own") == {}
+    assert list(events(tmp_path / "there")["mxrec/t/rows"]) == [1, 2]
+
+
+@needs_estimator
+def test_train_and_evaluate_writes_while_training(start, tmp_path):
+    start()
+    model = estimator(tmp_path, {"access_threshold": 1}, save_summary_steps=3)
+    tf.estimator.train_and_evaluate(
+        model,
+        tf.estimator.TrainSpec(input_fn(0, 6), max_steps=6),
+        tf.estimator.EvalSpec(input_fn(0, 3), start_delay_secs=0, throttle_secs=0),
+    )
+    assert list(events(tmp_path)["mxrec/t/rows"]) == [1, 4, 6]
+    assert events(tmp_path / "eval") == {}
