@@ -99,9 +99,14 @@ def _run(arguments: argparse.Namespace) -> int:
         source = SyntheticSource(arguments.impressions, arguments.seed, arguments.holdout)
         epochs, batch_size = 1, arguments.batch_size
     else:
-        source = FileSource(arguments.data, arguments.label, arguments.holdout)
+        source = FileSource(
+            arguments.data, arguments.label, arguments.holdout, arguments.timestamp_column
+        )
         rows = source.train_rows
-        epochs = arguments.epochs or min(_MOST_EPOCHS, max(1, -(-_SMALL_FILE // rows)))
+        # Time goes on once: in a second pass its early keys would be old as soon as they come.
+        once = source.has_timestamps and arguments.evict_after is not None
+        passes = 1 if once else min(_MOST_EPOCHS, max(1, -(-_SMALL_FILE // rows)))
+        epochs = arguments.epochs or passes
         batch_size = arguments.batch_size or min(4096, max(128, rows // 200))
     options = TrainOptions(
         out=arguments.out,
@@ -112,6 +117,8 @@ def _run(arguments: argparse.Namespace) -> int:
         sparse_learning_rate=arguments.sparse_learning_rate,
         dense_learning_rate=arguments.dense_learning_rate,
         seed=arguments.seed,
+        admission=arguments.admission,
+        evict_after=arguments.evict_after,
         plot=not arguments.no_plot,
     )
     run_training(source, options, make_console(arguments.plain))

@@ -55,10 +55,16 @@ def make_parser() -> argparse.ArgumentParser:
         "lexicographically greater one is 1",
     )
     train.add_argument(
+        "--timestamp-column",
+        metavar="NAME",
+        help="column of a CSV with the time of each row in whole seconds, by which --evict-after "
+        "counts; it is no feature (default: the wall clock counts)",
+    )
+    train.add_argument(
         "--epochs",
         type=integer("--epochs", 1, 10_000),
-        help="passes over the training rows "
-        "(default: 1; more for fewer than 200,000 rows, at most 4)",
+        help="passes over the training rows (default: 1; more for fewer than 200,000 rows, at "
+        "most 4, unless --evict-after counts by a --timestamp-column)",
     )
     _add_training(train, out="train-output", batch=None)
 
@@ -122,6 +128,18 @@ def _add_training(parser: argparse.ArgumentParser, *, out: str, batch: int | Non
         type=integer("--seed", 0, 2**31 - 1),
         default=0,
         help="of data, initial values and shuffling (default: 0)",
+    )
+    parser.add_argument(
+        "--admission",
+        type=integer("--admission", 1, 2**31 - 1),
+        metavar="COUNT",
+        help="a key gets a row when it was seen so often in training; trains without and with it",
+    )
+    parser.add_argument(
+        "--evict-after",
+        type=integer("--evict-after", 0, 2**31 - 1),
+        metavar="SECONDS",
+        help="a key goes so long after its last use in training; trains without and with it",
     )
     parser.add_argument("--no-plot", action="store_true", help="write no PNG")
     parser.add_argument(

@@ -29,6 +29,9 @@ class ModelConfig:
         sparse_learning_rate: of the tables' optimizer.
         dense_learning_rate: of Adam for the dense layers.
         seed: of initial values.
+        admission: occurrences in training that give a key a row; None: the first one.
+        evict_after: seconds after its last use in training that a key goes; None: it stays.
+        timestamps: whether examples carry the time that ages count by, instead of the wall clock.
         static_rows: None trains mxrec tables; a row count per table trains static ``tf.Variable``
             tables instead, whose ids must be in [0, rows) and whose last row, for unseen keys, is
             read as zeros.
@@ -43,6 +46,9 @@ class ModelConfig:
     sparse_learning_rate: float = 0.002
     dense_learning_rate: float = 0.001
     seed: int = 0
+    admission: int | None = None
+    evict_after: int | None = None
+    timestamps: bool = False
     static_rows: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -55,6 +61,15 @@ class ModelConfig:
                 f"sparse_optimizer is {self.sparse_optimizer!r}; "
                 "it must be 'lazy_adam' or 'adagrad'"
             )
+
+    def rules(self) -> str | None:
+        """Admission and eviction in words; None when there is neither."""
+        rules = []
+        if self.admission is not None:
+            rules.append(f"admission {self.admission:,}")
+        if self.evict_after is not None:
+            rules.append(f"eviction after {self.evict_after:,} s")
+        return " and ".join(rules) or None
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,19 @@ _MAX_DIGITS = 30
 
 
 def chunk_to_examples(
-    chunk: CriteoChunk, probabilities: npt.NDArray[np.float64] | None = None
+    chunk: CriteoChunk,
+    probabilities: npt.NDArray[np.float64] | None = None,
+    timestamps: npt.NDArray[np.int64] | None = None,
 ) -> Examples:
     """Hashes the categories of a chunk and turns its integers into floats, ``MISSING`` into NaN."""
     numeric = chunk.integers.astype(np.float32)
     numeric[chunk.integers == MISSING] = np.nan
     return Examples(
-        chunk.labels.astype(np.float32), numeric, hash_bytes(chunk.categories), probabilities
+        chunk.labels.astype(np.float32),
+        numeric,
+        hash_bytes(chunk.categories),
+        probabilities,
+        timestamps,
     )
 
 

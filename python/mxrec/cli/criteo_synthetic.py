@@ -7,6 +7,8 @@ Keys of a slot follow a Zipf law over a vocabulary that grows with every impress
 draws of a growing slot falls on its newest keys, as fresh items do in a real feed. The click
 probability is a logistic function of effects of single keys, of pairs of keys and of the numeric
 values, so the Bayes AUC is known.
+
+Time goes on by a second every 100 impressions.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ import numpy.typing as npt
 from mxrec.cli.criteo import CATEGORIES, INTEGERS, MISSING, CriteoChunk, to_hex
 
 CHUNK_ROWS = 65_536
+IMPRESSIONS_PER_SECOND = 100
+START_TIME = 1_700_000_000
 _PAIR_DIM = 3
 _PAIRS = ((0, 1), (4, 7), (5, 13))
 _FRESH_SHARE = 0.08
@@ -84,10 +88,12 @@ class SyntheticChunk:
     Attributes:
         rows: the impressions in Criteo's format.
         probabilities: float64 [n], the true click probabilities.
+        timestamps: int64 [n], when they happened, in seconds.
     """
 
     rows: CriteoChunk
     probabilities: npt.NDArray[np.float64]
+    timestamps: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -173,7 +179,10 @@ class CriteoSynthetic:
         labels = (rng.random(CHUNK_ROWS) < probabilities).astype(np.uint8)
         categories = to_hex(np.ascontiguousarray(codes.T))
         categories[absent.T] = b""
-        return SyntheticChunk(CriteoChunk(labels, integers, categories), probabilities)
+        seconds = np.arange(index * CHUNK_ROWS, (index + 1) * CHUNK_ROWS) // IMPRESSIONS_PER_SECOND
+        return SyntheticChunk(
+            CriteoChunk(labels, integers, categories), probabilities, START_TIME + seconds
+        )
 
     @staticmethod
     def _draw_ranks(

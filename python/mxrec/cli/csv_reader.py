@@ -41,29 +41,34 @@ class CsvReader:
 
     A line is malformed when a quote is not closed on it, it has another number of fields than the
     header, a label that is neither of the two values, a value of a numeric column that is no finite
-    number, or a field longer than 1,024 bytes. Blank lines are ignored.
+    number, a timestamp that is no whole number of seconds in [0, 2^32), or a field longer than
+    1,024 bytes. Blank lines are ignored.
 
     Attributes:
         path: the file.
         label: the label column.
+        timestamp: the column of timestamps, which is no feature; None: there is none.
         label_values: the strings that mean 0 and 1.
         numeric_names: the numeric columns in the header's order.
         category_names: the categorical columns in the header's order.
     """
 
-    def __init__(self, path: Path, label: str) -> None:
+    def __init__(self, path: Path, label: str, timestamp: str | None = None) -> None:
         """Reads the header and the first records.
 
         Args:
             path: the file.
             label: name of the label column.
+            timestamp: name of the column of timestamps, in seconds; None: there is none.
 
         Raises:
             DataError: when the file is unreadable, the header is no CSV, has duplicates or lacks
-                the label, or the label has one value only.
+                the label or the timestamp, these two are the same column, or the label has one
+                value only.
         """
         self.path = path
         self.label = label
+        self.timestamp = timestamp
         records = self._records()
         header = next(records, None)
         if header is None:
@@ -73,6 +78,7 @@ class CsvReader:
         self._header = [name.strip() for name in header[1]]
         self._check_header()
         self._label_index = self._header.index(label)
+        self._time_index = None if timestamp is None else self._header.index(timestamp)
         sample = [
             fields
             for _, fields, reason in islice(records, _SAMPLE_RECORDS)
@@ -86,7 +92,8 @@ class CsvReader:
         if len(frequent) < 2:
             raise self._label_error()
         self.label_values = (min(frequent), max(frequent))
-        features = [index for index in range(len(self._header)) if index != self._label_index]
+        others = (self._label_index, self._time_index)
+        features = [index for index in range(len(self._header)) if index not in others]
         numeric = {index for index in features if _is_numeric(columns[index])}
         self._numeric = [index for index in features if index in numeric]
         self._categories = [index for index in features if index not in numeric]
@@ -154,10 +161,16 @@ class CsvReader:
             raise DataError(
                 f"{self.path}, line 1: column {shorten(repeated[0])} appears more than once"
             )
-        if self.label not in self._header:
+        for option, name in (("--label", self.label), ("--timestamp-column", self.timestamp)):
+            if name is not None and name not in self._header:
+                raise DataError(
+                    f"{self.path}, line 1: no column {name!r} for {option}; "
+                    f"the columns are {', '.join(self._header)}"
+                )
+        if self.label == self.timestamp:
             raise DataError(
-                f"{self.path}, line 1: no column {self.label!r} for --label; "
-                f"the columns are {', '.join(self._header)}"
+                f"--timestamp-column is {self.timestamp!r}, which is the column of --label; "
+                "choose another one"
             )
 
     def _label_error(self) -> DataError:
@@ -178,6 +191,11 @@ class CsvReader:
         for index in self._numeric:
             if fields[index].strip() and not _is_number(fields[index]):
                 return f"{self._header[index]} is {shorten(fields[index])}, not a number"
+        if self._time_index is not None and not _is_timestamp(fields[self._time_index]):
+            return (
+                f"{self.timestamp} is {shorten(fields[self._time_index])}, "
+                "not a whole number of seconds in [0, 2^32)"
+            )
         if max(map(len, fields)) > MAX_FIELD_BYTES:
             return f"a field is longer than {MAX_FIELD_BYTES} bytes"
         return None
@@ -194,7 +212,12 @@ class CsvReader:
             encoded = [value.encode("utf-8", "surrogateescape") for value in columns[index]]
             keys[:, position] = hash_bytes(np.array(encoded, dtype="S"))
         labels = np.array([value == self.label_values[1] for value in columns[self._label_index]])
-        return Examples(labels.astype(np.float32), numeric, keys)
+        times = (
+            None
+            if self._time_index is None
+            else np.array([int(value) for value in columns[self._time_index]], dtype=np.int64)
+        )
+        return Examples(labels.astype(np.float32), numeric, keys, timestamps=times)
 
 
 def _parse(text: str) -> tuple[list[str], str | None]:
@@ -215,6 +238,12 @@ def _is_number(value: str) -> bool:
         return isfinite(float(value))
     except ValueError:
         return False
+
+
+def _is_timestamp(value: str) -> bool:
+    digits = value.strip()
+    # The length first: int() refuses to read thousands of digits.
+    return digits.isascii() and digits.isdigit() and len(digits) <= 10 and int(digits) < 2**32
 
 
 def _is_numeric(values: tuple[str, ...]) -> bool:

@@ -18,32 +18,41 @@ class Examples:
         numeric: float32 [n, numeric columns]; NaN stands for an empty field.
         keys: int64 [n, categorical columns].
         probabilities: float64 [n], the true probabilities, where they are known.
+        timestamps: int64 [n], seconds, where they are known.
     """
 
     labels: npt.NDArray[np.float32]
     numeric: npt.NDArray[np.float32]
     keys: npt.NDArray[np.int64]
     probabilities: npt.NDArray[np.float64] | None = None
+    timestamps: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: slice | npt.NDArray[np.int64]) -> Examples:
         """Selects rows by a slice or by an array of row numbers."""
-        probabilities = None if self.probabilities is None else self.probabilities[rows]
-        return Examples(self.labels[rows], self.numeric[rows], self.keys[rows], probabilities)
+        return Examples(
+            self.labels[rows],
+            self.numeric[rows],
+            self.keys[rows],
+            None if self.probabilities is None else self.probabilities[rows],
+            None if self.timestamps is None else self.timestamps[rows],
+        )
 
     @staticmethod
     def concatenate(parts: list[Examples]) -> Examples:
-        """Joins parts in order; probabilities are kept when every part has them."""
+        """Joins parts in order; what not every part has is left out."""
         if len(parts) == 1:
             return parts[0]
         known = [part.probabilities for part in parts if part.probabilities is not None]
+        times = [part.timestamps for part in parts if part.timestamps is not None]
         return Examples(
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.numeric for part in parts]),
             np.concatenate([part.keys for part in parts]),
             np.concatenate(known) if len(known) == len(parts) else None,
+            np.concatenate(times) if len(times) == len(parts) else None,
         )
 
 

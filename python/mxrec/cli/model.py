@@ -20,7 +20,9 @@ _v1 = tf.compat.v1
 LOGITS_COLLECTION = "mxrec.cli/logits"
 LABELS_COLLECTION = "mxrec.cli/labels"
 LOSS_COLLECTION = "mxrec.cli/loss"
-NUMERIC_FEATURE = "numeric"
+# Beside the tables' names, none of which has a slash.
+NUMERIC_FEATURE = "/numeric"
+TIMESTAMP_FEATURE = "/timestamp"
 _EMBEDDING_STDDEV = 0.02
 _ADAGRAD_ACCUMULATOR = 0.001
 
@@ -31,7 +33,8 @@ def model_fn(
     """Builds the graph of one mode.
 
     Args:
-        features: ``numeric`` float32 [batch, columns] and, by table name, int64 keys [batch].
+        features: `NUMERIC_FEATURE` float32 [batch, columns], by table name int64 keys [batch] and,
+            if the config has timestamps, `TIMESTAMP_FEATURE` int64 [batch], in seconds.
         labels: float32 [batch], 0 or 1.
         mode: of ``tf.estimator.ModeKeys``.
         params: ``config``, a `ModelConfig`.
@@ -63,9 +66,13 @@ def model_fn(
 def _mxrec_embeddings(
     features: Mapping[str, tf.Tensor], config: ModelConfig, training: bool
 ) -> list[tf.Tensor]:
-    """One mxrec table per categorical column; evaluation reads unseen keys as zeros."""
+    """One mxrec table per categorical column; keys without a row are read as zeros."""
+    from mx_rec.core.asc.feature_spec import FeatureSpec
     from mx_rec.core.embedding import create_table, sparse_lookup
 
+    if config.timestamps:
+        # Lookups find it in their batch and stamp their keys with it.
+        FeatureSpec(TIMESTAMP_FEATURE, is_timestamp=True)
     embeddings = []
     for number, name in enumerate(config.table_names):
         table = create_table(
@@ -74,8 +81,11 @@ def _mxrec_embeddings(
             name=name,
             emb_initializer=_embedding_initializer(config, number),
         )
+        ids = FeatureSpec(
+            name, access_threshold=config.admission, eviction_threshold=config.evict_after
+        )
         embeddings.append(
-            sparse_lookup(table, features[name], is_train=training, name=f"{name}_lookup")
+            sparse_lookup(table, ids, batch=features, is_train=training, name=f"{name}_lookup")
         )
     return embeddings
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from mxrec import _mxrec
 
@@ -15,9 +15,12 @@ class TableReport:
     Attributes:
         name: of the table.
         rows: keys that have a row.
-        bytes: held for rows, metadata and index.
+        bytes: held for rows, metadata, index and the counts of admission.
         lookups: keys of all training batches, repetitions included.
         hits: those among them that had a row when their batch came.
+        admitted: times that a key got a row.
+        refused: keys that got none, once for each batch.
+        evicted: rows that eviction removed.
     """
 
     name: str
@@ -25,6 +28,9 @@ class TableReport:
     bytes: int
     lookups: int
     hits: int
+    admitted: int
+    refused: int
+    evicted: int
 
 
 def count_rows(names: Iterable[str]) -> int:
@@ -47,10 +53,29 @@ def table_reports(names: Iterable[str]) -> list[TableReport]:
                 f"table {name!r} does not exist; it lives from create_table to terminate"
             )
         stats = table.stats()
-        held = stats["bytes_rows"] + stats["bytes_metadata"] + stats["bytes_index"]
-        lookups = stats["hits"] + stats["misses"]
-        reports.append(TableReport(name, stats["rows"], held, lookups, stats["hits"]))
+        held = ("bytes_rows", "bytes_metadata", "bytes_index", "bytes_admission")
+        reports.append(
+            TableReport(
+                name,
+                rows=stats["rows"],
+                bytes=sum(stats[kind] for kind in held),
+                lookups=stats["hits"] + stats["misses"],
+                hits=stats["hits"],
+                admitted=stats["admitted"],
+                refused=stats["refused"],
+                evicted=stats["evicted"],
+            )
+        )
     return reports
+
+
+def add_up(reports: Iterable[TableReport]) -> TableReport:
+    """All tables as one, named ``all``."""
+    reports = list(reports)
+    figures = [field.name for field in fields(TableReport) if field.name != "name"]
+    return TableReport(
+        "all", **{name: sum(getattr(report, name) for report in reports) for name in figures}
+    )
 
 
 HEADER = ("table", "rows", "bytes", "bytes/row", "hit rate")
@@ -58,20 +83,34 @@ HEADER = ("table", "rows", "bytes", "bytes/row", "hit rate")
 
 def report_rows(reports: Sequence[TableReport]) -> list[tuple[str, ...]]:
     """The lines of the table of tables, with a total at the end."""
-    total = TableReport(
-        "all",
-        rows=sum(report.rows for report in reports),
-        bytes=sum(report.bytes for report in reports),
-        lookups=sum(report.lookups for report in reports),
-        hits=sum(report.hits for report in reports),
-    )
-    return [_line(report) for report in (*reports, total)]
+    return [_line(report) for report in (*reports, add_up(reports))]
 
 
 def _line(report: TableReport) -> tuple[str, ...]:
     per_row = report.bytes / max(report.rows, 1)
     hit_rate = f"{report.hits / report.lookups:.2%}" if report.lookups else "-"
     return (report.name, f"{report.rows:,}", human_bytes(report.bytes), f"{per_row:,.0f}", hit_rate)
+
+
+COMPARISON_HEADER = ("", "rows", "bytes", "seen", "admitted", "refused", "evicted", "AUC")
+
+
+def comparison_row(name: str, total: TableReport, auc: float) -> tuple[str, ...]:
+    """A line of the table that compares models.
+
+    Args:
+        name: of the model.
+        total: of all its tables.
+        auc: on the held-out data.
+    """
+    counts = (total.lookups, total.admitted, total.refused, total.evicted)
+    return (
+        name,
+        f"{total.rows:,}",
+        human_bytes(total.bytes),
+        *(f"{count:,}" for count in counts),
+        f"{auc:.6f}",
+    )
 
 
 def human_bytes(count: int) -> str:

@@ -30,6 +30,10 @@ class Source(Protocol):
         """Names of the categorical columns."""
 
     @property
+    def has_timestamps(self) -> bool:
+        """Whether the examples have timestamps."""
+
+    @property
     def train_rows(self) -> int:
         """Rows to train on, malformed lines included."""
 
@@ -100,6 +104,7 @@ class SyntheticSource:
         self._generator = CriteoSynthetic(seed)
         self.numeric_names: tuple[str, ...] = criteo.INTEGER_NAMES
         self.category_names: tuple[str, ...] = criteo.CATEGORY_NAMES
+        self.has_timestamps = True
         self.train_rows = _split(impressions, holdout, "the generated stream")
         self.holdout_rows = impressions - self.train_rows
 
@@ -116,7 +121,8 @@ class SyntheticSource:
             chunk = self._generator.chunk(index)
             base = index * CHUNK_ROWS
             rows = slice(max(start - base, 0), min(stop - base, CHUNK_ROWS))
-            yield chunk_to_examples(chunk.rows, chunk.probabilities).take(rows)
+            examples = chunk_to_examples(chunk.rows, chunk.probabilities, chunk.timestamps)
+            yield examples.take(rows)
 
     def write_tsv(self, path: Path) -> None:
         """Writes the whole stream to a file in Criteo's format."""
@@ -157,13 +163,20 @@ class FileSource:
         path: the file.
         label: the label column of a CSV; None for a Criteo TSV.
         share: of the rows, at the end of the file, to evaluate on.
+        timestamp: the column of timestamps of a CSV, in seconds; None: there is none.
     """
 
     path: Path
     label: str | None
     share: float
+    timestamp: str | None = None
 
     def __post_init__(self) -> None:
+        if self.timestamp is not None and self.label is None:
+            raise DataError(
+                f"--timestamp-column is {self.timestamp!r}, but Criteo's format has no timestamps; "
+                "give --label for a CSV, or leave it out (then the wall clock counts)"
+            )
         if not self.path.is_file():
             raise DataError(
                 f"{self.path}: no such file; --data names a Criteo TSV or, with --label, a CSV"
@@ -181,7 +194,14 @@ class FileSource:
 
     def _open(self) -> CriteoReader | CsvReader:
         # One reader per pass: an input pipeline may still hold the iterator of another one.
-        return CriteoReader(self.path) if self.label is None else CsvReader(self.path, self.label)
+        if self.label is None:
+            return CriteoReader(self.path)
+        return CsvReader(self.path, self.label, self.timestamp)
+
+    @property
+    def has_timestamps(self) -> bool:
+        """Whether the examples have timestamps."""
+        return self.timestamp is not None
 
     def train(self) -> Iterator[Examples]:
         """Streams the earlier examples."""
@@ -202,6 +222,7 @@ class FileSource:
             "path": str(self.path.resolve()),
             "label": self.label,
             "holdout": self.share,
+            "timestamp": self.timestamp,
         }
 
     def describe(self) -> str:
@@ -209,7 +230,8 @@ class FileSource:
         rows = f"{self.train_rows + self.holdout_rows:,} rows"
         if isinstance(self._reader, CsvReader):
             low, high = self._reader.label_values
-            return f"{self.path}, {rows}, label {self.label}: {low!r} is 0, {high!r} is 1"
+            times = "" if self.timestamp is None else f"; timestamps in {self.timestamp}"
+            return f"{self.path}, {rows}, label {self.label}: {low!r} is 0, {high!r} is 1{times}"
         return f"{self.path}, {rows} in Criteo's format"
 
 
@@ -225,5 +247,10 @@ def source_from_json(description: dict[str, Any]) -> Source:
             description["impressions"], description["seed"], description["holdout"]
         )
     if kind == "file":
-        return FileSource(Path(description["path"]), description["label"], description["holdout"])
+        return FileSource(
+            Path(description["path"]),
+            description["label"],
+            description["holdout"],
+            description.get("timestamp"),
+        )
     raise DataError(f"data kind is {kind!r}; it must be 'synthetic' or 'file'")

@@ -23,12 +23,14 @@ from mxrec.cli.model import (
     LOGITS_COLLECTION,
     LOSS_COLLECTION,
     NUMERIC_FEATURE,
+    TIMESTAMP_FEATURE,
     model_fn,
 )
 
 _v1 = tf.compat.v1
 _POINTS = 200
 _AUC_WINDOW = 65_536
+_TRIGGERS = 20
 _PREFETCH = 4
 # Checkpoints at the start and at the end only: nothing in between is asked for.
 _NEVER = 2**30
@@ -108,6 +110,8 @@ class Input:
             name: tf.TensorSpec([None], tf.int64) for name in self._config.table_names
         }
         signature[NUMERIC_FEATURE] = tf.TensorSpec([None, self._config.numeric_columns], tf.float32)
+        if self._config.timestamps:
+            signature[TIMESTAMP_FEATURE] = tf.TensorSpec([None], tf.int64)
         labels = tf.TensorSpec([None], tf.float32)
         dataset = tf.data.Dataset.from_generator(
             self._generate, output_signature=(signature, labels)
@@ -134,6 +138,10 @@ class Input:
                     zip(self._config.table_names, keys, strict=True)
                 )
                 features[NUMERIC_FEATURE] = self._scaler(batch.numeric)
+                if self._config.timestamps:
+                    if batch.timestamps is None:
+                        raise ValueError("the model's examples have timestamps, but these do not")
+                    features[TIMESTAMP_FEATURE] = batch.timestamps
                 yield features, batch.labels
         except Exception as error:
             self._failure = error
@@ -227,6 +235,7 @@ def train(
     batch_size: int,
     progress: Progress,
     table_rows: Callable[[], int],
+    evict: bool = False,
 ) -> History:
     """Trains until the input ends.
 
@@ -237,14 +246,21 @@ def train(
         batch_size: of the input.
         progress: follows the training.
         table_rows: counts the rows of all tables.
+        evict: lets the tables evict, up to twenty times in all.
 
     Returns:
         The curves.
     """
-    hook = _ProgressHook(total, batch_size, progress, table_rows)
+    progress_hook = _ProgressHook(total, batch_size, progress, table_rows)
+    hooks: list[Any] = [progress_hook]
+    if evict:
+        from mx_rec.core.feature_process import EvictHook
+
+        steps = -(-total // (batch_size * _TRIGGERS))
+        hooks.append(EvictHook(evict_enable=True, evict_step_interval=steps))
     with examples.original_errors():
-        estimator.train(examples, hooks=[hook])
-    return hook.history
+        estimator.train(examples, hooks=hooks)
+    return progress_hook.history
 
 
 def evaluate(estimator: Any, examples: Input) -> Evaluation:

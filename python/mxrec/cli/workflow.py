@@ -14,21 +14,40 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, repeat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mxrec.cli.config import ModelConfig, RunConfig, table_names
 from mxrec.cli.console import Console
 from mxrec.cli.examples import Examples, NumericScaler
+from mxrec.cli.history import History
 from mxrec.cli.lines import DataError
 from mxrec.cli.metrics import expected_auc, roc_auc
+from mxrec.cli.report import (
+    COMPARISON_HEADER,
+    HEADER,
+    TableReport,
+    add_up,
+    comparison_row,
+    count_rows,
+    report_rows,
+    table_reports,
+)
 from mxrec.cli.sources import Source, source_from_json
 
+if TYPE_CHECKING:
+    from mxrec.cli.training import Evaluation
+
 _MODEL = "model"
+_MARKER = "mxrec-run"
+_RESULT = "result.json"
 _PLOT = "training.png"
+_COMPARISON = "comparison.png"
+_WITHOUT = "without"
 
 
 class RestoreMismatch(RuntimeError):
@@ -48,7 +67,9 @@ class TrainOptions:
         sparse_learning_rate: of the tables.
         dense_learning_rate: of the dense layers.
         seed: of initial values and shuffling.
-        plot: whether to write the PNG.
+        admission: occurrences that give a key a row; None: the first one.
+        evict_after: seconds after its last use that a key goes; None: it stays.
+        plot: whether to write PNGs.
     """
 
     out: Path
@@ -59,7 +80,28 @@ class TrainOptions:
     sparse_learning_rate: float
     dense_learning_rate: float
     seed: int
+    admission: int | None
+    evict_after: int | None
     plot: bool
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A trained and evaluated model.
+
+    Attributes:
+        run: its description.
+        history: of the training.
+        reports: of its tables when it was trained.
+        result: on the held-out data.
+        bayes_auc: the best AUC possible there, where it is known.
+    """
+
+    run: RunConfig
+    history: History
+    reports: list[TableReport]
+    result: Evaluation
+    bayes_auc: float | None
 
 
 def quiet_tensorflow() -> None:
@@ -71,6 +113,9 @@ def quiet_tensorflow() -> None:
 def run_training(source: Source, options: TrainOptions, console: Console) -> None:
     """Runs the whole job and writes its results to ``options.out``.
 
+    With admission or eviction the model is trained without and with them; the results are those
+    with them, and the other model is a run of its own in ``options.out / "without"``.
+
     Args:
         source: the data.
         options: the choices.
@@ -80,6 +125,7 @@ def run_training(source: Source, options: TrainOptions, console: Console) -> Non
         RestoreMismatch: when the restored evaluation differs.
         DataError: when the data cannot be used.
     """
+    _forget_comparison(options.out)
     _prepare_directory(options.out)
     started = time.monotonic()
     console.line(f"Data: {source.describe()}")
@@ -90,7 +136,24 @@ def run_training(source: Source, options: TrainOptions, console: Console) -> Non
     )
     _report_malformed(source, console)
     run = _plan(source, options)
-    _train_and_check(source, options, run, console)
+    rules = run.model.rules()
+    if rules is None:
+        trained = _train(source, options, run, options.out, console, "Training")
+        _report_and_check(source, options, trained, None, console)
+    else:
+        if options.evict_after is not None and not source.has_timestamps:
+            console.line(
+                "The data has no timestamps: ages count by the wall clock, from one use in "
+                "training to the next. For a CSV, --timestamp-column names a column with times."
+            )
+        plain = replace(
+            run, model=replace(run.model, admission=None, evict_after=None, timestamps=False)
+        )
+        directory = options.out / _WITHOUT
+        _prepare_directory(directory)
+        without = _train(source, options, plain, directory, console, f"Training without {rules}")
+        trained = _train(source, options, run, options.out, console, f"Training with {rules}")
+        _report_and_check(source, options, trained, without, console)
     console.line(
         f"\nFinished in {time.monotonic() - started:.0f} s. Results are in {options.out}/."
     )
@@ -110,22 +173,36 @@ def _plan(source: Source, options: TrainOptions) -> RunConfig:
         sparse_learning_rate=options.sparse_learning_rate,
         dense_learning_rate=options.dense_learning_rate,
         seed=options.seed,
+        admission=options.admission,
+        evict_after=options.evict_after,
+        timestamps=_ages_by_timestamps(source, options),
     )
     return RunConfig(source.to_json(), NumericScaler.fit(first.numeric), model, options.batch_size)
 
 
-def _train_and_check(
-    source: Source, options: TrainOptions, run: RunConfig, console: Console
-) -> None:
+def _ages_by_timestamps(source: Source, options: TrainOptions) -> bool:
+    return options.evict_after is not None and source.has_timestamps
+
+
+def _train(
+    source: Source,
+    options: TrainOptions,
+    run: RunConfig,
+    directory: Path,
+    console: Console,
+    heading: str,
+) -> _Trained:
+    """Trains and evaluates; ``directory`` becomes that of a finished run."""
     from mx_rec.util.initialize import init, terminate_config_initializer
     from mxrec.cli import training
-    from mxrec.cli.report import HEADER, count_rows, report_rows, table_reports
 
+    # Shuffled times would jump: rows would be old before the data is.
+    timed = _ages_by_timestamps(source, options)
     names = run.model.table_names
     init(use_dynamic=True, use_dynamic_expansion=True)
     try:
-        estimator = training.make_estimator(run.model, options.out / _MODEL)
-        console.heading("Training")
+        estimator = training.make_estimator(run.model, directory / _MODEL)
+        console.heading(heading)
         total = source.train_rows * options.epochs
         clock = time.monotonic()
         with console.progress("train", total) as progress:
@@ -138,14 +215,15 @@ def _train_and_check(
                     run.model,
                     run.scaler,
                     options.batch_size,
-                    shuffle_seed=options.seed,
+                    shuffle_seed=None if timed else options.seed,
                 ),
                 total=total,
                 batch_size=options.batch_size,
                 progress=progress,
                 table_rows=lambda: count_rows(names),
+                evict=run.model.evict_after is not None,
             )
-        run.save(options.out)
+        run.save(directory)
         spent = time.monotonic() - clock
         console.line(
             f"{history.rows[-1]:,} rows in {spent:.0f} s "
@@ -168,7 +246,29 @@ def _train_and_check(
             f"Best AUC possible (Bayes): {bayes:.6f} expected, "
             f"{truth.oracle_auc():.6f} on these labels"
         )
+    return _Trained(run, history, reports, result, bayes)
 
+
+def _report_and_check(
+    source: Source,
+    options: TrainOptions,
+    trained: _Trained,
+    without: _Trained | None,
+    console: Console,
+) -> None:
+    """Restores the model in a new process and shows and writes all figures.
+
+    Args:
+        source: the data.
+        options: the choices.
+        trained: the model in ``options.out``.
+        without: the same without admission and eviction, to compare with; None: there is none.
+        console: for the output.
+
+    Raises:
+        RestoreMismatch: when the restored evaluation differs.
+    """
+    result = trained.result
     console.heading("Restored in a new process")
     restored = _evaluate_in_new_process(options.out)
     same = restored == asdict(result)
@@ -182,34 +282,82 @@ def _train_and_check(
         console.line("Identical to the last digit.")
 
     console.heading("Tables")
-    console.table("Embedding tables after training", HEADER, report_rows(reports))
-    (options.out / "result.json").write_text(
-        json.dumps(
-            {
-                "evaluation": asdict(result),
-                "restored": restored,
-                "bayes_auc": bayes,
-                "tables": [asdict(report) for report in reports],
-                "history": asdict(history),
-            },
-            indent=2,
-        )
-        + "\n",
-        encoding="utf-8",
-    )
+    console.table("Embedding tables after training", HEADER, report_rows(trained.reports))
+    figures = {**_figures(trained), "restored": restored, "bayes_auc": trained.bayes_auc}
+    if without is not None:
+        _show_comparison(without, trained, console)
+        figures |= {
+            "admission": options.admission,
+            "evict_after": options.evict_after,
+            "without": _figures(without),
+        }
+    text = json.dumps(figures, indent=2)
+    (options.out / _RESULT).write_text(text + "\n", encoding="utf-8")
     if options.plot:
-        from mxrec.cli.plots import plot_history
-
-        path = options.out / _PLOT
-        plot_history(
-            history, path, title=source.describe(), holdout_auc=result.auc, bayes_auc=bayes
-        )
-        console.line(f"Curves: {path}")
+        _plot(source, options, trained, without, console)
     if not same:
         raise RestoreMismatch(
             f"the evaluation after the restore differs: {restored} instead of {asdict(result)}; "
             f"the checkpoint in {options.out / _MODEL} does not hold what was trained"
         )
+
+
+def _figures(trained: _Trained) -> dict[str, object]:
+    return {
+        "evaluation": asdict(trained.result),
+        "tables": [asdict(report) for report in trained.reports],
+        "history": asdict(trained.history),
+    }
+
+
+def _show_comparison(without: _Trained, trained: _Trained, console: Console) -> None:
+    rules = trained.run.model.rules()
+    before, after = add_up(without.reports), add_up(trained.reports)
+    console.heading(f"Without and with {rules}")
+    console.table(
+        "All embedding tables after training, AUC on later data",
+        COMPARISON_HEADER,
+        [
+            comparison_row("without", before, without.result.auc),
+            comparison_row("with", after, trained.result.auc),
+        ],
+    )
+    console.line(
+        f"With {rules}: {after.rows / before.rows:.1%} of the rows, "
+        f"{after.bytes / before.bytes:.1%} of the bytes, "
+        f"AUC {trained.result.auc - without.result.auc:+.6f}."
+    )
+
+
+def _plot(
+    source: Source,
+    options: TrainOptions,
+    trained: _Trained,
+    without: _Trained | None,
+    console: Console,
+) -> None:
+    from mxrec.cli.plots import Curve, plot_comparison, plot_history
+
+    path = options.out / _PLOT
+    plot_history(
+        trained.history,
+        path,
+        title=source.describe(),
+        holdout_auc=trained.result.auc,
+        bayes_auc=trained.bayes_auc,
+    )
+    console.line(f"Curves: {path}")
+    if without is not None:
+        path = options.out / _COMPARISON
+        plot_comparison(
+            Curve("without", without.history, without.result.auc),
+            Curve("with", trained.history, trained.result.auc),
+            path,
+            title=f"Without and with {trained.run.model.rules()}",
+            subtitle=source.describe(),
+            bayes_auc=trained.bayes_auc,
+        )
+        console.line(f"Without and with: {path}")
 
 
 class _Truth:
@@ -285,12 +433,24 @@ def _prepare_directory(out: Path) -> None:
     """Clears the model of an earlier run; never touches a directory that mxrec did not write."""
     model = out / _MODEL
     if model.exists() and any(model.iterdir()):
-        if not (RunConfig.present(out) or (model / "mxrec-run").exists()):
+        if not (RunConfig.present(out) or (model / _MARKER).exists()):
             raise DataError(f"{model}: not empty and not from an earlier run; choose another --out")
         shutil.rmtree(model)
     model.mkdir(parents=True, exist_ok=True)
     # An interrupted run has no run.json yet; this file says that the directory may be cleared.
-    (model / "mxrec-run").touch()
+    (model / _MARKER).touch()
+
+
+def _forget_comparison(out: Path) -> None:
+    """Removes what an earlier run with admission or eviction has beside its results."""
+    try:
+        earlier = json.loads((out / _RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    without = out / _WITHOUT
+    if isinstance(earlier, dict) and "without" in earlier and (without / _MODEL / _MARKER).exists():
+        shutil.rmtree(without)
+        (out / _COMPARISON).unlink(missing_ok=True)
 
 
 def _report_malformed(source: Source, console: Console) -> None:

@@ -82,9 +82,11 @@ def test_train_on_a_criteo_file(tmp_path: Path) -> None:
 
 @ESTIMATOR
 def test_train_on_a_csv(tmp_path: Path) -> None:
-    lines = ["hour,shop item,clicked"]
+    # A column may have any name, those that the model uses itself included.
+    lines = ["hour,shop item,numeric,clicked"]
     lines += [
-        f"{n % 24},item {n * n % 97},{'yes' if n * n % 97 < 30 else 'no'}" for n in range(3000)
+        f"{n % 24},item {n * n % 97},kind {n % 3},{'yes' if n * n % 97 < 30 else 'no'}"
+        for n in range(3000)
     ]
     data = tmp_path / "clicks.csv"
     data.write_text("\n".join(lines))

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from mxrec.cli.criteo import CATEGORIES, to_hex
-from mxrec.cli.criteo_synthetic import CHUNK_ROWS, SLOTS, CriteoSynthetic
+from mxrec.cli.criteo_synthetic import (
+    CHUNK_ROWS,
+    IMPRESSIONS_PER_SECOND,
+    SLOTS,
+    START_TIME,
+    CriteoSynthetic,
+)
 from mxrec.cli.examples import Examples, NumericScaler, batches
 from mxrec.cli.hashing import hash_bytes
 from mxrec.cli.metrics import expected_auc, log_loss, roc_auc
@@ -42,6 +48,17 @@ def test_ranges_cover_the_stream() -> None:
         :impressions
     ]
     np.testing.assert_array_equal(np.concatenate([part.labels for part in rows]), labels)
+
+
+def test_time_goes_on_with_the_impressions() -> None:
+    impressions = CHUNK_ROWS + 1000
+    source = SyntheticSource(impressions, 0, 0.5)
+    rows = Examples.concatenate([*source.train(), *source.holdout()])
+    assert rows.timestamps is not None
+    assert rows.timestamps.dtype == np.int64
+    np.testing.assert_array_equal(
+        rows.timestamps, START_TIME + np.arange(impressions) // IMPRESSIONS_PER_SECOND
+    )
 
 
 def test_bayes_auc_is_that_of_the_true_probabilities() -> None:

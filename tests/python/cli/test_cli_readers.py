@@ -176,6 +176,46 @@ class TestCsv:
             (13, "age is 'old', not a number"),
         ]
 
+    def test_timestamps(self, tmp_path: Path) -> None:
+        lines = ["at,job,bought"] + ["100,clerk,yes", " 4294967295 ,cook,no"] * 300
+        lines[4] = "1.5,clerk,yes"
+        lines[7] = "4294967296,clerk,yes"
+        lines[8] = ",clerk,yes"
+        lines[11] = "9" * 500 + ",clerk,yes"
+        path = write(tmp_path / "a.csv", lines)
+        reader = CsvReader(path, "bought", "at")
+        # It is no feature.
+        assert reader.numeric_names == ()
+        assert reader.category_names == ("job",)
+        rows = read_all(reader)
+        assert rows.timestamps is not None
+        assert rows.timestamps.tolist() == [
+            int(line.split(",")[0]) for n, line in enumerate(lines) if n not in (0, 4, 7, 8, 11)
+        ]
+        what = "not a whole number of seconds in [0, 2^32)"
+        assert reader.tally().first == [
+            (5, f"at is '1.5', {what}"),
+            (8, f"at is '4294967296', {what}"),
+            (9, f"at is '', {what}"),
+            (12, f"at is '{'9' * 37}...', {what}"),
+        ]
+        assert CsvReader(path, "bought").numeric_names == ("at",)
+
+    @pytest.mark.parametrize(
+        ("label", "timestamp", "message"),
+        [
+            ("bought", "when", r"line 1: no column 'when' for --timestamp-column; the columns are"),
+            ("bought", "bought", "--timestamp-column is 'bought', which is the column of --label"),
+            (None, "age", "--timestamp-column is 'age', but Criteo's format has no timestamps"),
+        ],
+    )
+    def test_bad_timestamp_columns(
+        self, tmp_path: Path, label: str | None, timestamp: str, message: str
+    ) -> None:
+        path = write(tmp_path / "a.csv", [self.HEADER] + ["30,clerk,Rome,yes"] * 10)
+        with pytest.raises(DataError, match=message):
+            FileSource(path, label, 0.1, timestamp)
+
     def test_too_many_malformed_lines(self, tmp_path: Path) -> None:
         lines = [self.HEADER] + ["30,clerk,Rome,yes", "31,cook,Oslo,no"] * 50
         lines[5] = lines[6] = "oops"
