@@ -123,13 +123,14 @@ void ExactCounters::Scan(std::optional<uint32_t> cutoff, uint64_t* position,
   });
 }
 
-bool ExactCounters::Load(const RowBlock& block, size_t row) {
+KeyCounters::Loaded ExactCounters::Load(const RowBlock& block, size_t row) {
   const int64_t key = block.keys[row];
   bool fresh;
   const uint32_t place = Reserve(HashKey(key), key, &fresh);
-  if (place == kNothing) return false;
+  if (place == kNothing) return Loaded::kNoMemory;
+  if (!fresh) return Loaded::kTwice;
   At(place) = {block.frequency[row], block.last_time[row]};
-  return true;
+  return Loaded::kDone;
 }
 
 int64_t ExactCounters::page_bytes() const {

@@ -26,7 +26,7 @@ class ExactCounters : public KeyCounters {
   void EndSweep() override { reprieved_.clear(); }
   int64_t ForgetOld(uint32_t cutoff, uint64_t* position) override;
   void Scan(std::optional<uint32_t> cutoff, uint64_t* position, RowBlock* block) const override;
-  bool Load(const RowBlock& block, size_t row) override;
+  Loaded Load(const RowBlock& block, size_t row) override;
   int64_t keys() const override { return static_cast<int64_t>(index_.size()); }
   int64_t bytes() const override;
   int64_t page_bytes() const override;

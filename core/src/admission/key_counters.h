@@ -64,8 +64,9 @@ class KeyCounters {
   // Export: keys, counts and times (exact), or raw blocks (sketch), as rows of a RowBlock; without
   // those that are old at `cutoff`, if there is one. Works on from *position, 2^32: done.
   virtual void Scan(std::optional<uint32_t> cutoff, uint64_t* position, RowBlock* block) const = 0;
-  // One row of a saved block that belongs to this shard. False: no memory.
-  virtual bool Load(const RowBlock& block, size_t row) = 0;
+  // One row of a saved block that belongs to this shard.
+  enum class Loaded : uint8_t { kDone, kTwice, kNoMemory };
+  virtual Loaded Load(const RowBlock& block, size_t row) = 0;
 
   virtual int64_t keys() const = 0;        // with a count; 0 where that is not known
   virtual int64_t bytes() const = 0;       // held from the operating system

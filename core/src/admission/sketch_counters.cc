@@ -23,6 +23,11 @@ uint32_t Least(const SketchBlock& block, const std::array<uint32_t, 4>& counters
   return least;
 }
 
+bool IsEmpty(const SketchBlock& block) {
+  constexpr SketchBlock kEmpty = {};
+  return std::memcmp(&block, &kEmpty, sizeof(block)) == 0;
+}
+
 void Age(SketchBlock* block) {
   for (uint8_t& pair : block->nibbles) pair = (pair >> 1) & 0x77;
   block->arrivals /= 2;
@@ -44,8 +49,8 @@ SketchCounters::SketchCounters(PageAllocator* pages, int64_t expected_keys, int 
       chunks_((own_ + kChunkBlocks - 1) / kChunkBlocks) {}
 
 SketchCounters::~SketchCounters() {
-  for (SketchBlock* chunk : chunks_) {
-    if (chunk != nullptr) pages_->Free(chunk, kChunkBlocks * sizeof(SketchBlock));
+  for (uint64_t chunk = 0; chunk < chunks_.size(); ++chunk) {
+    if (chunks_[chunk] != nullptr) pages_->Free(chunks_[chunk], ChunkBytes(chunk));
   }
 }
 
@@ -62,7 +67,7 @@ SketchBlock* SketchCounters::Make(uint64_t block) {
   if (chunk == nullptr) {
     const bool huge = chunks_.size() > 4;  // a small sketch stays on small pages
     chunk = static_cast<SketchBlock*>(
-        pages_->Allocate(kChunkBlocks * sizeof(SketchBlock), huge, PageAllocator::Contents::kZero));
+        pages_->Allocate(ChunkBytes(block / kChunkBlocks), huge, PageAllocator::Contents::kZero));
   }
   return At(block);
 }
@@ -91,13 +96,12 @@ int64_t SketchCounters::ForgetOld(uint32_t /*cutoff*/, uint64_t* position) {
 void SketchCounters::Scan(std::optional<uint32_t> /*cutoff*/, uint64_t* position,
                           RowBlock* block) const {
   constexpr size_t kFloats = sizeof(SketchBlock) / sizeof(float);
-  constexpr SketchBlock kEmpty = {};
   const uint64_t chunk = *position;
   if (chunk < chunks_.size() && chunks_[chunk] != nullptr) {
     const uint64_t begin = chunk * kChunkBlocks;
     for (uint64_t b = begin; b < std::min(own_, begin + kChunkBlocks); ++b) {
       const SketchBlock& from = *At(b);
-      if (std::memcmp(&from, &kEmpty, sizeof(from)) == 0) continue;
+      if (IsEmpty(from)) continue;
       block->keys.push_back(static_cast<int64_t>(first_ + b));
       block->frequency.push_back(0);
       block->last_time.push_back(0);
@@ -108,17 +112,21 @@ void SketchCounters::Scan(std::optional<uint32_t> /*cutoff*/, uint64_t* position
   *position = chunk + 1 < chunks_.size() ? chunk + 1 : uint64_t{1} << 32;
 }
 
-bool SketchCounters::Load(const RowBlock& block, size_t row) {
+KeyCounters::Loaded SketchCounters::Load(const RowBlock& block, size_t row) {
   SketchBlock* to = Make(static_cast<uint64_t>(block.keys[row]) - first_);
-  if (to == nullptr) return false;
+  if (to == nullptr) return Loaded::kNoMemory;
+  if (!IsEmpty(*to)) return Loaded::kTwice;
   std::memcpy(to, block.values.data() + row * (sizeof(*to) / sizeof(float)), sizeof(*to));
-  return true;
+  return Loaded::kDone;
 }
 
 int64_t SketchCounters::page_bytes() const {
-  int64_t made = 0;
-  for (const SketchBlock* chunk : chunks_) made += chunk != nullptr;
-  return made * static_cast<int64_t>(kChunkBlocks * sizeof(SketchBlock));
+  size_t made = 0;
+  for (uint64_t chunk = 0; chunk < chunks_.size(); ++chunk) {
+    if (chunks_[chunk] == nullptr) continue;
+    made += (ChunkBytes(chunk) + kSmallPage - 1) / kSmallPage * kSmallPage;
+  }
+  return static_cast<int64_t>(made);
 }
 
 int64_t SketchCounters::bytes() const {

@@ -10,6 +10,7 @@
 // depend on the number of shards.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -57,7 +58,7 @@ class SketchCounters : public KeyCounters {
   int64_t ForgetOld(uint32_t cutoff, uint64_t* position) override;
   // A block is a row of 16 floats, its 64 bytes as they are; its key is the block's number.
   void Scan(std::optional<uint32_t> cutoff, uint64_t* position, RowBlock* block) const override;
-  bool Load(const RowBlock& block, size_t row) override;
+  Loaded Load(const RowBlock& block, size_t row) override;
   int64_t keys() const override { return 0; }
   int64_t bytes() const override;
   int64_t page_bytes() const override;
@@ -71,6 +72,10 @@ class SketchCounters : public KeyCounters {
     return chunk == nullptr ? nullptr : chunk + block % kChunkBlocks;
   }
   SketchBlock* Make(uint64_t block);  // null: no memory
+  // The last chunk has the blocks that are left.
+  size_t ChunkBytes(uint64_t chunk) const {
+    return std::min(kChunkBlocks, own_ - chunk * kChunkBlocks) * sizeof(SketchBlock);
+  }
 
   PageAllocator* pages_;
   uint64_t blocks_;  // of all shards

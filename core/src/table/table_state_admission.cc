@@ -183,10 +183,23 @@ Status TableState::LoadCounts(const RowBlock& block) {
       shard = shards_[ShardOf(HashKey(block.keys[i]), shard_bits_)].get();
     }
     if (shard == nullptr || shard->counters == nullptr) {
-      return DataLoss("count " + std::to_string(i) + " is of no key of table '" + name_ + "'");
+      return DataLoss("block " + std::to_string(block.keys[i]) + " is none of the sketch of table '" +
+                      name_ + "'");
     }
-    if (!shard->counters->Load(block, i)) {
-      return ResourceExhausted("out of memory while loading the counts of table '" + name_ + "'");
+    const bool exact = admission_.mode == AdmissionMode::kExact;
+    if (exact && shard->index.Find(HashKey(block.keys[i]), block.keys[i]) != kNoRow) {
+      return DataLoss("key " + std::to_string(block.keys[i]) + " of table '" + name_ +
+                      "' has both a row and a count");
+    }
+    switch (shard->counters->Load(block, i)) {
+      case KeyCounters::Loaded::kDone:
+        break;
+      case KeyCounters::Loaded::kTwice:
+        return DataLoss(std::string(exact ? "the count of key " : "block ") +
+                        std::to_string(block.keys[i]) + " of table '" + name_ +
+                        "' is there twice");
+      case KeyCounters::Loaded::kNoMemory:
+        return ResourceExhausted("out of memory while loading the counts of table '" + name_ + "'");
     }
   }
   return {};
