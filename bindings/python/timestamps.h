@@ -4,6 +4,7 @@
 #include <nanobind/nanobind.h>
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -17,7 +18,12 @@ class Timestamps {
   explicit Timestamps(nanobind::handle timestamp) {
     if (timestamp.is_none()) return;
     if (nanobind::isinstance<nanobind::int_>(timestamp)) {
-      values_.push_back(nanobind::cast<int64_t>(timestamp));
+      int beyond = 0;
+      const int64_t value = PyLong_AsLongLongAndOverflow(timestamp.ptr(), &beyond);
+      // One that no int64 holds is out of the range of timestamps, as are these.
+      constexpr int64_t kLeast = std::numeric_limits<int64_t>::min();
+      constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+      values_.push_back(beyond == 0 ? value : beyond < 0 ? kLeast : kMost);
       return;
     }
     const KeyArray array(timestamp, "timestamp");
