@@ -183,8 +183,8 @@ Status TableState::LoadCounts(const RowBlock& block) {
       shard = shards_[ShardOf(HashKey(block.keys[i]), shard_bits_)].get();
     }
     if (shard == nullptr || shard->counters == nullptr) {
-      return DataLoss("block " + std::to_string(block.keys[i]) + " is none of the sketch of table '" +
-                      name_ + "'");
+      return DataLoss("block " + std::to_string(block.keys[i]) +
+                      " is none of the sketch of table '" + name_ + "'");
     }
     const bool exact = admission_.mode == AdmissionMode::kExact;
     if (exact && shard->index.Find(HashKey(block.keys[i]), block.keys[i]) != kNoRow) {
@@ -196,8 +196,7 @@ Status TableState::LoadCounts(const RowBlock& block) {
         break;
       case KeyCounters::Loaded::kTwice:
         return DataLoss(std::string(exact ? "the count of key " : "block ") +
-                        std::to_string(block.keys[i]) + " of table '" + name_ +
-                        "' is there twice");
+                        std::to_string(block.keys[i]) + " of table '" + name_ + "' is there twice");
       case KeyCounters::Loaded::kNoMemory:
         return ResourceExhausted("out of memory while loading the counts of table '" + name_ + "'");
     }

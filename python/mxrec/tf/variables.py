@@ -14,6 +14,9 @@ def get_dense_and_sparse_variable() -> tuple[list[Any], list[Any]]:
     """Returns the trainable dense variables and the sparse variables of the current graph.
 
     A sparse variable stands for a table in ``tf.gradients`` and in the optimizers of this package.
+    In eager mode TensorFlow keeps no list of variables: the dense half is empty there, and a script
+    passes the variables of its own layers.
+
     With another ``ascend_global_hashtable_collection`` set, only tables created under that name
     count.
     """

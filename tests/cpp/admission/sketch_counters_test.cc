@@ -22,8 +22,7 @@ class Sharded {
  public:
   Sharded(int64_t expected_keys, int shard_bits) : shard_bits_(shard_bits) {
     for (uint32_t s = 0; s < 1u << shard_bits; ++s) {
-      shards_.push_back(
-          std::make_unique<SketchCounters>(&pages_, expected_keys, shard_bits, s));
+      shards_.push_back(std::make_unique<SketchCounters>(&pages_, expected_keys, shard_bits, s));
     }
   }
   void Count(int64_t key, uint32_t more) {
@@ -136,8 +135,8 @@ TEST(SketchCountersTest, TakesFourBytesAnExpectedKeyAndNothingBeforeItIsUsed) {
   EXPECT_LE(small.bytes(), (4 << 10) + 256 * 16);
 }
 
-// docs/admission-and-eviction.md: among m additions to its block, a key that was seen c < T times is
-// taken for one that was seen T times with probability at most (m / (31 (T - c)))^4.
+// docs/admission-and-eviction.md: among m additions to its block, a key that was seen c < T times
+// is taken for one that was seen T times with probability at most (m / (31 (T - c)))^4.
 TEST(SketchCountersTest, EarlyAdmissionStaysWithinTheBound) {
   MXREC_TRACE_SEED();
   constexpr int64_t kKeys = 1'000'000;

@@ -308,7 +308,7 @@ def test_counts_of_another_kind_are_refused(tmp_path):
     table.save(tmp_path / "saved")
     other = make(3, "sketch")
     other.lookup(KEYS)
-    with pytest.raises(RuntimeError, match="mode sketch.*mode exact"):
+    with pytest.raises(RuntimeError, match=r"mode sketch.*mode exact"):
         other._engine.restore(str(tmp_path / "saved"))
     np.testing.assert_array_equal(other.counts(KEYS), 1)
 

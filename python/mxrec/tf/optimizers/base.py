@@ -25,7 +25,8 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]
 
     Args:
         kind: the engine's name of the update.
-        learning_rate: a number in [0, 10], a scalar tensor or variable, a callable without
+        learning_rate: a number in [0, 10] (of a tensor only that it is finite and not negative can
+            be checked, when the step runs), a scalar tensor or variable, a callable without
             arguments that returns one, or a Keras learning rate schedule.
         name: name of the optimizer and scope of its ops.
         use_locking: accepted; updates are always consistent.
