@@ -12,7 +12,7 @@ namespace {
 
 constexpr size_t kAhead = 32;
 constexpr int64_t kSegmentRows = KeyIndex::kSegmentEntries * 5 / 8;  // on average
-constexpr int64_t kMoveLooks = 4;  // moving a row costs as much as looking at so many
+constexpr int64_t kMoveLooks = 8;  // freeing or moving a row costs as much as looking at so many
 
 using Phase = EvictionSweep::Phase;
 
@@ -295,8 +295,10 @@ int64_t TableState::Sweep(int64_t looks, int64_t most, bool at_once) {
     const int64_t most_left = most == kUnlimited ? kUnlimited : most - freed - moved;
     if (looks_left <= 0 || most_left <= 0) break;
     const bool whole_laps = looks == kUnlimited && most == kUnlimited;
-    // A budget is counted row by row, so segments come one after the other.
-    int64_t segments = most != kUnlimited ? 1 : std::max<int64_t>(1, looks_left / kSegmentRows);
+    // A budget is counted row by row, so segments come one after the other. Otherwise so many at a
+    // time as would be within the looks if all of their rows had to go.
+    constexpr int64_t kSegmentLooks = kSegmentRows * (1 + kMoveLooks);
+    int64_t segments = most != kUnlimited ? 1 : std::max<int64_t>(1, looks_left / kSegmentLooks);
     segments = std::min<int64_t>(segments, static_cast<int64_t>(open.size()));
     const auto sweep = [&](size_t i) {
       int64_t freed_here = 0, moved_here = 0, looked_here = 0;
