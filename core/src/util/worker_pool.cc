@@ -215,7 +215,10 @@ struct WorkerPool::Impl {
     for (int id = 0; id < wanted; ++id) {
       if (running[static_cast<size_t>(id)]) continue;
       running[static_cast<size_t>(id)] = true;
-      std::thread([this, id] { Loop(id); }).detach();
+      std::thread([this, id] {
+        pthread_setname_np(pthread_self(), "mxrec-worker");
+        Loop(id);
+      }).detach();
     }
   }
 };
