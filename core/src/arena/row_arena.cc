@@ -13,6 +13,8 @@ constexpr uint16_t kLastGeneration = 0xFFFE;
 // the array of slabs stays in the cache.
 constexpr size_t kSlabBytes = size_t{256} << 10;
 constexpr uint32_t kLeastSlabRows = 16;
+// Slabs that one batch gives back: many may fall idle together, and returning memory takes time.
+constexpr int kReleasedAtOnce = 32;
 
 size_t StrideOf(int row_floats) {
   const size_t bytes = static_cast<size_t>(row_floats) * sizeof(float);
@@ -114,10 +116,13 @@ void RowArena::SetClock(uint32_t batches) {
     for (State& state : states_) std::vector<MovedRow>().swap(state.moved);
     remembers_ = false;
   }
+  int released = 0;
   for (uint32_t slab = 0; idle_slabs_ > 0 && slab < slabs_.size(); ++slab) {
     const State& state = states_[slab];
     const bool idle = slabs_[slab].held() && state.live == 0;
-    if (idle && Rested(state.last_freed_at)) Release(slab);
+    if (!idle || !Rested(state.last_freed_at)) continue;
+    Release(slab);
+    if (++released == kReleasedAtOnce) return;
   }
 }
 

@@ -62,7 +62,8 @@ class RowArena {
   // memory.
   uint32_t Allocate();
   void Free(uint32_t slot, int64_t key);
-  // Tells how many training batches there have been, modulo 2^32, and gives rested slabs back.
+  // Tells how many training batches there have been, modulo 2^32, and gives rested slabs back, a
+  // bounded number each time.
   void SetClock(uint32_t batches);
   // Gives back the slabs without a live row, rested or not.
   void ReleaseIdle();
