@@ -72,7 +72,7 @@ Status WithChange(const std::string& name, Impl& impl, size_t batch, Call&& call
 template <class Impl, class Call>
 Status WithKeys(const std::string& name, Impl& impl, KeySpan keys, Call&& call) {
   return WithState(name, impl, keys.size(), [&](TableState& state) {
-    if (state.sweeping() && state.AnyExpired(keys)) {
+    if (state.sweeping() && !state.ExpiredOf(keys).empty()) {
       std::unique_lock lock(impl.changes);
       state.Reap(keys);
     }

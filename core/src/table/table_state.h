@@ -88,7 +88,7 @@ class TableState {
   // at_once: memory is not kept for rows that rest. Returns the rows freed.
   int64_t Sweep(int64_t looks, int64_t most, bool at_once);
   // While sweeping: removes those of the keys that are too old, so that nothing else needs to know.
-  bool AnyExpired(KeySpan keys) const;
+  std::vector<int64_t> ExpiredOf(KeySpan keys) const;
   void Reap(KeySpan keys);
   // While sweeping, after a use: rows that are older than the cutoff although they are in use.
   // earliest: of the use's times.

@@ -1,5 +1,6 @@
 // TableState: removing what is too old, too rare or too small, a bounded part at a time.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <mutex>
 #include <numeric>
@@ -317,32 +318,63 @@ int64_t TableState::Sweep(int64_t looks, int64_t most, bool at_once) {
 
 // --- Callers during a sweep ---------------------------------------------------------------------
 
-bool TableState::AnyExpired(KeySpan keys) const {
-  std::atomic<bool> any{false};
+std::vector<int64_t> TableState::ExpiredOf(KeySpan keys) const {
+  std::vector<int64_t> expired;
+  std::mutex mu;  // guards expired
+  std::atomic<bool> failed{false};
+  const auto add = [&](int64_t key) {
+    const std::lock_guard lock(mu);
+    try {
+      expired.push_back(key);
+    } catch (const std::bad_alloc&) {
+      failed = true;
+    }
+  };
   const Locks locks = LockAllShared();
-  if (!sweep_.by_age) return false;
+  if (!sweep_.by_age) return expired;
   WorkerPool::Get().RunRanges(keys.size(), kParallelKeys, [&](size_t begin, size_t end) {
-    for (size_t i = begin; i < end && !any.load(std::memory_order_relaxed); ++i) {
-      if (i + kAhead < end) {
-        const uint64_t ahead = HashKey(keys[i + kAhead]);
-        Prefetch(shards_[ShardOf(ahead, shard_bits_)]->index.HomeBucket(ahead));
+    struct InFlight {
+      uint64_t hash;
+      RowRef ref;
+    };
+    constexpr size_t kRing = 2 * kAhead;
+    std::array<InFlight, kRing> ring;
+    const size_t n = end - begin;
+    for (size_t i = 0; i < n + kRing; ++i) {
+      if (i >= kRing) {
+        const int64_t key = keys[begin + i - kRing];
+        const InFlight& each = ring[i % kRing];
+        const uint32_t s = ShardOf(each.hash, shard_bits_);
+        const KeyCounters* counters = shards_[s]->counters.get();
+        const bool old = each.ref != kNoRow
+                             ? Expired(s, each.ref)
+                             : counters != nullptr && counters->Old(each.hash, key, sweep_.cutoff);
+        if (old) add(key);
       }
-      const uint64_t hash = HashKey(keys[i]);
-      const uint32_t s = ShardOf(hash, shard_bits_);
-      const Shard& shard = *shards_[s];
-      const RowRef ref = shard.index.Find(hash, keys[i]);
-      if (ref != kNoRow
-              ? Expired(s, ref)
-              : shard.counters != nullptr && shard.counters->Old(hash, keys[i], sweep_.cutoff)) {
-        any = true;
+      if (i < n) {
+        InFlight& each = ring[i % kRing];
+        each.hash = HashKey(keys[begin + i]);
+        Prefetch(shards_[ShardOf(each.hash, shard_bits_)]->index.HomeBucket(each.hash));
+      }
+      if (i >= kAhead && i < n + kAhead) {
+        InFlight& each = ring[(i - kAhead) % kRing];
+        const Shard& shard = *shards_[ShardOf(each.hash, shard_bits_)];
+        each.ref = shard.index.Find(each.hash, keys[begin + i - kAhead]);
+        if (each.ref != kNoRow) {
+          Prefetch(&shard.arena->Meta(each.ref));
+        } else if (shard.counters != nullptr) {
+          shard.counters->Prefetch(each.hash);
+        }
       }
     }
   });
-  return any;
+  if (failed) throw std::bad_alloc();
+  return expired;
 }
 
-void TableState::Reap(KeySpan keys) {
-  if (!sweep_.by_age) return;
+void TableState::Reap(KeySpan all) {
+  const std::vector<int64_t> keys = ExpiredOf(all);
+  if (keys.empty()) return;
   KeyBatch::Ptr batch = KeyBatch::Acquire();
   batch->Partition(keys, shard_bits_, KeyBatch::Grouping::kKeys);
   std::atomic<int64_t> reaped{0};
