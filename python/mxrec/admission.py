@@ -27,7 +27,7 @@ class Admission:
             a restore brings; counts do not grow. Without a restore no key is admitted.
         coefficient: What an occurrence counts, in [1, 2**31 - 1].
         mode: "exact" keeps a count for every key, some 29 bytes each. "sketch" shares 4-bit
-            counters among keys, 4 bytes for each expected key: a key may be admitted early
+            counters among keys, 3.6 bytes for each expected key: a key may be admitted early
             (docs/admission-and-eviction.md gives the bound), and counts of long ago fade. Its
             threshold is at most 15.
         expected_keys: Distinct keys that a sketch is sized for, in [1, 2**36]. With more of them

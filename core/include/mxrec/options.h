@@ -83,7 +83,7 @@ inline constexpr int64_t kOff = -1;
 
 enum class AdmissionMode : uint8_t {
   kExact = 0,  // a count for every key, some 29 bytes each
-  kSketch,     // 4-bit counters that keys share, 4 bytes for each expected key
+  kSketch,     // 4-bit counters that keys share, 3.6 bytes for each expected key
 };
 MXREC_API const char* AdmissionModeName(AdmissionMode mode);  // "exact", "sketch"
 

@@ -38,7 +38,7 @@ static_assert(sizeof(SketchBlock) == kCacheLine);
 
 class SketchCounters : public KeyCounters {
  public:
-  static constexpr uint64_t kKeysPerBlock = 16;
+  static constexpr uint64_t kKeysPerBlock = 18;
   static constexpr uint16_t kAgeAt = 2 * kKeysPerBlock;
   // Of all shards; a multiple of the most shards that there can be.
   static uint64_t Blocks(int64_t expected_keys);

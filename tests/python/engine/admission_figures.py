@@ -94,7 +94,7 @@ def long_tail(mode: str) -> dict[str, float]:
         "early": (admitted & ~due).sum(),
     }
     if mode == "sketch":
-        blocks = DISTINCT // 16 // 256 * 256
+        blocks = DISTINCT // 18 // 256 * 256
         block = (hashes(np.arange(DISTINCT)) >> np.uint64(32)) * np.uint64(blocks) >> np.uint64(32)
         # Each key adds to its block what it was seen before it was due.
         additions = np.bincount(block.astype(np.int64), np.minimum(seen, THRESHOLD - 1), blocks)

@@ -21,10 +21,10 @@ def mixed(key: int) -> int:
 
 
 class Sketch:
-    """Blocks of 4 x 31 counters that end at 15; a block that 32 keys have come to ages."""
+    """Blocks of 4 x 31 counters that end at 15; a block that 36 keys have come to ages."""
 
     def __init__(self, expected_keys: int) -> None:
-        self.count = max(expected_keys // 16 // 256, 1) * 256
+        self.count = max(expected_keys // 18 // 256, 1) * 256
         self.blocks: dict[int, list[list[int]]] = {}
         self.arrivals: dict[int, int] = {}
 
@@ -49,7 +49,7 @@ class Sketch:
             sections[i][place] = max(sections[i][place], raised)
         if least == 0:
             self.arrivals[block] = self.arrivals.get(block, 0) + 1
-            if self.arrivals[block] >= 32:
+            if self.arrivals[block] >= 36:
                 self.blocks[block] = [[c // 2 for c in section] for section in sections]
                 self.arrivals[block] //= 2
 
