@@ -429,7 +429,9 @@ def _train_together(
         _insert_custom(table, here.handle, ids, 1)
         graph_state.state_here().trained.add(table.table_name)
     likes = [tf.zeros([0, table.dim]) for table in tables]
-    untimed = timestamps.none_given()
+    times = [
+        timestamps.of_keys(table, None, ids).tensor for table, ids in zip(tables, keys, strict=True)
+    ]
     with record.stop_recording():
         outputs = library.mxrec_grouped_lookup(
             tables=[here.handle for here in nodes],
@@ -437,7 +439,7 @@ def _train_together(
             ids=keys,
             likes=likes,
             absents=absents,
-            timestamps=[untimed] * len(tables),
+            timestamps=times,
             unique_size=[unique_size] * len(tables),
             coefficient=[1] * len(tables),
             makes_rows=[int(table.spec.initial_values.custom is None) for table in tables],
@@ -447,7 +449,7 @@ def _train_together(
         for i, here in enumerate(nodes):
             attributes = ("unique_size", unique_size, "group", tables[i].grouped)
             resource_variable_ops.variable_accessed(here.proxy)
-            inputs = [here.handle, here.proxy.handle, keys[i], likes[i], absents[i], untimed]
+            inputs = [here.handle, here.proxy.handle, keys[i], likes[i], absents[i], times[i]]
             execute.record_gradient(
                 "MxrecLookup", inputs, attributes, [output[i] for output in outputs]
             )
