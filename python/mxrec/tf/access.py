@@ -129,7 +129,7 @@ def governors(table: SparseTable, handle: Any) -> list[Any]:
         handle: the table's; placed on another process's device, or else there are no such ops.
     """
     rules = table.access_rules
-    if not rules or not _is_elsewhere(handle):
+    if not rules or not is_elsewhere(handle):
         return []
     # Of nothing else: lookups that were built before may have to wait for it.
     with tf.control_dependencies(None):
@@ -150,7 +150,7 @@ def note_governed(table: SparseTable, handle: Any, tensor: Any) -> None:
         handle: the table's.
         tensor: an output of the lookup's op.
     """
-    if tf.executing_eagerly() or hasattr(tensor.graph, "outer_graph") or not _is_elsewhere(handle):
+    if tf.executing_eagerly() or hasattr(tensor.graph, "outer_graph") or not is_elsewhere(handle):
         return
     graph_state.state_of(tensor.graph).governed.setdefault(table.table_name, []).append(tensor.op)
 
@@ -166,6 +166,7 @@ def _govern_earlier(table: SparseTable) -> None:
         op._add_control_input(governor)
 
 
-def _is_elsewhere(handle: Any) -> bool:
+def is_elsewhere(handle: Any) -> bool:
+    """Returns whether a table's handle is placed on a device of another job, by its name."""
     job = tf.DeviceSpec.from_string(handle.device or "").job
     return job not in (None, "localhost")

@@ -204,3 +204,16 @@ def test_a_server_without_the_table_says_so(start, server):
             )
             with pytest.raises(tf.errors.NotFoundError, match=r"parameter server.*create_table"):
                 session.run(rows)
+
+
+def test_a_saver_warns_that_the_rows_are_elsewhere(start, server, tmp_path, caplog):
+    start()
+    with tf.Graph().as_default(), on_servers(server), session_of(server) as session:
+        make("trained")
+        v1.train.get_or_create_global_step()
+        session.run(v1.global_variables_initializer())
+        saver = v1.train.Saver()
+        for _ in range(2):
+            saver.save(session, str(tmp_path / "model"))
+    assert caplog.text.count("'trained' is placed on /job:ps/task:0") == 1
+    assert "save_tables" in caplog.text
