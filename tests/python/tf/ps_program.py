@@ -18,10 +18,11 @@ v1 = tf.compat.v1
 DIM = 2
 
 
-def make(name: str, **options: Any) -> Any:
-    """A table as both processes create it."""
+def make(name: str, initializer: Any = None, **options: Any) -> Any:
+    """A table as both processes create it; its initial values are ones."""
+    initializer = initializer or v1.ones_initializer()
     size = {"device_vocabulary_size": 1000}
-    return mx.create_table(tf.int64, DIM, name, v1.ones_initializer(), **size, **options)
+    return mx.create_table(tf.int64, DIM, name, initializer, **size, **options)
 
 
 def model(table: Any, ids: Any, access: dict[str, int] | None) -> tuple[Any, Any]:
@@ -35,7 +36,8 @@ def main() -> None:
     """Serves until the input ends."""
     mx.init()
     with tf.Graph().as_default():
-        bare = [make("bare"), make("sketch"), make("custom"), make("other")]
+        names = ("bare", "sketch", "custom", "function", "cond", "other")
+        bare = [make(name) for name in names]
         trained = make("trained")
         model(trained, tf.constant([1], tf.int64), {"access_threshold": 2})
     cluster = tf.train.ClusterSpec(json.loads(sys.argv[1]))

@@ -156,6 +156,41 @@ def test_the_kind_of_counters_goes_too(start, server):
     assert (stats["mode"], stats["threshold"], stats["rows"]) == ("sketch", 2, 1)
 
 
+def fives(shape: Any, dtype: Any = tf.float32) -> Any:
+    """No initializer of the engine."""
+    return tf.fill(shape, tf.constant(5.0, dtype))
+
+
+def test_rows_of_a_custom_initializer(start, server):
+    start()
+    with tf.Graph().as_default(), on_servers(server), session_of(server) as session:
+        table = make("custom", fives)
+        access = {"access_threshold": 2}
+        rows = mx.sparse_lookup(table, keys(1, 2, 2), access_and_evict_config=access)
+        np.testing.assert_array_equal(session.run(rows), [[0, 0], [5, 5], [5, 5]])
+    stats = server.stats("custom")
+    assert (stats["rows"], stats["counts"][1:3]) == (1, [1, 2])
+
+
+@pytest.mark.parametrize("inside", ["function", "cond"])
+def test_lookups_in_functions_and_branches(start, server, inside):
+    start()
+    with tf.Graph().as_default(), on_servers(server), session_of(server) as session:
+        table = make(inside)
+
+        def lookup() -> Any:
+            access = {"access_threshold": 2}
+            return mx.sparse_lookup(table, keys(1, 2, 2), access_and_evict_config=access)
+
+        taken = v1.placeholder_with_default(True, [])
+        if inside == "function":
+            rows = tf.function(lookup)()
+        else:
+            rows = v1.cond(taken, lookup, lambda: tf.zeros([3, 2]))
+        np.testing.assert_array_equal(session.run(rows), [[0, 0], [1, 1], [1, 1]])
+    assert server.stats(inside)["rows"] == 1
+
+
 def test_a_server_that_runs_the_same_code_trains(start, server):
     start()
     with tf.Graph().as_default(), on_servers(server), session_of(server) as session:
