@@ -173,11 +173,14 @@ nb::dict Stats(const PyTable& self) {
   nb::dict d;
   d["rows"] = stats.rows;
   d["capacity"] = OptionalCount(stats.capacity);
+  d["bytes"] = stats.bytes_rows + stats.bytes_metadata + stats.bytes_index + stats.bytes_admission +
+               stats.bytes_hot;
   d["bytes_rows"] = stats.bytes_rows;
   d["bytes_metadata"] = stats.bytes_metadata;
   d["bytes_index"] = stats.bytes_index;
   d["load"] = stats.load;
   d["segments"] = stats.segments;
+  d["seen"] = stats.hits + stats.misses;
   d["hits"] = stats.hits;
   d["misses"] = stats.misses;
   d["inserts"] = stats.inserts;

@@ -106,7 +106,8 @@ Result<std::shared_ptr<Table>> KernelContext::InputTable(int index) const {
   if (table == nullptr) {
     return NotFound("table '" + name +
                     "' does not exist in the process that runs this op: a table lives from "
-                    "create_table to terminate; create it before the op runs");
+                    "create_table to terminate; create it before the op runs (for a parameter "
+                    "server by create_table in its own process)");
   }
   return table;
 }

@@ -1,4 +1,5 @@
-// What a table holds: its size and capacity, the keys it lacks, and putting them in.
+// What a table holds: its size and capacity, the keys it lacks, and putting them in; and the rules
+// by which keys come and go.
 #include <algorithm>
 #include <optional>
 #include <string>
@@ -73,6 +74,41 @@ class Insert : public NoAttributes {
   }
 };
 
+// Input (table). Gives it the rules that a lookup asks for, in the process that runs the op: a
+// parameter server's table gets them with the step. Rules that it has are an error if they differ.
+class Govern {
+ public:
+  Status Init(const Attributes& attributes) {
+    MXREC_ASSIGN_OR_RETURN(admission_.threshold, attributes.Int("access_threshold"));
+    MXREC_ASSIGN_OR_RETURN(const std::string mode, attributes.String("admission"));
+    admission_.mode = mode == "sketch" ? AdmissionMode::kSketch : AdmissionMode::kExact;
+    MXREC_ASSIGN_OR_RETURN(admission_.expected_keys, attributes.Int("admission_keys"));
+    MXREC_ASSIGN_OR_RETURN(max_age_, attributes.Int("eviction_threshold"));
+    return {};
+  }
+  Status Compute(const KernelContext& context) const {
+    MXREC_ASSIGN_OR_RETURN(const auto table, context.InputTable(0));
+    const TableOptions now = table->options();
+    if (admission_.on() && now.admission != admission_) {
+      MXREC_RETURN_IF_ERROR(table->ConfigureAdmission(admission_));
+    }
+    if (max_age_ == kOff || now.eviction.max_age == max_age_) return {};
+    if (now.eviction.max_age != kOff) {
+      return FailedPrecondition("table '" + table->name() + "' has eviction_threshold " +
+                                std::to_string(now.eviction.max_age) +
+                                " in the process that holds it, which cannot become " +
+                                std::to_string(max_age_) + "; give it the same everywhere");
+    }
+    EvictionOptions eviction = now.eviction;
+    eviction.max_age = max_age_;
+    return table->ConfigureEviction(eviction);
+  }
+
+ private:
+  AdmissionOptions admission_;
+  int64_t max_age_ = kOff;
+};
+
 // Inputs (table, threshold).
 class SetThreshold : public NoAttributes {
  public:
@@ -138,6 +174,14 @@ void RegisterTableOps() {
       .outputs = {"same_ids: T"},
       .attributes = {"T: {int64, int32}", "table: string"},
       .shape = SameShape,
+  });
+  Register<Govern>({
+      .name = "MxrecGovern",
+      .inputs = {"table: resource"},
+      .outputs = {},
+      .attributes = {"access_threshold: int = -1", "admission: {'exact', 'sketch'} = 'exact'",
+                     "admission_keys: int = 4194304", "eviction_threshold: int = -1"},
+      .shape = NoOutputs,
   });
   Register<SetThreshold>({
       .name = "MxrecSetThreshold",

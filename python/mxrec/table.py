@@ -454,10 +454,11 @@ class Table(AdmissionCalls):
         """Gives counts and sizes.
 
         Returns:
-            ``rows``, ``capacity`` (None: without limit), ``bytes_rows``, ``bytes_metadata`` and
-            ``bytes_index`` (held from the operating system), ``load`` (occupied fraction of the
-            index), ``segments``, and since the creation of the table: ``hits`` and ``misses`` (keys
-            of lookups, repetitions included, that had a row when the call began or had none),
+            ``rows``, ``capacity`` (None: without limit), ``bytes`` (held from the operating system:
+            the sum of ``bytes_rows``, ``bytes_metadata``, ``bytes_index``, ``bytes_admission`` and
+            ``bytes_hot``), ``load`` (occupied fraction of the index), ``segments``, and since the
+            creation of the table: ``seen`` (keys of lookups, repetitions included: the sum of
+            ``hits``, which had a row when the call began, and ``misses``, which had none),
             ``inserts``, ``erased``, ``refused`` (distinct keys of a batch that got no row: the sum
             of ``refused_by_capacity``, a full table, and ``refused_by_admission``), ``admitted``
             (keys that got a row in a training lookup), ``evicted`` (rows: the sum of

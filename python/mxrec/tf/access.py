@@ -6,7 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import tensorflow as tf
+
 from mxrec import _mxrec
+from mxrec.tf import graph_state
+from mxrec.tf.ops import library
 from mxrec.tf.validation import INT32_MAX, check_int
 
 if TYPE_CHECKING:
@@ -79,6 +83,7 @@ def configure(table: SparseTable, config: AccessConfig, lookup: str) -> None:
             suit the table's ``admission``.
     """
     rules = table.access_rules
+    before = dict(rules)
     for name in ("access_threshold", "eviction_threshold"):
         value = getattr(config, name)
         if value is None:
@@ -106,3 +111,62 @@ def configure(table: SparseTable, config: AccessConfig, lookup: str) -> None:
             )
         )
         rules["eviction_threshold"] = config.eviction_threshold, lookup
+    if rules != before:
+        _govern_earlier(table)
+
+
+# --- Tables of other processes ------------------------------------------------------------------
+#
+# ``configure`` gives the rules to the table of the process that builds the graph. Where ops run on
+# a parameter server, they meet the table of that process; it gets the rules from an op.
+
+
+def governors(table: SparseTable, handle: Any) -> list[Any]:
+    """Returns the ops that a training lookup must wait for: they give its table the known rules.
+
+    Args:
+        table: what is looked up.
+        handle: the table's; placed on another process's device, or else there are no such ops.
+    """
+    rules = table.access_rules
+    if not rules or not is_elsewhere(handle):
+        return []
+    # Of nothing else: lookups that were built before may have to wait for it.
+    with tf.control_dependencies(None):
+        governor = library.mxrec_govern(
+            table=handle,
+            admission=table.spec.admission,
+            admission_keys=table.spec.admission_keys,
+            **{name: value for name, (value, _) in rules.items()},
+        )
+    return [] if governor is None else [governor]
+
+
+def note_governed(table: SparseTable, handle: Any, tensor: Any) -> None:
+    """Remembers a training lookup, for rules that a later lookup of its graph brings.
+
+    Args:
+        table: what is looked up.
+        handle: the table's.
+        tensor: an output of the lookup's op.
+    """
+    if tf.executing_eagerly() or hasattr(tensor.graph, "outer_graph") or not is_elsewhere(handle):
+        return
+    graph_state.state_of(tensor.graph).governed.setdefault(table.table_name, []).append(tensor.op)
+
+
+def _govern_earlier(table: SparseTable) -> None:
+    state = graph_state.state_here()
+    earlier = state.governed.get(table.table_name, [])
+    if not earlier:
+        return
+    with tf.init_scope():
+        (governor,) = governors(table, state.nodes[table.table_name].handle)
+    for op in earlier:
+        op._add_control_input(governor)
+
+
+def is_elsewhere(handle: Any) -> bool:
+    """Returns whether a table's handle is placed on a device of another job, by its name."""
+    job = tf.DeviceSpec.from_string(handle.device or "").job
+    return job not in (None, "localhost")

@@ -41,7 +41,8 @@ class EvictHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # Ten
     Raises:
         TypeError: a value has the wrong type.
         ValueError: a value is out of its range; from ``begin``: no table that is trained has a rule
-            of eviction, or ``evict_step_interval`` is given and the graph has no global step.
+            of eviction, a lookup of one that evicts by age has no timestamps although some feature
+            is a timestamp, or ``evict_step_interval`` is given and the graph has no global step.
     """
 
     def __init__(
@@ -80,6 +81,8 @@ class EvictHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # Ten
                 f"{', '.join(map(repr, sorted(trained)))} has a rule of eviction; give a lookup an "
                 "eviction_threshold, or leave the hook out."
             )
+        for table in tables:
+            timestamps.check_bound(graph, table)
         global_step = None
         if self._steps is not None:
             global_step = tf.compat.v1.train.get_global_step()

@@ -54,6 +54,8 @@ class GraphState:
     no_timestamps: Any = None
     # Training lookups without timestamps: op, which of its inputs they would be, its ids as given.
     untimed: list[tuple[Any, int, Any]] = dataclasses.field(default_factory=list)
+    # Ops of training lookups of tables that live in another process, by the table's name.
+    governed: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
     # Functions that create a table when they are traced, by its name.
     creators: dict[str, weakref.WeakSet[Any]] = dataclasses.field(default_factory=dict)
 

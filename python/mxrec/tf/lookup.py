@@ -13,7 +13,13 @@ from tensorflow.python.ops import resource_variable_ops
 from tensorflow.python.ops.control_flow_v2_func_graphs import WhileBodyFuncGraph, WhileCondFuncGraph
 
 from mxrec.tf import constants, graph_state, timestamps
-from mxrec.tf.access import AccessConfig, check_access_and_evict_config, configure
+from mxrec.tf.access import (
+    AccessConfig,
+    check_access_and_evict_config,
+    configure,
+    governors,
+    note_governed,
+)
 from mxrec.tf.communication import get_rank_size
 from mxrec.tf.config import ConfigInitializer
 from mxrec.tf.feature_spec import FeatureSpec
@@ -345,8 +351,10 @@ def _train(
     graph_state.state_here().trained.add(table.table_name)
     if is_grad:
         resource_variable_ops.variable_accessed(nodes.proxy)  # tapes watch it
-    custom = _insert_custom(table, nodes.handle, keys, use.coefficient)
-    with tf.control_dependencies(custom):
+    rules = governors(table, nodes.handle)
+    with tf.control_dependencies(rules):
+        custom = _insert_custom(table, nodes.handle, keys, use.coefficient)
+    with tf.control_dependencies(rules + custom):
         arguments = {
             "table": nodes.handle,
             "proxy": nodes.proxy_handle(),
@@ -369,10 +377,12 @@ def _train(
             )
             _set_unique_size(unique_size, unique_keys, addresses)
             timestamps.note_lookup(values, use.timestamps, use.ids)
+            note_governed(table, nodes.handle, values)
             values = values if bags is None else bags.with_count(values)
             return values if is_grad else tf.stop_gradient(values)
         unique = library.mxrec_lookup_unique(**arguments)
         timestamps.note_lookup(unique.rows, use.timestamps, use.ids)
+        note_governed(table, nodes.handle, unique.rows)
     _set_unique_size(unique_size, unique.rows, unique.unique_keys, unique.addresses)
     if collects:
         collect = tf.compat.v1.add_to_collection
@@ -415,10 +425,13 @@ def _train_together(
     """Eager only: the custom rows of new keys are in before the lookup."""
     nodes = [table.nodes() for table in tables]
     for table, here, ids in zip(tables, nodes, keys, strict=True):
+        governors(table, here.handle)
         _insert_custom(table, here.handle, ids, 1)
         graph_state.state_here().trained.add(table.table_name)
     likes = [tf.zeros([0, table.dim]) for table in tables]
-    untimed = timestamps.none_given()
+    times = [
+        timestamps.of_keys(table, None, ids).tensor for table, ids in zip(tables, keys, strict=True)
+    ]
     with record.stop_recording():
         outputs = library.mxrec_grouped_lookup(
             tables=[here.handle for here in nodes],
@@ -426,7 +439,7 @@ def _train_together(
             ids=keys,
             likes=likes,
             absents=absents,
-            timestamps=[untimed] * len(tables),
+            timestamps=times,
             unique_size=[unique_size] * len(tables),
             coefficient=[1] * len(tables),
             makes_rows=[int(table.spec.initial_values.custom is None) for table in tables],
@@ -436,7 +449,7 @@ def _train_together(
         for i, here in enumerate(nodes):
             attributes = ("unique_size", unique_size, "group", tables[i].grouped)
             resource_variable_ops.variable_accessed(here.proxy)
-            inputs = [here.handle, here.proxy.handle, keys[i], likes[i], absents[i], untimed]
+            inputs = [here.handle, here.proxy.handle, keys[i], likes[i], absents[i], times[i]]
             execute.record_gradient(
                 "MxrecLookup", inputs, attributes, [output[i] for output in outputs]
             )

@@ -16,7 +16,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from mxrec.tf import table_checkpoint, tables_only, warm_start
+from mxrec.tf import graph_state, table_checkpoint, tables_only, warm_start
+from mxrec.tf.access import is_elsewhere
+from mxrec.tf.log import warn_once
 from mxrec.tf.table import registered_tables, tables_of_graph
 from mxrec.tf.table_checkpoint import SavedTable
 from mxrec.tf.unsupported import not_delivered
@@ -110,7 +112,23 @@ def _saved_tables(session: Any) -> list[SavedTable]:
     # Saver refuses these with a TypeError of its own.
     if graph is None or isinstance(session, monitored):
         return []
-    return [table for table in tables_of_graph(graph) if table.is_save]
+    tables: list[SavedTable] = [t for t in tables_of_graph(graph) if t.is_save]
+    for table in tables:
+        _warn_of_other_process(table, graph)
+    return tables
+
+
+def _warn_of_other_process(table: SavedTable, graph: Any) -> None:
+    nodes = graph_state.state_of(graph).nodes.get(table.table_name)
+    if nodes is not None and is_elsewhere(nodes.handle):
+        warn_once(
+            ("saved here", table.table_name),
+            "Saver: table %r is placed on %s, but what is saved and restored is the table of the "
+            "process that runs the Saver. Unless that is the same one, rows that are trained there "
+            "are not in the checkpoint: save them in that process, by save_tables.",
+            table.table_name,
+            nodes.handle.device,
+        )
 
 
 def _covering_build(dense_build: Any) -> Any:

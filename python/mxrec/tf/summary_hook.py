@@ -15,16 +15,16 @@ from mxrec.tf import graph_state
 from mxrec.tf.table import SparseTable, tables_of_graph
 from mxrec.tf.validation import INT32_MAX, check_bool, check_int
 
-_COUNTERS = {
-    "seen": ("hits", "misses"),
-    "admitted": ("admitted",),
-    "refused": ("refused",),
-    "evicted_by_age": ("evicted_by_age",),
-    "evicted_by_rows": ("evicted_by_rows",),
-    "evicted_by_l2": ("evicted_by_l2",),
-    "rows": ("rows",),
-    "bytes": ("bytes_rows", "bytes_metadata", "bytes_index", "bytes_admission", "bytes_hot"),
-}
+_COUNTERS = (
+    "seen",
+    "admitted",
+    "refused",
+    "evicted_by_age",
+    "evicted_by_rows",
+    "evicted_by_l2",
+    "rows",
+    "bytes",
+)
 
 
 @dataclasses.dataclass
@@ -139,8 +139,8 @@ class TableSummaryHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
     def _values(self, table: SparseTable) -> Iterable[Any]:
         stats = table.stats()
         scope = f"mxrec/{table.table_name}"
-        for name, parts in _COUNTERS.items():
-            number = float(sum(stats[part] for part in parts))
+        for name in _COUNTERS:
+            number = float(stats[name])
             yield tf.compat.v1.Summary.Value(tag=f"{scope}/{name}", simple_value=number)
         if self._histograms:
             histograms = table.histograms()

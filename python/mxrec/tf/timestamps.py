@@ -44,22 +44,30 @@ def of_batch(table: SparseTable, batch: Any) -> Any:
         ValueError: the table evicts by age, some feature is a timestamp, and ``batch`` has none.
         TypeError: the timestamps are no integers.
     """
-    specs = ConfigInitializer.get_instance().timestamp_specs
-    if batch is not None and specs:
+    if batch is not None:
+        specs = ConfigInitializer.get_instance().timestamp_specs
         found = [spec for spec in specs if spec.is_in(batch)]
         if found:
             return _flat(found[-1].tensor_of(batch), f"FeatureSpec {found[-1].name!r}")
-        if "eviction_threshold" in table.access_rules:
-            raise ValueError(
-                f"Table {table.table_name!r} evicts by age, and FeatureSpec {specs[-1].name!r} is "
-                "a timestamp, but the batch of this lookup does not have it; put it into the "
-                "dataset's element, or use no timestamps at all (then the wall clock counts)."
-            )
     if not tf.executing_eagerly():
         collected = tf.compat.v1.get_collection(constants.ASCEND_TIMESTAMP)
         if collected:
             return _flat(collected[-1], f"the collection {constants.ASCEND_TIMESTAMP}")
+    if batch is not None:
+        _refuse_missing(table, "the batch of this lookup does not have it")
     return None
+
+
+def _refuse_missing(table: SparseTable, what: str) -> None:
+    """Raises ValueError if the wall clock must not stand in for timestamps that features have."""
+    specs = ConfigInitializer.get_instance().timestamp_specs
+    if specs and "eviction_threshold" in table.access_rules:
+        raise ValueError(
+            f"Table {table.table_name!r} evicts by age, and FeatureSpec {specs[-1].name!r} is a "
+            f"timestamp, but {what}; put it into the dataset's element and give that as batch, add "
+            f"its tensor to the collection {constants.ASCEND_TIMESTAMP}, or use no timestamps at "
+            "all (then the wall clock counts)."
+        )
 
 
 def of_keys(table: SparseTable, batch: Any, ids: Any) -> Timestamps:
@@ -72,14 +80,21 @@ def of_keys(table: SparseTable, batch: Any, ids: Any) -> Timestamps:
         table: what is looked up.
         batch: as in ``of_batch``.
         ids: dense, sparse or ragged.
+
+    Raises:
+        ValueError: the table evicts by age, some feature is a timestamp, and none came; in a graph
+            whose collection may still get some, ``check_bound`` says so.
+        TypeError: the timestamps are no integers.
     """
     times = of_batch(table, batch)
     if times is not None:
         return Timestamps(_spread(times, ids), False)
-    if tf.executing_eagerly():
-        return Timestamps(none_given(), False)
-    graph = tf.compat.v1.get_default_graph()
-    if hasattr(graph, "outer_graph") or graph._get_control_flow_context() is not None:
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    inside = hasattr(graph, "outer_graph") or (
+        graph is not None and graph._get_control_flow_context() is not None
+    )
+    if graph is None or inside:
+        _refuse_missing(table, "this lookup has none")
         return Timestamps(none_given(), False)
     return Timestamps(_not_yet(graph), True)
 
@@ -156,3 +171,15 @@ def bind_late(graph: Any) -> None:
         for op, place, ids in state.untimed:
             op._update_input(place, _spread(timestamps, ids))
     state.untimed.clear()
+
+
+def check_bound(graph: Any, table: SparseTable) -> None:
+    """Raises ValueError if a table evicts by age, and a lookup lacks the timestamps of features.
+
+    Args:
+        graph: a tf.Graph, after ``bind_late``.
+        table: one of its tables.
+    """
+    handle = table.nodes().handle
+    if any(op.inputs[0] is handle for op, _, _ in graph_state.state_of(graph).untimed):
+        _refuse_missing(table, "a training lookup of it has none")

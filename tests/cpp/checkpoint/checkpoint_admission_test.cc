@@ -180,6 +180,7 @@ TEST_P(Admission, RestoresIntoTablesWithOtherRules) {
   EXPECT_EQ(CountsOf(*changed), CountsOf(*table));
   // 0: by history.
   auto history = restored([](TableOptions* o) { o->admission.threshold = 0; });
+  EXPECT_FALSE(history->admits_none());
   EXPECT_EQ(StateOf(*history).threshold, 7);
   EXPECT_TRUE(StateOf(*history).frozen);
   // Without admission counts are left out, and times stay.
@@ -364,26 +365,41 @@ TEST_P(AdmissionDamage, EveryByteOfTheManifest) {
   }
 }
 
-// A count that belongs to no block of the sketch, or twice to the same key, under right checksums.
+// A count that belongs to no block of the sketch, twice to the same key, or to a key that has a
+// row, under right checksums.
 TEST_P(AdmissionDamage, SealedCountsOfNoKey) {
   const std::string part = path_ + "/counts-00000";
   const std::string good = ReadFile(part);
-  const size_t first = sizeof(checkpoint::PartHeader);
-  for (const bool repeat : {true, false}) {
+  constexpr size_t kBlock = sizeof(checkpoint::PartHeader);
+  constexpr size_t kKeys = kBlock + sizeof(checkpoint::BlockHeader);
+  const auto key_of = [](const std::string& bytes, size_t row) {
+    int64_t key;
+    std::memcpy(&key, bytes.data() + kKeys + row * sizeof(key), sizeof(key));
+    return key;
+  };
+  const auto write = [&](int64_t first_key) {
     std::string bad = good;
     checkpoint::BlockHeader header;
-    std::memcpy(&header, bad.data() + first, sizeof(header));
-    char* keys = bad.data() + first + sizeof(header);
-    const int64_t none = -1;
-    std::memcpy(keys, repeat ? keys + sizeof(int64_t) : reinterpret_cast<const char*>(&none),
-                sizeof(int64_t));
+    std::memcpy(&header, bad.data() + kBlock, sizeof(header));
+    std::memcpy(bad.data() + kKeys, &first_key, sizeof(first_key));
     constexpr size_t kCovered = offsetof(checkpoint::BlockHeader, magic);
-    header.checksum = checkpoint::Checksum(bad.data() + first + kCovered,
+    header.checksum = checkpoint::Checksum(bad.data() + kBlock + kCovered,
                                            sizeof(header) - kCovered + header.payload_bytes);
-    std::memcpy(bad.data() + first, &header, sizeof(header));
+    std::memcpy(bad.data() + kBlock, &header, sizeof(header));
     WriteFile(part, bad);
-    if (!repeat && GetParam() == AdmissionMode::kExact) continue;  // -1 is a key like any other
-    ExpectDataLoss("counts-00000", repeat ? "a repeated key" : "a block that there is not");
+  };
+  write(key_of(good, 1));
+  ExpectDataLoss("counts-00000", "a repeated key");
+  if (GetParam() == AdmissionMode::kSketch) {
+    write(-1);
+    ExpectDataLoss("counts-00000", "a block that there is not");
+  } else {
+    const std::string rows = ReadFile(path_ + "/data-00000");
+    write(key_of(rows, 0));
+    ExpectDataLoss("counts-00000", "a key with a row and a count");
+    write(1'000'000);  // a key like any other
+    EXPECT_TRUE(RestoreTable(target_.get(), path_).ok());
+    return;
   }
   unchanged_->CheckRows();
 }

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <random>
 #include <tuple>
+#include <utility>
 
 #include "mxrec/runtime.h"
 #include "mxrec/table.h"
@@ -295,6 +296,159 @@ TEST(TableAdmissionTest, AdmissionMayComeLateAndStays) {
   EXPECT_EQ(other.code(), StatusCode::kFailedPrecondition);
   EXPECT_NE(other.message().find("threshold 3"), std::string::npos) << other.message();
   EXPECT_NE(other.message().find("threshold 5"), std::string::npos) << other.message();
+}
+
+// Rows that come from InsertMissing alone: lookups count, and the key waits at its threshold.
+TEST(TableAdmissionTest, LookupsThatMakeNoRowsCount) {
+  for (const auto mode : {AdmissionMode::kExact, AdmissionMode::kSketch}) {
+    for (const int call : {0, 1, 2}) {
+      SCOPED_TRACE(::testing::Message() << AdmissionModeName(mode) << ", call " << call);
+      TableOptions options = Options(2, mode);
+      options.memory_rows = 2;  // keys without a row take no capacity
+      auto table = Make(options);
+      const std::vector<int64_t> keys = {1, 2, 2, 3};
+      const std::vector<float> default_row = {7, 7, 7, 7};
+      const std::vector<int64_t> times = {5};
+      const TrainingUse use{
+          .timestamps = times, .absent_row = default_row.data(), .makes_rows = false};
+      const auto lookup = [&](float* out) {
+        UniqueKeys unique;
+        const std::vector<int64_t> offsets = {0, 1, 2, 3, 4};
+        if (call == 0) return table->LookupOrInsert(keys, out, use);
+        if (call == 1) {
+          return table->LookupOrInsertPooled(keys, {.offsets = offsets}, out, use);
+        }
+        std::vector<int32_t> inverse(keys.size());
+        MXREC_RETURN_IF_ERROR(
+            table->Resolve(keys, ResolveMode::kInsert, inverse.data(), &unique, use));
+        for (size_t i = 0; i < keys.size(); ++i) {
+          const auto u = static_cast<size_t>(inverse[i]);
+          MXREC_RETURN_IF_ERROR(table->ReadRows({&unique.addresses[u], 1}, {&unique.keys[u], 1},
+                                                default_row.data(), out + 4 * i));
+        }
+        return Status();
+      };
+      std::vector<float> out(16), absent(16, 7.0f);
+      for (int step = 1; step <= 3; ++step) {
+        const Status status = lookup(out.data());
+        ASSERT_TRUE(status.ok()) << status.message();
+        EXPECT_EQ(out, absent);
+        EXPECT_EQ(Counts(*table, {1, 2, 3}), (std::vector<int64_t>{step, 2 * step, step}));
+      }
+      EXPECT_EQ(table->size(), 0);
+      EXPECT_EQ(table->Stats().refused_by_admission, 9);
+      std::vector<int64_t> missing;
+      ASSERT_TRUE(table->Missing(keys, &missing).ok());
+      EXPECT_EQ(missing, (std::vector<int64_t>{1, 2, 3}));
+      const std::vector<int64_t> inserted = {2};
+      const std::vector<float> row = {1, 2, 3, 4};
+      ASSERT_TRUE(table->InsertMissing(inserted, row.data()).ok());
+      ASSERT_TRUE(lookup(out.data()).ok());
+      for (size_t i = 0; i < 16; ++i)
+        EXPECT_EQ(out[i], i / 8 == 0 && i < 4 ? 7 : i < 12 ? i % 4 + 1 : 7);
+      EXPECT_EQ(Counts(*table, {1, 2, 3}), (std::vector<int64_t>{4, 8, 4}));
+      EXPECT_EQ(table->size(), 1);
+    }
+  }
+  // Without admission there is nothing to wait for.
+  auto off = Make(Options(kOff));
+  std::vector<float> out(4);
+  const std::vector<int64_t> key = {1};
+  ASSERT_TRUE(off->LookupOrInsert(key, out.data(), {.makes_rows = false}).ok());
+  EXPECT_EQ(off->size(), 1);
+}
+
+TEST(TableAdmissionTest, AdmitsNoneUntilAThresholdComes) {
+  EXPECT_FALSE(Make(Options(kOff))->admits_none());
+  EXPECT_FALSE(Make(Options(1))->admits_none());
+  auto late = Make(Options(kOff));
+  ASSERT_TRUE(late->ConfigureAdmission(Options(0).admission).ok());
+  EXPECT_TRUE(late->admits_none());
+  for (const auto mode : {AdmissionMode::kExact, AdmissionMode::kSketch}) {
+    auto table = Make(Options(0, mode));
+    EXPECT_TRUE(table->admits_none());
+    for (int step = 0; step < 3; ++step) ASSERT_TRUE(Train(table.get(), {1, 1, 1}, 5).ok());
+    EXPECT_EQ(table->size(), 0);
+    EXPECT_EQ(Counts(*table, {1}), std::vector<int64_t>{0});
+    EXPECT_TRUE(table->admits_none());
+    ASSERT_TRUE(table->SetThreshold(0).ok());
+    EXPECT_TRUE(table->admits_none());
+    ASSERT_TRUE(table->SetThreshold(2).ok());
+    EXPECT_FALSE(table->admits_none());
+    ASSERT_TRUE(table->SetThreshold(0).ok());  // frozen, at 2
+    EXPECT_FALSE(table->admits_none());
+    ASSERT_TRUE(Train(table.get(), {2, 2}, 5).ok());
+    EXPECT_EQ(table->size(), 0) << "frozen counts do not grow";
+    ASSERT_TRUE(table->SetThreshold(2).ok());
+    ASSERT_TRUE(Train(table.get(), {2, 2}, 5).ok());
+    EXPECT_EQ(table->size(), 1);
+    EXPECT_FALSE(table->admits_none());
+    table->Close();
+    EXPECT_FALSE(table->admits_none());
+  }
+}
+
+// Whoever finds the version that it knows need not read the table again.
+TEST(TableAdmissionTest, TheVersionTellsWhatChanged) {
+  auto table = Make(Options(3));
+  uint64_t version = table->version();
+  const auto changed = [&] {
+    const uint64_t before = std::exchange(version, table->version());
+    return version != before;
+  };
+  ASSERT_TRUE(Train(table.get(), {1}, 5).ok());  // no row, a count
+  EXPECT_TRUE(changed());
+  ASSERT_TRUE(table->SetThreshold(2).ok());
+  EXPECT_TRUE(changed());
+  ASSERT_TRUE(table->SetThreshold(0).ok());
+  EXPECT_TRUE(changed());
+
+  // Not by what only reads, nor by what is refused.
+  std::vector<float> out(4);
+  const std::vector<int64_t> key = {1};
+  std::vector<int64_t> missing;
+  UniqueKeys unique;
+  ASSERT_TRUE(table->Lookup(key, nullptr, out.data()).ok());
+  ASSERT_TRUE(table->Missing(key, &missing).ok());
+  ASSERT_TRUE(table->Resolve(key, ResolveMode::kFind, nullptr, &unique).ok());
+  EXPECT_EQ(Counts(*table, key), std::vector<int64_t>{1});
+  EXPECT_EQ(RowsOf(*table), Rows());
+  ASSERT_FALSE(Train(table.get(), key, -1).ok());
+  ASSERT_FALSE(table->SetThreshold(-1).ok());
+  ASSERT_FALSE(table->Evict(std::nullopt, std::nullopt).ok());
+  EXPECT_FALSE(table->ConfigureAdmission(Options(5).admission).ok());
+  ASSERT_TRUE(table->ConfigureAdmission(Options(3).admission).ok());  // as it is
+  EXPECT_FALSE(changed());
+}
+
+// A lookup that fails may have swept before: rows beyond max_rows and below min_l2 are there until
+// the sweep has come to them.
+TEST(TableAdmissionTest, TheVersionChangesWithTheSweepOfALookupThatFails) {
+  for (const bool by_rows : {true, false}) {
+    SCOPED_TRACE(by_rows ? "max_rows" : "min_l2");
+    TableOptions options = Options(kOff);
+    options.memory_rows = 3000;
+    if (by_rows) {
+      options.eviction.max_rows = 1000;
+    } else {
+      options.eviction.min_l2 = 1.5f;
+    }
+    auto table = Make(options);
+    const std::vector<int64_t> many = Range(10'000, 20'000);
+    ASSERT_TRUE(Train(table.get(), Range(0, 3000), 5).ok());
+    uint64_t version = table->version();
+    ASSERT_EQ(Train(table.get(), many, 5).code(), StatusCode::kResourceExhausted);
+    EXPECT_EQ(table->version(), version);  // the table is as it was
+    EXPECT_EQ(table->size(), 3000);
+
+    ASSERT_TRUE(table->Evict(std::nullopt, 0).ok());
+    EXPECT_NE(table->version(), version);
+    version = table->version();
+    const int64_t size = table->size();
+    ASSERT_EQ(Train(table.get(), many, 5).code(), StatusCode::kResourceExhausted);
+    ASSERT_LT(table->size(), size) << "nothing was swept: the test is too small";
+    EXPECT_NE(table->version(), version);
+  }
 }
 
 }  // namespace

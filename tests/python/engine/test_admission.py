@@ -237,6 +237,9 @@ def test_a_key_that_is_refused_reads_zeros_and_gets_no_gradient():
     stats = table.stats()
     assert stats["refused"] == stats["refused_by_admission"] == 3
     assert stats["admitted"] == 1 and stats["counted_keys"] == 1 and stats["rows"] == 1
+    assert stats["seen"] == 6 == stats["hits"] + stats["misses"]
+    parts = [value for name, value in stats.items() if name.startswith("bytes_")]
+    assert stats["bytes"] == sum(parts) and len(parts) == 5
 
 
 def test_threshold_zero_without_history_warns_once(tmp_path):

@@ -224,10 +224,56 @@ def test_evaluation_touches_no_timestamp(start):
 
 def test_two_sources_in_one_table_are_an_error(start):
     start()
-    mx.FeatureSpec("when", is_timestamp=True)
-    ids = mx.FeatureSpec("ids", "t", eviction_threshold=100)
     table = make()
-    mx.sparse_lookup(table, ids, batch={"ids": keys(1), "when": keys(50)})
+    mx.sparse_lookup(table, keys(1), access_and_evict_config=AGES)  # by the wall clock
+    mx.FeatureSpec("when", is_timestamp=True)
     with pytest.raises(tf.errors.OpError, match=r"'t'.*timestamp"):
-        mx.sparse_lookup(table, keys(2))
+        mx.sparse_lookup(table, mx.FeatureSpec("ids"), batch={"ids": keys(2), "when": keys(50)})
     assert contents(table)[0].tolist() == [1]
+
+
+MISSING = r"'t' evicts by age.*'when' is a timestamp, but .* none; .*as batch"
+
+
+def test_a_lookup_without_batch_where_features_have_timestamps(start):
+    start()
+    spec = mx.FeatureSpec("when", is_timestamp=True)
+    table, other = make(), make("other")
+    for lookup in (
+        lambda: mx.sparse_lookup(table, keys(1), access_and_evict_config=AGES),
+        tf.function(lambda: mx.sparse_lookup(table, keys(1))),
+        lambda: mx.grouped_lookup([other, table], [keys(1), keys(1)]),
+    ):
+        with pytest.raises(ValueError, match=MISSING):
+            lookup()
+    assert table.size() == 0 and table.stats()["latest_time"] == 0
+    mx.sparse_lookup(table, keys(1), is_train=False)
+    mx.grouped_lookup([other, other], [keys(1), keys(2)])  # ages do not matter
+    assert spec.is_timestamp
+
+
+@pytest.mark.parametrize("collected", [None, "before", "after"])
+def test_a_graph_without_batch_where_features_have_timestamps(start, collected):
+    start()
+    spec = mx.FeatureSpec("when", is_timestamp=True)
+    with tf.Graph().as_default():
+        table = make()
+        times = tf.constant([40], tf.int64)
+        if collected == "before":
+            v1.add_to_collection(mx.ASCEND_TIMESTAMP, times)
+        # The collection stands in for a batch without the feature, too.
+        batch = {"ids": keys(1)} if collected == "before" else None
+        ids = keys(1) if batch is None else mx.FeatureSpec("ids", "t")
+        rows = mx.sparse_lookup(table, ids, batch=batch, access_and_evict_config=AGES)
+        if collected == "after":
+            v1.add_to_collection(mx.ASCEND_TIMESTAMP, times)
+        hook = mx.EvictHook(evict_enable=True)
+        if collected is None:
+            with pytest.raises(ValueError, match=MISSING):
+                hook.begin()
+            return
+        hook.begin()
+        with v1.Session() as session:
+            session.run(rows)
+        assert last_uses(table) == {1: 40}
+    assert spec.is_timestamp
