@@ -56,6 +56,8 @@ class GraphState:
     untimed: list[tuple[Any, int, Any]] = dataclasses.field(default_factory=list)
     # Functions that create a table when they are traced, by its name.
     creators: dict[str, weakref.WeakSet[Any]] = dataclasses.field(default_factory=dict)
+    # By reference of a tensor: what sessions fetch and feed in its place; see mxrec.tf.fetches.
+    substitutes: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
 
 # Counts init / terminate cycles: state of an earlier one is not seen any more.
