@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mxrec.tf import first_run
 from mxrec.tf.fetches import resolve, substitute
 
 v1 = tf.compat.v1
@@ -42,3 +43,16 @@ def test_other_graphs_and_other_kinds_of_fetches_stay():
         assert values[2] is None
         with pytest.raises((TypeError, RuntimeError, ValueError)):
             session.run(tf.Graph().as_default)
+
+
+@pytest.mark.parametrize("way", ["run", "callable"])
+def test_the_first_run_is_noted(way):
+    with tf.Graph().as_default() as graph:
+        first_run.check_not_run(graph, "f")
+        with v1.Session() as session:
+            first_run.check_not_run(graph, "f")
+            x = tf.constant(1)
+            session.make_callable(x)() if way == "callable" else session.run(x)
+        with pytest.raises(RuntimeError, match=r"^f must be called before the first run"):
+            first_run.check_not_run(graph, "f")
+    first_run.check_not_run(tf.Graph(), "f")
