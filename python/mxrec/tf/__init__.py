@@ -4,6 +4,7 @@
 from mxrec.tf import ops  # isort: skip
 
 from mxrec.tf import constants, gradients, hccl_ops, npu_ops, optimizers, precision_mode, saver
+from mxrec.tf.asc_pipeline import get_asc_insert_func, start_asc_pipeline
 from mxrec.tf.communication import get_device_id, get_rank_id, get_rank_size
 from mxrec.tf.config import (
     ConfigInitializer,
@@ -39,9 +40,7 @@ from mxrec.tf.unsupported import (
     LookupSubgraphSlicerHook,
     OrphanLookupKeySlicerHook,
     do_merge_lookup,
-    get_asc_insert_func,
     modify_graph_and_start_emb_cache,
-    start_asc_pipeline,
 )
 from mxrec.tf.variables import get_dense_and_sparse_variable
 

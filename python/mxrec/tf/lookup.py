@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import execute, record
 from tensorflow.python.ops import resource_variable_ops
@@ -18,6 +17,7 @@ from mxrec.tf.communication import get_rank_size
 from mxrec.tf.config import ConfigInitializer
 from mxrec.tf.feature_spec import FeatureSpec
 from mxrec.tf.initial_values import call_custom
+from mxrec.tf.keys import as_dense, keys_of
 from mxrec.tf.log import warn_once
 from mxrec.tf.ops import library
 from mxrec.tf.pooled import Bags, as_composite, bags_of, pop_pooling
@@ -248,20 +248,14 @@ def _tensor_of(table: SparseTable, ids: Any, batch: Any) -> Any:
                 f"ids: FeatureSpec {spec.name!r} has is_timestamp=True; it holds times, not ids."
             )
         composite = as_composite(ids)
-        if composite is not None:
-            # The axes after the first do not tell the number of ids per sample.
-            spec.check_shape(composite.shape[:1].concatenate([None]))
-            return composite
-        ids = tf.convert_to_tensor(ids)
-        spec.check_shape(ids.shape)
+        ids = tf.convert_to_tensor(ids) if composite is None else composite
+        spec.check_shape(ids)
     composite = as_composite(ids)
     return ids if composite is None else composite
 
 
 def _keys(table: SparseTable, ids: Any) -> tf.Tensor:
-    if isinstance(ids, (list, tuple, np.ndarray)) and np.size(ids) == 0:
-        ids = np.asarray(ids, np.int64)
-    tensor = tf.convert_to_tensor(ids)
+    tensor = as_dense(ids)
     if tensor.dtype == tf.int64 and table.key_dtype == tf.int32:
         warn_once(
             ("key_dtype", table.table_name),
@@ -269,20 +263,7 @@ def _keys(table: SparseTable, ids: Any) -> tf.Tensor:
             "they are taken as they are. Create it with key_dtype=tf.int64, or cast the ids.",
             table.table_name,
         )
-    if tensor.dtype in (tf.int64, tf.int32):
-        return tensor
-    if tensor.dtype.is_floating:
-        warn_once(
-            "float ids",
-            "sparse_lookup: ids of dtype %s are truncated to int64; above 2^24 float32 is not "
-            "exact, so that different ids may become one.",
-            tensor.dtype.name,
-        )
-    elif not tensor.dtype.is_integer or tensor.dtype.is_quantized:
-        raise TypeError(
-            f"ids must be an integer tensor or a FeatureSpec, got dtype {tensor.dtype.name}."
-        )
-    return tf.cast(tensor, tf.int64)
+    return keys_of(tensor)
 
 
 def _absent_row(value: Any, dim: int) -> Any:
