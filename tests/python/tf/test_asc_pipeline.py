@@ -91,12 +91,16 @@ def test_an_abandoned_iterator_leaves_no_trace(start):
 
 @pytest.mark.parametrize("iterator", ["one shot", "initializable", "re-initializable"])
 def test_every_kind_of_iterator(start, iterator):
+    def without_ragged(batch: dict[str, Any]) -> dict[str, Any]:
+        # Re-initializable iterators take none.
+        return {name: tensor for name, tensor in batch.items() if name != "words_ids"}
+
     found = []
     for insert in (False, True):
         start()
         with tf.Graph().as_default(), v1.Session() as session:
-            features = specs()
-            training, evaluation = elements(20, 1), elements(20, 2)
+            features = [spec for spec in specs() if spec.table_name != "words"]
+            training, evaluation = (elements(20, seed).map(without_ragged) for seed in (1, 2))
             if insert:
                 training = training.map(of_specs(features)).prefetch(2)
                 evaluation = evaluation.map(mx.get_asc_insert_func(features, is_training=False))
