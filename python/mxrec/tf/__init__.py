@@ -31,6 +31,7 @@ from mxrec.tf.feature_spec import FeatureSpec
 from mxrec.tf.host_pipeline_ops import import_host_pipeline_ops, return_timestamp, set_threshold
 from mxrec.tf.log import logger
 from mxrec.tf.lookup import grouped_lookup, sparse_lookup
+from mxrec.tf.merge_lookup import do_merge_lookup
 from mxrec.tf.saver import restore_tables, save_tables
 from mxrec.tf.summary_hook import TableSummaryHook
 from mxrec.tf.table import SparseTable, create_table, registered_tables, tables_of_graph
@@ -39,7 +40,6 @@ from mxrec.tf.unsupported import (
     GraphModifierHook,
     LookupSubgraphSlicerHook,
     OrphanLookupKeySlicerHook,
-    do_merge_lookup,
     modify_graph_and_start_emb_cache,
 )
 from mxrec.tf.variables import get_dense_and_sparse_variable

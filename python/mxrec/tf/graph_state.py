@@ -54,6 +54,8 @@ class GraphState:
     no_timestamps: Any = None
     # Training lookups without timestamps: op, which of its inputs they would be, its ids as given.
     untimed: list[tuple[Any, int, Any]] = dataclasses.field(default_factory=list)
+    # Lookups outside of functions and tf.cond (mxrec.tf.lookup_ops.BuiltLookup).
+    lookups: list[Any] = dataclasses.field(default_factory=list)
     # Functions that create a table when they are traced, by its name.
     creators: dict[str, weakref.WeakSet[Any]] = dataclasses.field(default_factory=dict)
     # By reference of a tensor: what sessions fetch and feed in its place; see mxrec.tf.fetches.

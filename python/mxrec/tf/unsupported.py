@@ -80,11 +80,6 @@ def modify_graph_and_start_emb_cache(full_graph: Any = None, dump_graph: bool = 
     raise not_delivered(_REWRITING, "modify_graph_and_start_emb_cache")
 
 
-def do_merge_lookup(is_train: bool = True) -> NoReturn:
-    """Merges the lookups of one table."""
-    raise not_delivered("merging of lookups", f"do_merge_lookup(is_train={is_train})")
-
-
 def get_initializer(is_training: bool) -> NoReturn:
     """Returns the initializer of the rewritten iterator."""
     raise not_delivered(_REWRITING, f"get_initializer(is_training={is_training})")
