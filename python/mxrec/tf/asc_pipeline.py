@@ -22,7 +22,6 @@ from mxrec.tf.ops import library
 from mxrec.tf.pooled import as_composite
 from mxrec.tf.validation import INT32_MAX, check_bool, check_int, check_str
 
-_prepare = getattr(library, "mxrec_prepare", lambda ids, table: tf.identity(ids))  # XXX
 _STYLES = (
     "get_asc_insert_func needs either tgt_key_specs, or args_index_list and table_names; got {}. "
     "Pass FeatureSpecs, or the positions of the ids and their tables."
@@ -180,7 +179,7 @@ def _has_table(spec: FeatureSpec) -> bool:
 def _prepared(ids: tf.Tensor, keys: tf.Tensor, table: str) -> tf.Tensor:
     """Dense ids, behind the processing of their keys."""
     # By name: a function of a dataset must not capture a resource of the graph around it.
-    prepared = _prepare(ids=keys, table=table)
+    prepared = library.mxrec_prepare(ids=keys, table=table)
     if keys is not ids:
         with tf.control_dependencies([prepared]):
             prepared = tf.identity(ids)
