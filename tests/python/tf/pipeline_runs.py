@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +18,14 @@ KEYS = 300
 TABLES = ("user", "item", "price", "tags", "words")
 AGE = {"eviction_threshold": 40}
 Insert = Callable[[Any], Any]
-Trained = tuple[list[float], list[Any]]
+
+
+class Trained(NamedTuple):
+    """Losses of the steps, contents of the tables, and how many lookups were prepared in each."""
+
+    losses: list[float]
+    contents: list[Any]
+    prepared: list[int]
 
 
 def specs(**access: Any) -> list[mx.FeatureSpec]:
@@ -99,9 +106,6 @@ def trained(
         seed: of the dataset.
         evict_every: steps between evictions of all tables.
         **access: of the FeatureSpecs.
-
-    Returns:
-        Losses of the steps, and contents of the tables.
     """
     mx.terminate_config_initializer()
     mx.init()
@@ -125,12 +129,16 @@ def trained(
             if evict_every and step % evict_every == 0:
                 for table in by_name.values():
                     table.evict()
-        return losses, [part for table in by_name.values() for part in contents(table)]
+        return Trained(
+            losses,
+            [part for table in by_name.values() for part in contents(table)],
+            [table.stats()["prepared_lookups"] for table in by_name.values()],
+        )
 
 
 def assert_equal(
     some: tuple[list[float], list[Any]], others: tuple[list[float], list[Any]]
 ) -> None:
-    np.testing.assert_array_equal(some[0], others[0])
-    for mine, theirs in zip(some[1], others[1], strict=True):
+    np.testing.assert_array_equal(some.losses, others.losses)
+    for mine, theirs in zip(some.contents, others.contents, strict=True):
         np.testing.assert_array_equal(mine, theirs)

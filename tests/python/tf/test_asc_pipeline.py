@@ -49,7 +49,8 @@ def test_training_is_the_same_bit_by_bit(start, request, insert, access):
     for depth in (0, 1, 8):
         processed = trained(insert, depth, seed=seed, evict_every=evict_every, **access)
         assert_equal(processed, plain)
-    assert len(plain[1][0]) > 0
+        assert processed.prepared == [300] * len(TABLES)
+    assert len(plain.contents[0]) > 0 and plain.prepared == [0] * len(TABLES)
 
 
 def test_several_threads_process_elements(start, request):
@@ -78,9 +79,11 @@ def test_an_abandoned_iterator_leaves_no_trace(start):
             session.run(train)
 
         def state() -> list[Any]:
+            stats = [table.stats() for table in by_name.values()]
             return [
-                (table.size(), table.engine.version, table.counts(keys(*range(300))).tolist())
-                for table in by_name.values()
+                [table.engine.version for table in by_name.values()],
+                [table.counts(keys(*range(300))).tolist() for table in by_name.values()],
+                [{k: v for k, v in each.items() if "prepared" not in k} for each in stats],
             ]
 
         before = state()
