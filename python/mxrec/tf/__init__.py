@@ -4,6 +4,7 @@
 from mxrec.tf import ops  # isort: skip
 
 from mxrec.tf import constants, gradients, hccl_ops, npu_ops, optimizers, precision_mode, saver
+from mxrec.tf.asc_pipeline import get_asc_insert_func, start_asc_pipeline
 from mxrec.tf.communication import get_device_id, get_rank_id, get_rank_size
 from mxrec.tf.config import (
     ConfigInitializer,
@@ -30,6 +31,7 @@ from mxrec.tf.feature_spec import FeatureSpec
 from mxrec.tf.host_pipeline_ops import import_host_pipeline_ops, return_timestamp, set_threshold
 from mxrec.tf.log import logger
 from mxrec.tf.lookup import grouped_lookup, sparse_lookup
+from mxrec.tf.merge_lookup import do_merge_lookup
 from mxrec.tf.saver import restore_tables, save_tables
 from mxrec.tf.summary_hook import TableSummaryHook
 from mxrec.tf.table import SparseTable, create_table, registered_tables, tables_of_graph
@@ -38,10 +40,7 @@ from mxrec.tf.unsupported import (
     GraphModifierHook,
     LookupSubgraphSlicerHook,
     OrphanLookupKeySlicerHook,
-    do_merge_lookup,
-    get_asc_insert_func,
     modify_graph_and_start_emb_cache,
-    start_asc_pipeline,
 )
 from mxrec.tf.variables import get_dense_and_sparse_variable
 

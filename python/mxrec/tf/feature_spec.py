@@ -93,6 +93,11 @@ class FeatureSpec:
             )
         return found[0]
 
+    @property
+    def has_table_name(self) -> bool:
+        """Whether ``table_name`` was given, and is not merely ``name``."""
+        return self._has_table_name
+
     def is_in(self, batch: Any) -> bool:
         """Returns whether an element of the dataset has the feature."""
         found = self._by_key(batch) if isinstance(self.index_key, str) else self._by_index(batch)
@@ -111,12 +116,16 @@ class FeatureSpec:
                 "out."
             )
 
-    def check_shape(self, shape: tf.TensorShape) -> None:
+    def check_shape(self, ids: Any) -> None:
         """Raises ValueError if ``batch_size`` or ``feat_count`` contradicts a static shape.
 
         Args:
-            shape: of the feature's tensor.
+            ids: the feature's tensor, dense, sparse or ragged.
         """
+        shape = ids.shape
+        if isinstance(ids, (tf.SparseTensor, tf.RaggedTensor)):
+            # The axes after the first do not tell the number of ids per sample.
+            shape = shape[:1].concatenate([None])
         if not shape.rank:
             return
         per_sample = shape[1:].num_elements()

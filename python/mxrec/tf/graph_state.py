@@ -56,8 +56,12 @@ class GraphState:
     untimed: list[tuple[Any, int, Any]] = dataclasses.field(default_factory=list)
     # Ops of training lookups of tables that live in another process, by the table's name.
     governed: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+    # Lookups outside of functions and tf.cond (mxrec.tf.lookup_ops.BuiltLookup).
+    lookups: list[Any] = dataclasses.field(default_factory=list)
     # Functions that create a table when they are traced, by its name.
     creators: dict[str, weakref.WeakSet[Any]] = dataclasses.field(default_factory=dict)
+    # By reference of a tensor: what sessions fetch and feed in its place; see mxrec.tf.fetches.
+    substitutes: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
 
 # Counts init / terminate cycles: state of an earlier one is not seen any more.

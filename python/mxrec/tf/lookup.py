@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,21 +12,21 @@ from tensorflow.python.eager import execute, record
 from tensorflow.python.ops import resource_variable_ops
 from tensorflow.python.ops.control_flow_v2_func_graphs import WhileBodyFuncGraph, WhileCondFuncGraph
 
-from mxrec.tf import constants, graph_state, timestamps
+from mxrec.tf import graph_state, timestamps
 from mxrec.tf.access import (
     AccessConfig,
     check_access_and_evict_config,
     configure,
     governors,
-    note_governed,
 )
 from mxrec.tf.communication import get_rank_size
 from mxrec.tf.config import ConfigInitializer
 from mxrec.tf.feature_spec import FeatureSpec
-from mxrec.tf.initial_values import call_custom
+from mxrec.tf.keys import as_dense, keys_of
 from mxrec.tf.log import warn_once
+from mxrec.tf.lookup_ops import Lookup, build, insert_custom
 from mxrec.tf.ops import library
-from mxrec.tf.pooled import Bags, as_composite, bags_of, pop_pooling
+from mxrec.tf.pooled import as_composite, bags_of, pop_pooling
 from mxrec.tf.table import SparseTable
 from mxrec.tf.validation import INT32_MAX, check_bool, check_int
 
@@ -100,19 +100,26 @@ def sparse_lookup(
         keys = _keys(hashtable, ids if bags is None else bags.ids)
         absent = _absent_row(serving_default_value, hashtable.dim)
         configure(hashtable, access, full_scope.rstrip("/"))
-        pooled = None if bags is None or bags.combiner is None else bags
-        if is_train:
-            unique_size = 0 if config.use_dynamic else _static_unique_size(send_count)
-            expansion = config.use_dynamic_expansion
-            use = _Use(
-                absent=absent,
-                timestamps=timestamps.of_keys(hashtable, batch, ids),
+        times = timestamps.of_keys(hashtable, batch, ids) if is_train else None
+        unique_size = 0
+        if is_train and not config.use_dynamic:
+            unique_size = _static_unique_size(send_count)
+        rows = build(
+            Lookup(
+                table=hashtable,
+                keys=keys,
                 ids=ids,
+                bags=None if bags is None or bags.combiner is None else bags,
+                is_train=is_train,
+                is_grad=is_grad,
+                absent=absent,
+                absent_identity=_identity_of_absent(serving_default_value, absent, hashtable.dim),
+                unique_size=unique_size,
+                expansion=config.use_dynamic_expansion,
                 coefficient=access.faae_coefficient,
+                timestamps=times,
             )
-            rows = _train(hashtable, keys, unique_size, is_grad, expansion, pooled, use)
-        else:
-            rows = _read(hashtable, keys, absent, pooled)
+        )
         return rows if bags is None else bags.finish(rows)
 
 
@@ -254,20 +261,14 @@ def _tensor_of(table: SparseTable, ids: Any, batch: Any) -> Any:
                 f"ids: FeatureSpec {spec.name!r} has is_timestamp=True; it holds times, not ids."
             )
         composite = as_composite(ids)
-        if composite is not None:
-            # The axes after the first do not tell the number of ids per sample.
-            spec.check_shape(composite.shape[:1].concatenate([None]))
-            return composite
-        ids = tf.convert_to_tensor(ids)
-        spec.check_shape(ids.shape)
+        ids = tf.convert_to_tensor(ids) if composite is None else composite
+        spec.check_shape(ids)
     composite = as_composite(ids)
     return ids if composite is None else composite
 
 
 def _keys(table: SparseTable, ids: Any) -> tf.Tensor:
-    if isinstance(ids, (list, tuple, np.ndarray)) and np.size(ids) == 0:
-        ids = np.asarray(ids, np.int64)
-    tensor = tf.convert_to_tensor(ids)
+    tensor = as_dense(ids)
     if tensor.dtype == tf.int64 and table.key_dtype == tf.int32:
         warn_once(
             ("key_dtype", table.table_name),
@@ -275,20 +276,7 @@ def _keys(table: SparseTable, ids: Any) -> tf.Tensor:
             "they are taken as they are. Create it with key_dtype=tf.int64, or cast the ids.",
             table.table_name,
         )
-    if tensor.dtype in (tf.int64, tf.int32):
-        return tensor
-    if tensor.dtype.is_floating:
-        warn_once(
-            "float ids",
-            "sparse_lookup: ids of dtype %s are truncated to int64; above 2^24 float32 is not "
-            "exact, so that different ids may become one.",
-            tensor.dtype.name,
-        )
-    elif not tensor.dtype.is_integer or tensor.dtype.is_quantized:
-        raise TypeError(
-            f"ids must be an integer tensor or a FeatureSpec, got dtype {tensor.dtype.name}."
-        )
-    return tf.cast(tensor, tf.int64)
+    return keys_of(tensor)
 
 
 def _absent_row(value: Any, dim: int) -> Any:
@@ -311,96 +299,21 @@ def _absent_row(value: Any, dim: int) -> Any:
     return tf.broadcast_to(row, [dim])
 
 
-# --- Ops ----------------------------------------------------------------------------------------
+def _identity_of_absent(value: Any, absent: Any, dim: int) -> Hashable:
+    """What is equal for two lookups in which absent keys read the same."""
+    if value is None:
+        return None
+    identity: Hashable
+    if isinstance(value, (tf.Tensor, tf.Variable)):
+        identity = value.ref()
+    elif any(tf.is_tensor(part) for part in tf.nest.flatten(value)):
+        identity = absent.ref()
+    else:
+        identity = np.broadcast_to(np.asarray(value, np.float32), [dim]).tobytes()
+    return identity
 
 
-class _Use(NamedTuple):
-    """How a training lookup uses its keys."""
-
-    absent: Any  # [dim] that keys without a row read, or [0] for zeros
-    timestamps: timestamps.Timestamps
-    ids: Any  # as they were given: dense, sparse or ragged
-    coefficient: int
-
-
-def _read(table: SparseTable, keys: tf.Tensor, absent: Any, bags: Bags | None) -> tf.Tensor:
-    arguments = {
-        "table": table.nodes().handle,
-        "ids": keys,
-        "like": tf.zeros([0, table.dim]),
-        "absent": absent,
-        "group": table.grouped,
-    }
-    if bags is None:
-        return library.mxrec_read(**arguments)
-    return bags.with_count(
-        library.mxrec_pooled_read(**arguments, **bags.pooling, weights=bags.weight_list)
-    )
-
-
-def _train(
-    table: SparseTable,
-    keys: tf.Tensor,
-    unique_size: int,
-    is_grad: bool,
-    expansion: bool,
-    bags: Bags | None,
-    use: _Use,
-) -> tf.Tensor:
-    nodes = table.nodes()
-    graph_state.state_here().trained.add(table.table_name)
-    if is_grad:
-        resource_variable_ops.variable_accessed(nodes.proxy)  # tapes watch it
-    rules = governors(table, nodes.handle)
-    with tf.control_dependencies(rules):
-        custom = _insert_custom(table, nodes.handle, keys, use.coefficient)
-    with tf.control_dependencies(rules + custom):
-        arguments = {
-            "table": nodes.handle,
-            "proxy": nodes.proxy_handle(),
-            "ids": keys,
-            "like": tf.zeros([0, table.dim]),
-            "unique_size": unique_size,
-            "group": table.grouped,
-            "absent": use.absent,
-            "timestamps": use.timestamps.tensor,
-            "coefficient": use.coefficient,
-            "makes_rows": int(table.spec.initial_values.custom is None),
-        }
-        collects = is_grad and expansion and _collects()
-        # The gradient of weights needs the rows.
-        if not collects and (bags is None or bags.weights is None):
-            values, unique_keys, addresses, _ = (
-                library.mxrec_lookup(**arguments)
-                if bags is None
-                else library.mxrec_pooled_lookup(**arguments, **bags.pooling)
-            )
-            _set_unique_size(unique_size, unique_keys, addresses)
-            timestamps.note_lookup(values, use.timestamps, use.ids)
-            note_governed(table, nodes.handle, values)
-            values = values if bags is None else bags.with_count(values)
-            return values if is_grad else tf.stop_gradient(values)
-        unique = library.mxrec_lookup_unique(**arguments)
-        timestamps.note_lookup(unique.rows, use.timestamps, use.ids)
-        note_governed(table, nodes.handle, unique.rows)
-    _set_unique_size(unique_size, unique.rows, unique.unique_keys, unique.addresses)
-    if collects:
-        collect = tf.compat.v1.add_to_collection
-        collect(constants.ASCEND_SPARSE_LOOKUP_LOCAL_EMB, unique.rows)
-        collect(constants.ASCEND_SPARSE_LOOKUP_ID_OFFSET, unique.addresses)
-        collect(constants.ASCEND_SPARSE_LOOKUP_UNIQUE_KEYS, unique.unique_keys)
-    if bags is None:
-        return library.mxrec_restore(rows=unique.rows, inverse=unique.inverse, group=table.grouped)
-    pooled = bags.with_count(
-        library.mxrec_pooled_restore(
-            rows=unique.rows,
-            inverse=unique.inverse,
-            **bags.pooling,
-            weights=bags.weight_list,
-            group=table.grouped,
-        )
-    )
-    return pooled if is_grad else tf.stop_gradient(pooled)
+# --- Several tables -----------------------------------------------------------------------------
 
 
 def _read_together(
@@ -426,7 +339,7 @@ def _train_together(
     nodes = [table.nodes() for table in tables]
     for table, here, ids in zip(tables, nodes, keys, strict=True):
         governors(table, here.handle)
-        _insert_custom(table, here.handle, ids, 1)
+        insert_custom(table, here.handle, ids, 1)
         graph_state.state_here().trained.add(table.table_name)
     likes = [tf.zeros([0, table.dim]) for table in tables]
     times = [
@@ -454,30 +367,3 @@ def _train_together(
                 "MxrecLookup", inputs, attributes, [output[i] for output in outputs]
             )
     return list(outputs.values)
-
-
-def _set_unique_size(unique_size: int, *tensors: Any) -> None:
-    # The op's shape function cannot read the attribute.
-    if unique_size:
-        for tensor in tensors:
-            tensor.set_shape([unique_size, *tensor.shape[1:]])
-
-
-def _insert_custom(table: SparseTable, handle: Any, keys: tf.Tensor, coefficient: int) -> list[Any]:
-    """Ops that must run before the lookup: rows of new keys from the table's own initializer."""
-    values = table.spec.initial_values
-    if values.custom is None:
-        return []
-    missing = library.mxrec_missing(table=handle, ids=keys, coefficient=coefficient)
-    rows = call_custom(values, tf.size(missing, tf.int64), table.dim)
-    insert = library.mxrec_insert(table=handle, keys=missing, values=rows)
-    return [] if insert is None else [insert]
-
-
-def _collects() -> bool:
-    """Whether the tensors of a lookup here can be used for tf.gradients by the caller."""
-    if tf.executing_eagerly():
-        return False
-    # Inside tf.cond they belong to one branch, and a step that takes the other has none.
-    graph = tf.compat.v1.get_default_graph()
-    return graph._get_control_flow_context() is None

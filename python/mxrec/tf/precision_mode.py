@@ -32,7 +32,7 @@ _INSTALLED = "_mxrec_reads_precision_mode"
 
 def install() -> None:
     """Wraps the constructor of Sessions for the whole process. Idempotent."""
-    session_class = _base_session()
+    session_class = base_session()
     if getattr(session_class, _INSTALLED, False):
         return
     session_class.__init__ = _reading_init(session_class.__init__)
@@ -197,7 +197,7 @@ def _mode_of_file(path: str) -> str:
         return DEFAULT_GATHER_MODE
 
 
-def _base_session() -> Any:
+def base_session() -> Any:
     """The class whose constructor all Sessions of TensorFlow share."""
     session_class = tf.compat.v1.Session.__mro__[1]
     if not issubclass(tf.compat.v1.InteractiveSession, session_class):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
@@ -23,6 +24,17 @@ class Timestamps(NamedTuple):
 
     tensor: Any
     may_come: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Joined:
+    """Ids of several lookups in a row.
+
+    Attributes:
+        parts: of each lookup, its ids as they were given, and its keys.
+    """
+
+    parts: tuple[tuple[Any, Any], ...]
 
 
 def none_given() -> Any:
@@ -113,6 +125,8 @@ def _not_yet(graph: Any) -> Any:
 
 def _spread(times: Any, ids: Any) -> Any:
     """Timestamps of a batch as the op of a lookup takes them; see ``of_keys``."""
+    if isinstance(ids, Joined):
+        return tf.concat([of_each(_spread(times, part), keys) for part, keys in ids.parts], axis=0)
     if not isinstance(ids, (tf.SparseTensor, tf.RaggedTensor)) or times.shape[0] in (0, 1):
         return times
     if isinstance(ids, tf.SparseTensor):
@@ -125,6 +139,25 @@ def _spread(times: Any, ids: Any) -> Any:
     example = tf.cast(example, tf.int64)
     only = tf.equal(tf.size(times), 1)
     return tf.gather(times, tf.where(only, tf.zeros_like(example), example))
+
+
+def of_each(times: Any, keys: Any) -> Any:
+    """Returns a timestamp for each key, int64 [n]; none, if there are none.
+
+    Args:
+        times: as the op of a lookup takes them: [m], with equally many keys for each.
+        keys: dense, of that lookup.
+    """
+    count, keys_count = tf.size(times, tf.int64), tf.size(keys, tf.int64)
+    one = tf.constant(1, tf.int64)
+    check = tf.debugging.assert_equal(
+        keys_count % tf.maximum(count, one),
+        tf.constant(0, tf.int64),
+        message="timestamps must be one for all keys or one for each example",
+    )
+    with tf.control_dependencies([check]):
+        keys_count *= tf.minimum(count, one)
+    return tf.gather(times, tf.range(keys_count) * count // tf.maximum(keys_count, one))
 
 
 def _flat(timestamps: Any, source: str) -> Any:

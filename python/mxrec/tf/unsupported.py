@@ -6,7 +6,7 @@ where it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import tensorflow as tf
@@ -14,7 +14,6 @@ import tensorflow as tf
 from mxrec.tf.validation import check_bool
 
 _REWRITING = "automatic graph rewriting"
-_PIPELINE = "key processing in the input pipeline"
 
 
 def not_delivered(feature: str, asked_by: str, remedy: str = "leave it off") -> NotImplementedError:
@@ -79,29 +78,6 @@ class ACGPushOpsToDatasetHook(_Hook):
 def modify_graph_and_start_emb_cache(full_graph: Any = None, dump_graph: bool = False) -> NoReturn:
     """Rewrites the graph for a Session."""
     raise not_delivered(_REWRITING, "modify_graph_and_start_emb_cache")
-
-
-def do_merge_lookup(is_train: bool = True) -> NoReturn:
-    """Merges the lookups of one table."""
-    raise not_delivered("merging of lookups", f"do_merge_lookup(is_train={is_train})")
-
-
-def get_asc_insert_func(
-    tgt_key_specs: Any = None,
-    args_index_list: Sequence[int] | None = None,
-    table_names: Sequence[str] | None = None,
-    is_training: bool = True,
-    dump_graph: bool = False,
-    **kwargs: Any,
-) -> Callable[..., Any]:
-    """Returns a function for ``dataset.map`` that starts the key processing."""
-    check_bool("is_training", is_training)
-    check_bool("dump_graph", dump_graph)
-    raise not_delivered(_PIPELINE, "get_asc_insert_func")
-
-
-def start_asc_pipeline() -> None:
-    """Starts the key processing of the input pipeline: there is none to start."""
 
 
 def get_initializer(is_training: bool) -> NoReturn:

@@ -398,7 +398,7 @@ def test_static_unique_sizes_stay_those_of_each_lookup(start: Any) -> None:
     with tf.Graph().as_default(), v1.Session() as session:
         x = v1.placeholder(tf.int64, [None])
         values = [mx.sparse_lookup(make(name), x, send_count=3 + i) for i, name in enumerate("abc")]
-        unique_keys = [value.op.outputs[1] for value in values]
+        unique_keys = [value.op.inputs[0].op.outputs[1] for value in values]
         (found, _), ops = run(session, [unique_keys, values], {x: [1, 2]})
         assert lookups_of(ops) == {"MxrecGroupedLookup": 1}
         assert [len(keys) for keys in found] == [3, 4, 5]

@@ -151,8 +151,6 @@ def test_features_of_later_versions_say_so(start):
         (lambda: mx.LookupSubgraphSlicerHook(op_types=["Add"]), "graph rewriting"),
         (mx.OrphanLookupKeySlicerHook, "graph rewriting"),
         (mx.ACGPushOpsToDatasetHook, "graph rewriting"),
-        (lambda: mx.do_merge_lookup(True), "merging of lookups"),
-        (lambda: mx.get_asc_insert_func(tgt_key_specs=[mx.FeatureSpec("f")]), "input pipeline"),
     ]:
         with pytest.raises(NotImplementedError, match=text):
             ask()

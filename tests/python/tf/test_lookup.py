@@ -267,4 +267,4 @@ def test_a_feature_spec_must_fit_table_and_tensor(start):
     with tf.Graph().as_default():
         spec = mx.FeatureSpec("f", batch_size=2, feat_count=3)
         for shape in (None, [None], [None, 3], [2, None]):
-            spec.check_shape(tf.compat.v1.placeholder(tf.int64, shape).shape)
+            spec.check_shape(tf.compat.v1.placeholder(tf.int64, shape))

@@ -1,5 +1,5 @@
 """Import paths only; the contents come from ``mxrec.tf``."""
 
-from mxrec.tf.unsupported import start_asc_pipeline
+from mxrec.tf.asc_pipeline import start_asc_pipeline
 
 __all__ = ["start_asc_pipeline"]
