@@ -21,6 +21,7 @@ from mxrec.tf.initial_values import call_custom
 from mxrec.tf.log import warn_once
 from mxrec.tf.ops import library
 from mxrec.tf.pooled import Bags, as_composite, bags_of, pop_pooling
+from mxrec.tf.rewrite.state import note_lookup
 from mxrec.tf.table import SparseTable
 from mxrec.tf.validation import INT32_MAX, check_bool, check_int
 
@@ -51,7 +52,8 @@ def sparse_lookup(
         is_train: missing keys are inserted, and the lookup has a gradient. False: the table does
             not change.
         name: of the lookup; made unique.
-        modify_graph: the lookup may be moved by graph rewriting; without one it stays in place.
+        modify_graph: graph rewriting may move the ids' ops into the input pipeline; without one
+            the lookup stays as it is.
         batch: element of the dataset, for a FeatureSpec.
         access_and_evict_config: dict with ``access_threshold``, ``eviction_threshold``,
             ``faae_coefficient``, as in ``FeatureSpec``, whose own are used where there is none.
@@ -95,6 +97,7 @@ def sparse_lookup(
         absent = _absent_row(serving_default_value, hashtable.dim)
         configure(hashtable, access, full_scope.rstrip("/"))
         pooled = None if bags is None or bags.combiner is None else bags
+        lookup_name = full_scope.rstrip("/") if modify_graph else None
         if is_train:
             unique_size = 0 if config.use_dynamic else _static_unique_size(send_count)
             expansion = config.use_dynamic_expansion
@@ -103,10 +106,11 @@ def sparse_lookup(
                 timestamps=timestamps.of_keys(hashtable, batch, ids),
                 ids=ids,
                 coefficient=access.faae_coefficient,
+                may_move_as=lookup_name,
             )
             rows = _train(hashtable, keys, unique_size, is_grad, expansion, pooled, use)
         else:
-            rows = _read(hashtable, keys, absent, pooled)
+            rows = _read(hashtable, keys, absent, pooled, lookup_name)
         return rows if bags is None else bags.finish(rows)
 
 
@@ -315,9 +319,12 @@ class _Use(NamedTuple):
     timestamps: timestamps.Timestamps
     ids: Any  # as they were given: dense, sparse or ragged
     coefficient: int
+    may_move_as: str | None  # its name, where the graph may be rewritten for it
 
 
-def _read(table: SparseTable, keys: tf.Tensor, absent: Any, bags: Bags | None) -> tf.Tensor:
+def _read(
+    table: SparseTable, keys: tf.Tensor, absent: Any, bags: Bags | None, may_move_as: str | None
+) -> tf.Tensor:
     arguments = {
         "table": table.nodes().handle,
         "ids": keys,
@@ -326,10 +333,13 @@ def _read(table: SparseTable, keys: tf.Tensor, absent: Any, bags: Bags | None) -
         "group": table.grouped,
     }
     if bags is None:
-        return library.mxrec_read(**arguments)
-    return bags.with_count(
-        library.mxrec_pooled_read(**arguments, **bags.pooling, weights=bags.weight_list)
-    )
+        rows = library.mxrec_read(**arguments)
+    else:
+        pooling = {**bags.pooling, "weights": bags.weight_list}
+        rows = bags.with_count(library.mxrec_pooled_read(**arguments, **pooling))
+    if may_move_as is not None:
+        note_lookup(may_move_as, table.table_name, rows, trains=False)
+    return rows
 
 
 def _train(
@@ -369,10 +379,14 @@ def _train(
             )
             _set_unique_size(unique_size, unique_keys, addresses)
             timestamps.note_lookup(values, use.timestamps, use.ids)
+            if use.may_move_as is not None:
+                note_lookup(use.may_move_as, table.table_name, values, trains=True)
             values = values if bags is None else bags.with_count(values)
             return values if is_grad else tf.stop_gradient(values)
         unique = library.mxrec_lookup_unique(**arguments)
         timestamps.note_lookup(unique.rows, use.timestamps, use.ids)
+        if use.may_move_as is not None:
+            note_lookup(use.may_move_as, table.table_name, unique.rows, trains=True)
     _set_unique_size(unique_size, unique.rows, unique.unique_keys, unique.addresses)
     if collects:
         collect = tf.compat.v1.add_to_collection

@@ -145,18 +145,11 @@ def test_collection_name_is_read_and_write(start):
 def test_features_of_later_versions_say_so(start):
     start()
     for ask, text in [
-        (lambda: mx.get_initializer(True), "graph rewriting"),
-        (mx.modify_graph_and_start_emb_cache, "graph rewriting"),
-        (mx.GraphModifierHook, "graph rewriting"),
-        (lambda: mx.LookupSubgraphSlicerHook(op_types=["Add"]), "graph rewriting"),
-        (mx.OrphanLookupKeySlicerHook, "graph rewriting"),
-        (mx.ACGPushOpsToDatasetHook, "graph rewriting"),
         (lambda: mx.do_merge_lookup(True), "merging of lookups"),
         (lambda: mx.get_asc_insert_func(tgt_key_specs=[mx.FeatureSpec("f")]), "input pipeline"),
     ]:
         with pytest.raises(NotImplementedError, match=text):
             ask()
-    mx.GraphModifierHook(modify_graph=False)
 
 
 def test_small_dense_ops(start):
