@@ -1,4 +1,4 @@
-"""The structure of what ``get_next`` of an iterator returns, of which the graph keeps the leaves."""
+"""The structure of what ``get_next`` of an iterator returns; the graph keeps its leaves only."""
 
 from __future__ import annotations
 

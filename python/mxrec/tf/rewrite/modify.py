@@ -35,13 +35,16 @@ def modify_graph(graph: Any, dump_graph: bool = False) -> None:
         plan = make_plan(graph, rewriting.sites, rewriting.wishes)
         edges = Edges()
         rebuilt = [rebuild(graph, plan, source, moves, edges) for source, moves in plan.iterators()]
+        upstream = _upstream(plan)
         edges.apply()
+        upstream.update(_upstream(plan))  # the new tensors too
     except Exception as error:
         names = ", ".join(repr(site.name) for site in rewriting.sites)
         raise RuntimeError(
             f"The graph could not be rewritten and is as before: {error} Lookups: {names}; pass "
             "modify_graph=False to leave one where it is."
         ) from error
+    rewriting.upstream.update(upstream)
     _note(graph, rewriting, plan, rebuilt)
     for stay in plan.stays:
         if not stay.silent:
@@ -68,6 +71,16 @@ def _check(graph: Any) -> None:
         raise RuntimeError("The graph is finalized; rewrite it before graph.finalize().")
 
 
+def _upstream(plan: Plan) -> dict[str, str]:
+    """Name of each tensor that a moved one is computed from, with that of the moved one."""
+    return {
+        tensor.name: move.tensor.name
+        for move in plan.moves.values()
+        for op in plan.slicer.ops([move.tensor])
+        for tensor in op.inputs
+    }
+
+
 def _note(graph: Any, rewriting: Rewriting, plan: Plan, rebuilt: list[Rebuilt]) -> None:
     for each in rebuilt:
         _note_iterator(rewriting, plan, each)
@@ -85,8 +98,6 @@ def _note_iterator(rewriting: Rewriting, plan: Plan, rebuilt: Rebuilt) -> None:
         name = move.tensor.name
         copies = rewriting.fed_with.setdefault(name, [rewriting.current(move.tensor)])
         copies.append(rebuilt.moved(move))
-        for op in plan.slicer.ops([move.tensor]):
-            rewriting.upstream.update((tensor.name, name) for tensor in op.inputs)
     fed = [site.trains for site, move in plan.lookups if move in rebuilt.moves]
     rewriting.iterators.append(
         Rewritten(

@@ -64,6 +64,7 @@ class Plan:
     moves: dict[tuple[str, str | None], Move] = dataclasses.field(default_factory=dict)
     lookups: list[tuple[Site, Move]] = dataclasses.field(default_factory=list)
     stays: list[Stay] = dataclasses.field(default_factory=list)
+    _taken: set[tuple[str, int]] = dataclasses.field(default_factory=set)
 
     def iterators(self) -> list[tuple[Source, list[Move]]]:
         """Returns each iterator with what moves behind it."""
@@ -79,6 +80,13 @@ class Plan:
         if key not in self.moves:
             self.moves[key] = Move(tensor, self.slicer.reach(tensor.op).source, table)
         return self.moves[key]
+
+    def connect(self, move: Move, op: Any) -> None:
+        """Has an op take a moved tensor, where it takes the tensor and nothing else was said."""
+        for place, tensor in enumerate(op.inputs):
+            if tensor is move.tensor and (op.name, place) not in self._taken:
+                self._taken.add((op.name, place))
+                move.users.append((op, place))
 
 
 def make_plan(graph: Any, sites: Iterable[Site], wishes: Wishes) -> Plan:
@@ -118,28 +126,20 @@ def _refusal(graph: Any, site: Site, slicer: Slicer) -> Refusal | None:
 
 
 def _connect_lookups(plan: Plan) -> None:
-    moved = {site.op.name for site, _ in plan.lookups}
     for site, move in plan.lookups:
         for op in site.keys.consumers():
+            # Other ops on the keys belong to this lookup, as much as to any.
             companion = op.type.startswith("Mxrec") and op.type not in _LOOKUPS
-            if op is site.op or (companion and op.name not in moved):
-                _connect(move, op, site.keys)
-
-
-def _connect(move: Move, op: Any, tensor: Any) -> None:
-    for place, each in enumerate(op.inputs):
-        if each is tensor and (op, place) not in move.users:
-            move.users.append((op, place))
+            if op is site.op or companion:
+                plan.connect(move, op)
 
 
 def _move_all(plan: Plan, tensors: Iterable[Any]) -> None:
     """Moves tensors for all ops that take them."""
     for tensor in tensors:
         move = plan.move(tensor, None)
-        taken = {(op.name, place) for each in plan.moves.values() for op, place in each.users}
         for op in tensor.consumers():
-            if not any((op.name, place) in taken for place in range(len(op.inputs))):
-                _connect(move, op, tensor)
+            plan.connect(move, op)
 
 
 def _move_type(plan: Plan, graph: Any, op_type: str) -> None:
@@ -154,6 +154,5 @@ def _move_type(plan: Plan, graph: Any, op_type: str) -> None:
     if not ops:
         refusals.append(Refusal(op_type, "is the type of no op of this graph"))
     if refusals:
-        plan.stays.append(
-            Stay(f"{max(len(refusals), 1)} of the ops of type {op_type!r}", refusals[0])
-        )
+        some = f"{len(refusals)} of the ops" if ops else "what should be"
+        plan.stays.append(Stay(f"{some} of type {op_type!r}", refusals[0]))
