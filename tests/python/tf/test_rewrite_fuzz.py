@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from typing import Any
 
@@ -20,10 +19,6 @@ import mxrec.tf as mx
 
 v1 = tf.compat.v1
 STEPS = 12
-
-
-def seed_of_the_run() -> int:
-    return int(os.environ.get("MXREC_TEST_SEED", "0"))
 
 
 def arrange(rng: random.Random, columns: dict[str, Any]) -> Any:
@@ -92,9 +87,7 @@ def expression(rng: random.Random, columns: dict[str, Any], depth: int) -> Any:
 
 
 @pytest.mark.parametrize("case", range(12))
-def test_random_expressions(case: int) -> None:
-    seed = seed_of_the_run() * 1000 + case
-    print(f"seed {seed}")
+def test_random_expressions(case: int, seed: int) -> None:
     names = ("a", "bb", "ccc")[: 1 + case % 3]
 
     def data() -> Any:

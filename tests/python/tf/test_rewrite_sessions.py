@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +134,7 @@ def test_a_failure_leaves_the_edges(where: str, monkeypatch: pytest.MonkeyPatch)
     with tf.Graph().as_default() as graph:
         feeds = [initializable(dataset(2)), one_shot(dataset(2))]
         tables = [create("t"), create("u")]
-        rows = [
-            lookup(table, wordy(feed.batch)) for feed, table in zip(feeds, tables, strict=True)
-        ]
+        rows = [lookup(table, wordy(feed.batch)) for feed, table in zip(feeds, tables, strict=True)]
         before = edges_of(graph)
         if where == "rebuild":
             plain = rebuild_module._get_next
@@ -407,6 +408,21 @@ def test_an_abandoned_iterator_leaves_no_trace() -> None:
             session.run(rows)
             assert table.size() == len(seen)
         np.testing.assert_array_equal(contents(table)[0], sorted(seen))
+
+
+def test_the_example_of_the_page(tmp_path: Path) -> None:
+    page = Path(__file__).resolve().parents[3] / "docs" / "graph-rewriting.md"
+    (example,) = re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.S | re.M)
+    done = subprocess.run(
+        [sys.executable, "-c", example],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "(256, 8)"
 
 
 def test_dump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

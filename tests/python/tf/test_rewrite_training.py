@@ -96,6 +96,26 @@ def test_sparse_and_ragged_ids(expansion: bool) -> None:
     mx.terminate_config_initializer()
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_timestamps_and_eviction(grouped: bool) -> None:
+    def data() -> Any:
+        numbered = v1.data.Dataset.range(STEPS)
+        return v1.data.Dataset.zip((dataset(STEPS), numbered)).map(lambda d, n: {**d, "time": n})
+
+    def rows_of(batch: Any, tables: dict[str, Any]) -> list[Any]:
+        config = {"access_threshold": 2, "eviction_threshold": 50}
+        ids = tf.strings.to_number(batch["number"], tf.int64)
+        rows = [lookup(tables["t"], ids, access_and_evict_config=config)]
+        # After the lookup, which is connected to them when the graph is rewritten.
+        v1.add_to_collection(mx.ASCEND_TIMESTAMP, batch["time"])
+        rows.append(lookup(tables["u"], batch["id"] + 3, access_and_evict_config=config))
+        return rows
+
+    options = {"start": {"group_lookups": grouped}, "tables": ("t", "u")}
+    assert_same_training(data, rows_of, **options)
+    mx.terminate_config_initializer()
+
+
 def test_initializers_of_the_user(start: Any) -> None:
     class Counting(v1.keras.initializers.Initializer):  # type: ignore[misc, name-defined]
         def __call__(self, shape: Any, dtype: Any = None, **kwargs: Any) -> Any:

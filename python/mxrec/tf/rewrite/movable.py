@@ -54,9 +54,12 @@ class Obstacles:
 
     @functools.cached_property
     def library(self) -> Any:
-        """The graph's functions by name."""
-        definition = self._graph.as_graph_def(add_shapes=False)
-        return {function.signature.name: function for function in definition.library.function}
+        """The graph's functions."""
+        return self._graph.as_graph_def(add_shapes=False).library
+
+    @functools.cached_property
+    def _definitions(self) -> dict[str, Any]:
+        return {function.signature.name: function for function in self.library.function}
 
     def _of_function(self, name: str) -> str | None:
         if name not in self._functions:
@@ -65,7 +68,7 @@ class Obstacles:
         return self._functions[name]
 
     def _find_in_function(self, name: str) -> str | None:
-        for node in self.library[name].node_def:
+        for node in self._definitions[name].node_def:
             if node.op in _PYTHON or node.op in _PLACEHOLDERS:
                 return f"{node.name!r} is a {node.op}"
             definition = op_def_registry.get(node.op)
@@ -78,7 +81,7 @@ class Obstacles:
         return None
 
     def _called_by(self, op_type: str, attributes: Any) -> Iterator[str]:
-        if op_def_registry.get(op_type) is None and op_type in self.library:
+        if op_def_registry.get(op_type) is None and op_type in self._definitions:
             yield op_type
         for value in attributes.values():
             if value.HasField("func"):

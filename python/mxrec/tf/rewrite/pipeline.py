@@ -31,7 +31,9 @@ class Body:
             tensors = [move.tensor for move in moves if move.source is source]
             names = list(dict.fromkeys(t.name for t in tensors if t.op is not source))
             ops = slicer.ops(tensors)
-            self._parts.append((source, _definition(graph, ops), _taken(ops, source), names))
+            self._parts.append(
+                (source, _definition(graph, slicer, ops), _taken(ops, source), names)
+            )
 
     def __call__(self, *components: Any) -> tuple[Any, ...]:
         """Builds the function's ops in the graph of the function."""
@@ -54,9 +56,7 @@ class Body:
         if move.table is None:
             return tensor
         # By name: a one-shot iterator cannot capture the table's handle.
-        if hasattr(library, "mxrec_prepare"):
-            return library.mxrec_prepare(ids=tensor, table=move.table)
-        return tf.identity(tensor)
+        return library.mxrec_prepare(ids=tensor, table=move.table)
 
 
 def extended(variant: Any, specs: Sequence[Any], body: Body, prefetch: int = PREFETCH) -> Any:
@@ -79,7 +79,7 @@ def _taken(ops: Sequence[Any], source: Any) -> list[str]:
     return list(taken)
 
 
-def _definition(graph: Any, ops: Sequence[Any]) -> Any:
+def _definition(graph: Any, slicer: Slicer, ops: Sequence[Any]) -> Any:
     """The ops as a graph of their own, wherever they were placed."""
     definition = tf.compat.v1.GraphDef()
     definition.versions.CopyFrom(graph.graph_def_versions)
@@ -94,5 +94,5 @@ def _definition(graph: Any, ops: Sequence[Any]) -> Any:
         calls = calls or op.graph._is_function(op.type)
         calls = calls or any(v.HasField("func") or v.list.func for v in node.attr.values())
     if calls:
-        definition.library.CopyFrom(graph.as_graph_def().library)
+        definition.library.CopyFrom(slicer.obstacles.library)
     return definition

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
+import tensorflow as tf
+
 from mxrec.tf.rewrite.iterators import Source, refuse_source, source_of
 from mxrec.tf.rewrite.movable import Obstacles
 from mxrec.tf.rewrite.slicing import Refusal, Slicer, comes_from_a_dataset
@@ -102,7 +104,10 @@ def make_plan(graph: Any, sites: Iterable[Site], wishes: Wishes) -> Plan:
     for site in sites:
         refusal = _refusal(graph, site, plan.slicer)
         if refusal is None:
-            plan.lookups.append((site, plan.move(site.keys, site.table if site.trains else None)))
+            source = plan.slicer.reach(site.keys.op).source
+            prepares = site.trains and _share_process(site.op.inputs[0].op, source.inputs[0].op)
+            move = plan.move(site.keys, site.table if prepares else None)
+            plan.lookups.append((site, move))
             continue
         if site.op.graph is graph:
             held_back.append(site)
@@ -123,6 +128,12 @@ def _refusal(graph: Any, site: Site, slicer: Slicer) -> Refusal | None:
     if site.op._get_control_flow_context() is not None:
         return Refusal(site.op.name, f"({site.op.type}) is inside control flow")
     return slicer.refusal(site.keys)
+
+
+def _share_process(table: Any, iterator: Any) -> bool:
+    """Whether a table is where an iterator runs: with parameter servers it is not."""
+    at, near = (tf.DeviceSpec.from_string(op.device or "") for op in (table, iterator))
+    return at.job is None or (at.job, at.task) == (near.job, near.task)
 
 
 def _connect_lookups(plan: Plan) -> None:

@@ -51,7 +51,7 @@ def lines_of(plan: Plan, rebuilt: list[Rebuilt]) -> Iterator[str]:
         yield f"  path: {' -> '.join(op.name for op in path)}"
         moved = ", ".join(f"{op.name} ({op.type})" for op in ops) or "nothing but the ids"
         yield f"  moved: {moved}"
-        yield f"  keys are prepared ahead: {'yes' if site.trains else 'no'}"
+        yield f"  keys are prepared ahead: {'no' if move.table is None else 'yes'}"
     for stay in plan.stays:
         yield f"{stay.what} stays: {stay.refusal.op!r} {stay.refusal.reason}"
     for each in rebuilt:

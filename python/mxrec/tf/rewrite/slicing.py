@@ -45,7 +45,7 @@ class Slicer:
     def __init__(
         self, obstacles: Obstacles, refuse_source: Callable[[Any], Refusal | None]
     ) -> None:
-        self._obstacles = obstacles
+        self.obstacles = obstacles
         self._refuse_source = refuse_source
         self._reaches: dict[str, Reach] = {}
 
@@ -96,7 +96,7 @@ class Slicer:
         if op.type == GET_NEXT:
             refusal = self._refuse_source(op)
             return Reach(op if refusal is None else None, refusal)
-        held = self._obstacles.of(op)
+        held = self.obstacles.of(op)
         return None if held is None else Reach(None, Refusal(op.name, f"({op.type}) {held}"))
 
     def _of_inputs(self, op: Any) -> Reach:
