@@ -19,7 +19,7 @@ _LOOKUPS = frozenset(
 )
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Move:
     """A tensor that the input pipeline is going to compute.
 
