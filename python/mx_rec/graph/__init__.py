@@ -1,6 +1,6 @@
 """Import paths only; the contents come from ``mxrec.tf``."""
 
-from mxrec.tf.unsupported import (
+from mxrec.tf.rewrite.hooks import (
     GraphModifierHook,
     LookupSubgraphSlicerHook,
     OrphanLookupKeySlicerHook,

@@ -1,5 +1,5 @@
 """Import paths only; the contents come from ``mxrec.tf``."""
 
-from mxrec.tf.unsupported import ACGPushOpsToDatasetHook
+from mxrec.tf.rewrite.hooks import ACGPushOpsToDatasetHook
 
 __all__ = ["ACGPushOpsToDatasetHook"]

@@ -5,12 +5,12 @@ from mxrec.tf.config import (
     ConfigInitializer,
     clear_channel,
     get_host_pipeline_ops,
-    get_initializer,
     get_use_dynamic_expansion,
     init,
     set_if_load,
     terminate_config_initializer,
 )
+from mxrec.tf.rewrite.targets import get_initializer
 
 __all__ = [
     "ConfigInitializer",

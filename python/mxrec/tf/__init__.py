@@ -3,14 +3,22 @@
 # Loads the ops, and says which TensorFlow versions work if it cannot; so it comes first.
 from mxrec.tf import ops  # isort: skip
 
-from mxrec.tf import constants, gradients, hccl_ops, npu_ops, optimizers, precision_mode, saver
+from mxrec.tf import (
+    constants,
+    gradients,
+    hccl_ops,
+    npu_ops,
+    optimizers,
+    precision_mode,
+    saver,
+    sessions,
+)
 from mxrec.tf.asc_pipeline import get_asc_insert_func, start_asc_pipeline
 from mxrec.tf.communication import get_device_id, get_rank_id, get_rank_size
 from mxrec.tf.config import (
     ConfigInitializer,
     clear_channel,
     get_host_pipeline_ops,
-    get_initializer,
     get_use_dynamic_expansion,
     init,
     set_if_load,
@@ -35,17 +43,25 @@ from mxrec.tf.merge_lookup import do_merge_lookup
 from mxrec.tf.saver import restore_tables, save_tables
 from mxrec.tf.summary_hook import TableSummaryHook
 from mxrec.tf.table import SparseTable, create_table, registered_tables, tables_of_graph
-from mxrec.tf.unsupported import (
+from mxrec.tf.rewrite import batches, fetches
+from mxrec.tf.rewrite.hooks import (
     ACGPushOpsToDatasetHook,
     GraphModifierHook,
     LookupSubgraphSlicerHook,
     OrphanLookupKeySlicerHook,
     modify_graph_and_start_emb_cache,
 )
+from mxrec.tf.rewrite.targets import get_initializer, get_target_batch
+from mxrec.tf.saver import restore_tables, save_tables
+from mxrec.tf.summary_hook import TableSummaryHook
+from mxrec.tf.table import SparseTable, create_table, registered_tables, tables_of_graph
 from mxrec.tf.variables import get_dense_and_sparse_variable
 
 saver.install()
 precision_mode.install()
+sessions.install(before_run=fetches.bring_up_to_date)
+fetches.install()
+batches.install()
 
 __all__ = [
     "ASCEND_SPARSE_LOOKUP_ID_OFFSET",
@@ -76,6 +92,7 @@ __all__ = [
     "get_initializer",
     "get_rank_id",
     "get_rank_size",
+    "get_target_batch",
     "get_use_dynamic_expansion",
     "gradients",
     "grouped_lookup",

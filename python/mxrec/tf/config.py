@@ -6,13 +6,14 @@ import dataclasses
 import itertools
 import weakref
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 from mxrec import _mxrec
 from mxrec.runtime import DEFAULT_GATHER_MODE, set_gather_mode
-from mxrec.tf import constants, graph_state, grouping, unsupported
+from mxrec.tf import constants, graph_state, grouping
 from mxrec.tf.host_pipeline_ops import import_host_pipeline_ops
 from mxrec.tf.log import forget_warnings, logger
+from mxrec.tf.rewrite import targets
 from mxrec.tf.unsupported import not_delivered
 from mxrec.tf.validation import INT32_MAX, check_bool, check_int, check_str
 
@@ -47,13 +48,17 @@ class TrainParamsConfig:
     def ascend_global_hashtable_collection(self, name: str) -> None:
         self._collection = check_str("ascend_global_hashtable_collection", name)
 
-    def get_initializer(self, is_training: bool) -> NoReturn:
-        """Returns the initializer of the rewritten iterator."""
-        unsupported.get_initializer(is_training)
+    def get_initializer(self, is_training: bool) -> Any:
+        """Returns the initializer of the rewritten iterator: ``mxrec.tf.get_initializer``."""
+        return targets.get_initializer(is_training)
 
-    def get_target_batch(self, is_training: bool) -> NoReturn:
-        """Returns the batch of the rewritten iterator."""
-        unsupported.get_target_batch(is_training)
+    def get_target_batch(self, is_training: bool) -> Any:
+        """Returns the batch of the rewritten iterator of the default graph.
+
+        Args:
+            is_training: of the iterator that feeds training lookups; False: other lookups.
+        """
+        return targets.get_target_batch(is_training)
 
 
 @dataclasses.dataclass
@@ -244,8 +249,3 @@ def clear_channel(is_train_channel: bool = False) -> None:
 def get_host_pipeline_ops() -> ModuleType:
     """Returns the module with ``set_threshold`` and ``return_timestamp``."""
     return import_host_pipeline_ops()
-
-
-def get_initializer(is_training: bool) -> NoReturn:
-    """Returns the initializer of the rewritten iterator."""
-    unsupported.get_initializer(is_training)

@@ -60,8 +60,8 @@ class GraphState:
     lookups: list[Any] = dataclasses.field(default_factory=list)
     # Functions that create a table when they are traced, by its name.
     creators: dict[str, weakref.WeakSet[Any]] = dataclasses.field(default_factory=dict)
-    # By reference of a tensor: what sessions fetch and feed in its place; see mxrec.tf.fetches.
-    substitutes: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    # mxrec.tf.rewrite.state.Rewriting, once there is something to remember.
+    rewriting: Any = None
 
 
 # Counts init / terminate cycles: state of an earlier one is not seen any more.
@@ -92,13 +92,19 @@ def state_here() -> GraphState:
         return state_of(tf.compat.v1.get_default_graph())
 
 
+def known_state_of(graph: Any) -> GraphState | None:
+    """State of a graph, if it has one."""
+    state: GraphState | None = getattr(graph, _ATTRIBUTE, None)
+    return state if state is not None and state.epoch == _epoch else None
+
+
 def state_of(graph: Any) -> GraphState:
     """State of a graph, created if needed. None: of the eager context."""
     if graph is None:
         return _eager
     # On the graph itself, so that both go together.
-    state = getattr(graph, _ATTRIBUTE, None)
-    if state is None or state.epoch != _epoch:
+    state = known_state_of(graph)
+    if state is None:
         state = GraphState(_epoch)
         setattr(graph, _ATTRIBUTE, state)
     return state

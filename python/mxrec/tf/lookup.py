@@ -57,7 +57,8 @@ def sparse_lookup(
         is_train: missing keys are inserted, and the lookup has a gradient. False: the table does
             not change.
         name: of the lookup; made unique.
-        modify_graph: the lookup may be moved by graph rewriting; without one it stays in place.
+        modify_graph: graph rewriting may move the ids' ops into the input pipeline; without one
+            the lookup stays as it is.
         batch: element of the dataset, for a FeatureSpec.
         access_and_evict_config: dict with ``access_threshold``, ``eviction_threshold``,
             ``faae_coefficient``, as in ``FeatureSpec``, whose own are used where there is none.
@@ -118,6 +119,7 @@ def sparse_lookup(
                 expansion=config.use_dynamic_expansion,
                 coefficient=access.faae_coefficient,
                 timestamps=times,
+                may_move_as=full_scope.rstrip("/") if modify_graph else None,
             )
         )
         return rows if bags is None else bags.finish(rows)

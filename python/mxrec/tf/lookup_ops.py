@@ -14,6 +14,7 @@ from mxrec.tf.access import governors, note_governed
 from mxrec.tf.initial_values import call_custom
 from mxrec.tf.ops import library
 from mxrec.tf.pooled import Bags
+from mxrec.tf.rewrite.state import note_lookup
 from mxrec.tf.table import SparseTable
 
 
@@ -34,6 +35,7 @@ class Lookup:
         expansion: the table grows without limit.
         coefficient: weight of an occurrence in admission.
         timestamps: of the keys; None: ``is_train`` is False.
+        may_move_as: its name, if the graph may be rewritten for it; None: it stays in place.
     """
 
     table: SparseTable
@@ -48,6 +50,7 @@ class Lookup:
     expansion: bool
     coefficient: int
     timestamps: timestamps.Timestamps | None
+    may_move_as: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +77,8 @@ def build(lookup: Lookup) -> tf.Tensor:
         The rows of the bags, or of the keys: float32.
     """
     rows, output = _train(lookup) if lookup.is_train else _read(lookup)
+    if lookup.may_move_as is not None:
+        note_lookup(lookup.may_move_as, lookup.table.table_name, output, trains=lookup.is_train)
     stops = lookup.is_train and not lookup.is_grad
     if not _in_plain_graph():
         return tf.stop_gradient(rows) if stops else rows

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from mxrec.tf import constants, first_run, graph_state, timestamps
+from mxrec.tf import constants, graph_state, sessions, timestamps
 from mxrec.tf.config import ConfigInitializer
 from mxrec.tf.lookup_ops import BuiltLookup, Lookup, build
 from mxrec.tf.pooled import Bags
@@ -63,7 +63,7 @@ def do_merge_lookup(is_train: bool = True) -> None:
             f"do_merge_lookup was called in the function {graph.name!r}; call it outside of "
             "functions, after the lookups."
         )
-    first_run.check_not_run(graph, "do_merge_lookup")
+    sessions.check_not_run(graph, "do_merge_lookup")
     state = graph_state.state_of(graph)
     depths = _depths(state.lookups)
     groups: dict[Hashable, list[BuiltLookup]] = {}
@@ -89,6 +89,7 @@ def _kind(built: BuiltLookup) -> Hashable:
         lookup.coefficient,
         lookup.absent_identity,
         lookup.timestamps and lookup.timestamps.may_come,
+        lookup.may_move_as is None,
         bags,
         built.op.device,
     )
@@ -167,6 +168,9 @@ def _merge(graph: Any, group: list[BuiltLookup]) -> None:
     ops = {built.op for built in group}
     state.lookups[:] = [built for built in state.lookups if built.op not in ops]
     state.untimed[:] = [entry for entry in state.untimed if entry[0] not in ops]
+    if state.rewriting is not None:
+        sites = state.rewriting.sites
+        sites[:] = [site for site in sites if site.op not in ops]
     if merged.op.type == _UNIQUE:
         _move_collected(graph, group, merged)
 

@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from mxrec.runtime import DEFAULT_GATHER_MODE, GATHER_MODES, set_gather_mode
 from mxrec.tf.log import logger, warn_once
+from mxrec.tf.sessions import base_session
 
 OPTION = "op_precision_mode"
 OPERATORS = ("GatherV2",)
@@ -195,17 +196,6 @@ def _mode_of_file(path: str) -> str:
             DEFAULT_GATHER_MODE,
         )
         return DEFAULT_GATHER_MODE
-
-
-def base_session() -> Any:
-    """The class whose constructor all Sessions of TensorFlow share."""
-    session_class = tf.compat.v1.Session.__mro__[1]
-    if not issubclass(tf.compat.v1.InteractiveSession, session_class):
-        raise ImportError(
-            f"TensorFlow {tf.__version__} has Sessions of another kind than mxrec knows; it needs "
-            "TensorFlow 2.15 to 2.21."
-        )
-    return session_class
 
 
 def _reading_init(plain_init: Any) -> Any:

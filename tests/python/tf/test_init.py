@@ -142,21 +142,6 @@ def test_collection_name_is_read_and_write(start):
         params.ascend_global_hashtable_collection = 3
 
 
-def test_features_of_later_versions_say_so(start):
-    start()
-    for ask, text in [
-        (lambda: mx.get_initializer(True), "graph rewriting"),
-        (mx.modify_graph_and_start_emb_cache, "graph rewriting"),
-        (mx.GraphModifierHook, "graph rewriting"),
-        (lambda: mx.LookupSubgraphSlicerHook(op_types=["Add"]), "graph rewriting"),
-        (mx.OrphanLookupKeySlicerHook, "graph rewriting"),
-        (mx.ACGPushOpsToDatasetHook, "graph rewriting"),
-    ]:
-        with pytest.raises(NotImplementedError, match=text):
-            ask()
-    mx.GraphModifierHook(modify_graph=False)
-
-
 def test_small_dense_ops(start):
     start()
     x = tf.ones([1000])

@@ -1,0 +1,52 @@
+"""Changes of a graph's edges that take place together or not at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Edges:
+    """A list of changes, in the order in which they take place."""
+
+    def __init__(self) -> None:
+        self._data: list[tuple[Any, int, Any]] = []
+        self._control: list[tuple[Any, Any, Any]] = []
+
+    def connect(self, op: Any, place: int, tensor: Any) -> None:
+        """Notes that an op shall get another tensor at one of its inputs."""
+        self._data.append((op, place, tensor))
+
+    def connect_consumers(self, old: Any, new: Any) -> None:
+        """Notes that all ops that take ``old`` shall take ``new``."""
+        for op in old.consumers():
+            for place, tensor in enumerate(op.inputs):
+                if tensor is old:
+                    self.connect(op, place, new)
+
+    def reorder(self, old: Any, new: Any) -> None:
+        """Notes that the ops that run after op ``old`` shall run after op ``new``."""
+        self._control += [(op, old, new) for op in old._control_outputs]
+
+    def apply(self) -> None:
+        """Makes the changes.
+
+        Raises:
+            ValueError: TensorFlow refuses one; the edges are as before.
+        """
+        done: list[tuple[Any, int, Any]] = []
+        for op, place, tensor in self._data:
+            before = op.inputs[place]
+            try:
+                op._update_input(place, tensor)
+            except Exception as error:
+                for changed, where, what in reversed(done):
+                    changed._update_input(where, what)
+                raise ValueError(
+                    f"input {place} of {op.name!r} cannot become {tensor.name!r} instead of "
+                    f"{before.name!r}: {error}"
+                ) from error
+            done.append((op, place, before))
+        for op, old, new in self._control:
+            inputs = [new if each is old else each for each in op.control_inputs]
+            op._remove_all_control_inputs()
+            op._add_control_inputs(inputs)
