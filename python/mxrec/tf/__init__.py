@@ -40,9 +40,6 @@ from mxrec.tf.host_pipeline_ops import import_host_pipeline_ops, return_timestam
 from mxrec.tf.log import logger
 from mxrec.tf.lookup import grouped_lookup, sparse_lookup
 from mxrec.tf.merge_lookup import do_merge_lookup
-from mxrec.tf.saver import restore_tables, save_tables
-from mxrec.tf.summary_hook import TableSummaryHook
-from mxrec.tf.table import SparseTable, create_table, registered_tables, tables_of_graph
 from mxrec.tf.rewrite import batches, fetches
 from mxrec.tf.rewrite.hooks import (
     ACGPushOpsToDatasetHook,
