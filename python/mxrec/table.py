@@ -469,9 +469,10 @@ class Table(AdmissionCalls):
             those that a copy served). ``prepared_lookups`` (training lookups whose keys the input
             pipeline had prepared), ``prepared_waiting`` and ``prepared_dropped`` (batches prepared
             and not yet, or never, looked up). Of admission and eviction also
-            ``admission_threshold`` (in force; None: there is none), ``admission_frozen``, ``counted_keys`` (with a count and no
-            row; a sketch does not know), ``bytes_admission``, ``latest_time`` (of training, in
-            seconds; 0: none) and ``evicting`` (a sweep is under way).
+            ``admission_threshold`` (in force; None: there is none), ``admission_frozen``,
+            ``counted_keys`` (with a count and no row; a sketch does not know),
+            ``bytes_admission``, ``latest_time`` (of training, in seconds; 0: none) and
+            ``evicting`` (a sweep is under way).
         """
         return self._open().stats()
 
