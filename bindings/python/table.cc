@@ -199,6 +199,9 @@ nb::dict Stats(const PyTable& self) {
   d["hot_hits"] = stats.hot_hits;
   d["hot_rows"] = stats.hot_rows;
   d["bytes_hot"] = stats.bytes_hot;
+  d["prepared_lookups"] = stats.prepared_lookups;
+  d["prepared_waiting"] = stats.prepared_waiting;
+  d["prepared_dropped"] = stats.prepared_dropped;
   d["skipped_gradients"] = stats.skipped_gradients;
   d["growth_events"] = stats.growth_events;
   d["optimizer_step"] = stats.optimizer_step;

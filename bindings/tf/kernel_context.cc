@@ -83,6 +83,14 @@ Result<Tensor> KernelContext::Input(int index) const {
   return Tensor(raw);
 }
 
+Status KernelContext::Forward(int input, int output) const {
+  MXREC_ASSIGN_OR_RETURN(const Tensor tensor, Input(input));
+  TfStatus status;
+  const auto lock = Lock();
+  TF_SetOutput(raw_, member_.at(output), tensor.raw(), status.get());
+  return status.ok() ? Status() : status.status();
+}
+
 Result<std::shared_ptr<Table>> KernelContext::InputTable(int index) const {
   if (index == 0 && table_ != nullptr) return table_;
   TfStatus status;

@@ -52,6 +52,9 @@ class KernelContext {
   // The table that a resource input names. kNotFound if this process has none of that name.
   Result<std::shared_ptr<Table>> InputTable(int index) const;
 
+  // Output `output` is input `input`, not copied.
+  Status Forward(int input, int output) const;
+
   template <class T>
   Result<Tensor> Output(int index, const Shape& shape) const {
     return Allocate(index, TypeOf<T>::value, shape, sizeof(T));

@@ -223,6 +223,11 @@ void MissingShapes(TF_ShapeInferenceContext* context, TF_Status* status) {
   shapes.Output(0, shapes.UnknownVector());
 }
 
+void SameShape(TF_ShapeInferenceContext* context, TF_Status* status) {
+  Inference shapes(context, status);
+  shapes.Output(0, shapes.Input(0));
+}
+
 void NoOutputs(TF_ShapeInferenceContext* /*context*/, TF_Status* /*status*/) {}
 
 void ScalarShape(TF_ShapeInferenceContext* context, TF_Status* status) {

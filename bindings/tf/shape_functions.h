@@ -49,6 +49,8 @@ extern const ShapeFunction GroupedApplyShapes;
 void InsertShapes(TF_ShapeInferenceContext* context, TF_Status* status);
 // (table, ids) -> [m]
 void MissingShapes(TF_ShapeInferenceContext* context, TF_Status* status);
+// (ids) -> [ids]
+void SameShape(TF_ShapeInferenceContext* context, TF_Status* status);
 // (table) -> scalar
 void NoOutputs(TF_ShapeInferenceContext* context, TF_Status* status);
 void ScalarShape(TF_ShapeInferenceContext* context, TF_Status* status);

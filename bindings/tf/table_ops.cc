@@ -1,9 +1,11 @@
 // What a table holds: its size and capacity, the keys it lacks, and putting them in.
 #include <algorithm>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "kernel_context.h"
+#include "mxrec/runtime.h"
 #include "mxrec/table.h"
 #include "op_registration.h"
 #include "register_ops.h"
@@ -32,6 +34,30 @@ class Missing {
 
  private:
   int64_t coefficient_ = 0;
+};
+
+// Inputs (ids), which come out as they are. Runs in the input pipeline, where a table is known by
+// name only.
+class Prepare {
+ public:
+  Status Init(const Attributes& attributes) {
+    MXREC_ASSIGN_OR_RETURN(table_, attributes.String("table"));
+    return {};
+  }
+  Status Compute(const KernelContext& context) const {
+    const auto table = FindTable(table_);
+    if (table == nullptr) {
+      return NotFound("table '" + table_ +
+                      "' does not exist in the process that runs this input pipeline: a table "
+                      "lives from create_table to terminate; create it before the iterator runs");
+    }
+    MXREC_ASSIGN_OR_RETURN(const KeyBatch ids, KeyBatch::FromInput(context, 0));
+    MXREC_RETURN_IF_ERROR(table->Prepare(ids.keys()));
+    return context.Forward(0, 0);
+  }
+
+ private:
+  std::string table_;
 };
 
 // Inputs (table, keys, values).
@@ -105,6 +131,13 @@ void RegisterTableOps() {
       .outputs = {"keys: int64"},
       .attributes = {"T: {int64, int32}", "coefficient: int = 0"},
       .shape = MissingShapes,
+  });
+  Register<Prepare>({
+      .name = "MxrecPrepare",
+      .inputs = {"ids: T"},
+      .outputs = {"same_ids: T"},
+      .attributes = {"T: {int64, int32}", "table: string"},
+      .shape = SameShape,
   });
   Register<SetThreshold>({
       .name = "MxrecSetThreshold",

@@ -49,6 +49,7 @@ class Tensor {
     if (raw_ != nullptr) TF_DeleteTensor(raw_);
   }
 
+  const TF_Tensor* raw() const { return raw_; }
   TF_DataType type() const { return TF_TensorType(raw_); }
   const Shape& shape() const { return shape_; }
   size_t rank() const { return shape_.size(); }

@@ -465,7 +465,9 @@ class Table(AdmissionCalls):
             ``skipped_gradients``, ``growth_events``, ``optimizer_step``; also ``num_shards`` and
             ``value_dtype``; ``hot_rows`` (rows that have a copy among the hot ones now),
             ``bytes_hot`` (held for the copies and what finds them) and ``hot_hits`` (of ``hits``,
-            those that a copy served). Of admission and eviction also ``admission_threshold`` (in
+            those that a copy served). ``prepared_lookups`` (training lookups whose keys the input
+            pipeline had prepared), ``prepared_waiting`` and ``prepared_dropped`` (batches prepared
+            and not yet, or never, looked up). Of admission and eviction also ``admission_threshold`` (in
             force; None: there is none), ``admission_frozen``, ``counted_keys`` (with a count and no
             row; a sketch does not know), ``bytes_admission``, ``latest_time`` (of training, in
             seconds; 0: none) and ``evicting`` (a sweep is under way).

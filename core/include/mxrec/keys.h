@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <ranges>
+#include <span>
 
 namespace mxrec {
 
@@ -23,6 +24,11 @@ class KeySpan {
   bool empty() const { return size_ == 0; }
   int64_t operator[](size_t i) const {
     return narrow_ ? static_cast<const int32_t*>(keys_)[i] : static_cast<const int64_t*>(keys_)[i];
+  }
+
+  std::span<const std::byte> bytes() const {
+    const size_t item = narrow_ ? sizeof(int32_t) : sizeof(int64_t);
+    return {static_cast<const std::byte*>(keys_), size_ * item};
   }
 
   // Calls visit with the keys as a pointer of their own type: one branch a batch, for inner loops.

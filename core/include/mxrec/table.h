@@ -104,6 +104,10 @@ class MXREC_API Table {
   // The same, with rows and into memory of the caller.
   Status Resolve(KeySpan keys, ResolveMode mode, int32_t* inverse, const UniqueAllocator& allocate,
                  const TrainingUse& use = {});
+  // Does ahead the part of Resolve(keys, kInsert) that changes nothing. The next such call with the
+  // very same keys, whenever it comes, is faster by that, and does what it would have done. May run
+  // beside any other call; what is prepared and never used is dropped in time.
+  Status Prepare(KeySpan keys) const;
   // Embeddings of resolved keys, one row each. Stale addresses fall back to their key.
   Status ReadRows(std::span<const int64_t> addresses, KeySpan keys, const float* absent_row,
                   float* out) const;

@@ -138,7 +138,10 @@ struct TableStats {
   int64_t hot_hits = 0;                // of `hits`, those found among the hot rows
   int64_t hot_rows = 0;                // rows that have a copy there now
   int64_t bytes_hot = 0;
-  int64_t growth_events = 0;  // index segments split
+  int64_t prepared_lookups = 0;  // training lookups whose batch had been prepared
+  int64_t prepared_waiting = 0;  // batches prepared and not yet looked up
+  int64_t prepared_dropped = 0;  // batches prepared and never looked up
+  int64_t growth_events = 0;     // index segments split
   int64_t optimizer_step = 0;
   int num_shards = 0;
   ValueType value_type = ValueType::kFloat32;

@@ -63,9 +63,11 @@ class KeyBatch {
   Buffer<uint32_t> old_frequency;
   Buffer<uint32_t> old_time;
   Buffer<uint8_t> fresh;
-  Buffer<uint32_t> time;      // of the last occurrence, where occurrences have times of their own
-  Buffer<uint8_t> refused;    // by admission: a Refusal
-  Buffer<uint32_t> count_at;  // where the counters keep the count of a refused key
+  Buffer<uint32_t> time;        // of the last occurrence, where occurrences have times of their own
+  Buffer<uint8_t> refused;      // by admission: a Refusal
+  Buffer<uint16_t> generation;  // of ref, in a batch prepared ahead
+  size_t distinct = 0;          // what Number returned, in a batch prepared ahead
+  Buffer<uint32_t> count_at;    // where the counters keep the count of a refused key
 
  private:
   uint64_t HashOf(int64_t k) const;

@@ -39,6 +39,7 @@ struct InsertRequest {
   // The batch is deduplicated: it has so many distinct keys. None: it is not.
   std::optional<size_t> distinct = std::nullopt;
   const UniqueRequest* unique = nullptr;  // of a deduplicated batch
+  bool prepared = false;                  // ref and generation say where rows have been
 };
 
 // What a batch noted of a key that was not admitted (KeyBatch::refused).

@@ -122,6 +122,9 @@ void TableState::AddStats(TableStats* stats) const {
   stats->evicted_by_age = evicted_by_age_.load(std::memory_order_relaxed);
   stats->evicted_by_rows = evicted_by_rows_.load(std::memory_order_relaxed);
   stats->evicted_by_l2 = evicted_by_l2_.load(std::memory_order_relaxed);
+  stats->prepared_lookups = prepared_.taken();
+  stats->prepared_waiting = static_cast<int64_t>(prepared_.size());
+  stats->prepared_dropped = prepared_.dropped();
   stats->evicting = sweeping();
   stats->latest_time = latest_time_;
   if (admission_.on()) {
@@ -153,6 +156,7 @@ void TableState::InheritCounters(const TableState& previous) {
   evicted_by_l2_ += stats.evicted_by_l2;
   skipped_ += stats.skipped_gradients;
   hot_hits_ += stats.hot_hits;
+  prepared_.Inherit(stats.prepared_lookups, stats.prepared_dropped + stats.prepared_waiting);
 }
 
 }  // namespace mxrec

@@ -17,6 +17,7 @@
 
 #include "arena/address.h"
 #include "batch/key_batch.h"
+#include "batch/prepared_batches.h"
 #include "initializers/row_initializer.h"
 #include "mxrec/table.h"
 #include "optimizers/optimizer.h"
@@ -118,6 +119,10 @@ class TableState {
   Status Resolve(KeySpan keys, ResolveMode mode, InsertRequest use, int32_t* inverse,
                  const UniqueAllocator& allocate);
 
+  // Does ahead what Resolve(keys, kInsert) would do and what changes nothing
+  // (table_state_prepare.cc). Any number of calls may run beside a change.
+  void Prepare(KeySpan keys) const;
+
   // --- Updates (table_state_update.cc): one step of the optimizer, which is there. There is one
   // change at a time. `step` is advanced, unless the call fails. grads: [n, dim].
   Status ApplyToKeys(KeySpan keys, const float* grads, float learning_rate,
@@ -200,7 +205,13 @@ class TableState {
   Status OutOfMemory(const KeyBatch& batch) const;
   // What a call wants done with a row, once it is there: counts, address, its place in the outputs.
   class RowUse;
-  int64_t FindAndUse(uint32_t s, KeyBatch* batch, bool found, RowUse use) const;
+  // What a batch knows of its rows before they are looked for.
+  enum class Known : uint8_t {
+    kNothing,
+    kRefs,    // all of them
+    kPlaces,  // where they have been: a row is there if the generation is still that one
+  };
+  int64_t FindAndUse(uint32_t s, KeyBatch* batch, Known known, RowUse use) const;
   void GatherInShard(uint32_t s, const KeyBatch& batch, const InsertRequest& request) const;
   ReadResult ReadPlain(KeySpan keys, size_t begin, size_t end, const kernels::RowCopier& copy,
                        const float* absent_row, float* out) const;
@@ -278,6 +289,7 @@ class TableState {
   // Copies and guesses only: a read leaves the table as it is.
   mutable HotRows hot_;
   mutable HotSampler sampler_;
+  mutable PreparedBatches prepared_;
   // Scratch of UpdateDistinct; one change at a time: a bit a slot of all shards, zero between
   // calls.
   std::vector<uint64_t> marks_;

@@ -16,12 +16,16 @@ void TableState::WriteInverse(uint32_t s, const KeyBatch& batch, int32_t* invers
 
 Status TableState::Resolve(KeySpan keys, ResolveMode mode, InsertRequest use, int32_t* inverse,
                            const UniqueAllocator& allocate) {
-  KeyBatch::Ptr batch = KeyBatch::Acquire();
-  batch->Partition(keys, shard_bits_, KeyBatch::Grouping::kKeys);
-  if (!ForEachShard(batch->size(), [&](uint32_t s) { batch->Deduplicate(s); })) {
-    throw std::bad_alloc();
+  KeyBatch::Ptr batch = mode == ResolveMode::kInsert ? prepared_.Take(keys) : nullptr;
+  use.prepared = batch != nullptr;
+  if (!use.prepared) {
+    batch = KeyBatch::Acquire();
+    batch->Partition(keys, shard_bits_, KeyBatch::Grouping::kKeys);
+    if (!ForEachShard(batch->size(), [&](uint32_t s) { batch->Deduplicate(s); })) {
+      throw std::bad_alloc();
+    }
   }
-  const size_t unique = batch->Number();
+  const size_t unique = use.prepared ? batch->distinct : batch->Number();
   auto output = allocate(unique);
   if (!output.ok()) return output.status();
   const UniqueRequest request{inverse, output.value()};

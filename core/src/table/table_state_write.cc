@@ -128,9 +128,8 @@ class TableState::RowUse {
 };
 
 // Finds the unique keys of a shard and uses the rows that are there, each step so far behind the
-// one before that what that prefetched has arrived. found: batch->ref is filled already. Returns
-// the uses that it counted.
-int64_t TableState::FindAndUse(uint32_t s, KeyBatch* batch, bool found, RowUse use) const {
+// one before that what that prefetched has arrived. Returns the uses that it counted.
+int64_t TableState::FindAndUse(uint32_t s, KeyBatch* batch, Known known, RowUse use) const {
   struct InFlight {
     const IndexBucket* segment;
     RowMeta* meta;  // null: there is no row
@@ -148,12 +147,17 @@ int64_t TableState::FindAndUse(uint32_t s, KeyBatch* batch, bool found, RowUse u
   const uint64_t* hashes = batch->hash.data() + b;
   const int64_t* keys = batch->key.data() + b;
   RowRef* refs = batch->ref.data() + b;
+  const uint16_t* generations = known == Known::kPlaces ? batch->generation.data() + b : nullptr;
   if (index.directory == nullptr) {
     std::fill_n(refs, n, kNoRow);
     return 0;
   }
   for (size_t i = 0; i < n + 2 * kAhead; ++i) {
-    if (!found && i < n) {
+    if (i < n && generations != nullptr && refs[i] != kNoRow) {
+      ring[i % kRing].segment = nullptr;
+      Prefetch(arena.Meta(refs[i]));
+      if (row_bytes > 0) PrefetchRange(arena.Row(refs[i]), row_bytes);
+    } else if (i < n && known != Known::kRefs) {
       const uint64_t position = PositionOf(hashes[i], shard_bits);
       const IndexBucket* segment = index.directory[position >> index.shift];
       ring[i % kRing].segment = segment;
@@ -162,9 +166,22 @@ int64_t TableState::FindAndUse(uint32_t s, KeyBatch* batch, bool found, RowUse u
     if (i >= kAhead && i < n + kAhead) {
       const size_t u = i - kAhead;
       InFlight& entry = ring[u % kRing];
-      if (!found) refs[u] = KeyIndex::FindIn(entry.segment, hashes[u], keys[u]);
+      bool fetched = false;
+      if (generations != nullptr && refs[u] != kNoRow) {
+        fetched = arena.Meta(refs[u])->generation == generations[u];
+        if (!fetched) {  // evicted, moved or erased since
+          const uint64_t position = PositionOf(hashes[u], shard_bits);
+          entry.segment = index.directory[position >> index.shift];
+        }
+      }
+      if (known != Known::kRefs && !fetched) {
+        refs[u] = KeyIndex::FindIn(entry.segment, hashes[u], keys[u]);
+      }
       entry.meta = nullptr;
-      if (refs[u] != kNoRow) {
+      if (fetched) {
+        entry.meta = arena.Meta(refs[u]);
+        entry.row = arena.Row(refs[u]);
+      } else if (refs[u] != kNoRow) {
         entry.meta = arena.Meta(refs[u]);
         entry.row = arena.Row(refs[u]);
         Prefetch(entry.meta);
@@ -261,6 +278,8 @@ Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
   const uint64_t admitting = request.makes_rows ? request.coefficient : kAdmitNone;
   const uint64_t coefficient = request.count_use ? admitting : kAdmitAll;
   if (counted) MXREC_RETURN_IF_ERROR(CheckCapacity(batch, deduplicated, coefficient));
+  const Known unchecked = request.prepared ? Known::kPlaces : Known::kNothing;
+  const Known known = counted ? Known::kRefs : unchecked;
   const bool admission = request.count_use && admission_.on();
   ++batches_;
   std::atomic<bool> failed{false};
@@ -279,7 +298,7 @@ Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
     std::unique_lock lock(shard.mu);
     shard.arena->SetClock(batches_);
     RowUse use(*this, s, batch, request);
-    shard.hits += FindAndUse(s, batch, counted, use);
+    shard.hits += FindAndUse(s, batch, known, use);
     const bool done = InsertInShard(s, batch, request);
     inserted += std::count(batch->fresh.data() + b, batch->fresh.data() + e, 1);
     if (!done) {

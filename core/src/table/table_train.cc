@@ -110,6 +110,13 @@ Status Table::Resolve(KeySpan keys, ResolveMode mode, int32_t* inverse, UniqueKe
   return Resolve(keys, mode, inverse, UniqueAllocator(allocate), use);
 }
 
+Status Table::Prepare(KeySpan keys) const {
+  return WithState(name_, *impl_, keys.size(), [&](const TableState& state) {
+    state.Prepare(keys);
+    return Status();
+  });
+}
+
 Status Table::Missing(KeySpan keys, std::vector<int64_t>* out, int64_t coefficient) const {
   MXREC_RETURN_IF_ERROR(CheckCoefficient(coefficient));
   return WithKeys(name_, *impl_, keys, [&](const TableState& state) {

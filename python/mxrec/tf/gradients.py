@@ -113,6 +113,7 @@ for _name in (
     "MxrecPooledRead",
     "MxrecBagSplits",
     "MxrecMissing",
+    "MxrecPrepare",
     "MxrecInsert",
     "MxrecSetThreshold",
     "MxrecEvict",

@@ -1,0 +1,29 @@
+// TableState: the part of a training lookup that can be done before its step, because it changes
+// nothing: keys by shard, distinct ones, their rows.
+#include <mutex>
+#include <new>
+
+#include "table/table_state.h"
+
+namespace mxrec {
+
+void TableState::Prepare(KeySpan keys) const {
+  KeyBatch::Ptr batch = KeyBatch::Acquire();
+  batch->Partition(keys, shard_bits_, KeyBatch::Grouping::kKeys);
+  batch->generation.Reserve(batch->size());
+  const bool ok = ForEachShard(batch->size(), [&](uint32_t s) {
+    batch->Deduplicate(s);
+    const Shard& shard = *shards_[s];
+    std::shared_lock lock(shard.mu);
+    FindInShard(shard, batch.get(), s);
+    for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
+      const RowRef ref = batch->ref[u];
+      batch->generation[u] = ref == kNoRow ? 0 : shard.arena->Meta(ref).generation;
+    }
+  });
+  if (!ok) throw std::bad_alloc();
+  batch->distinct = batch->Number();
+  prepared_.Put(keys, std::move(batch));
+}
+
+}  // namespace mxrec
