@@ -120,6 +120,7 @@ def _run(arguments: argparse.Namespace) -> int:
         admission=arguments.admission,
         evict_after=arguments.evict_after,
         plot=not arguments.no_plot,
+        rewrite=not arguments.no_rewrite,
     )
     run_training(source, options, make_console(arguments.plain))
     return 0

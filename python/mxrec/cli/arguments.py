@@ -141,6 +141,11 @@ def _add_training(parser: argparse.ArgumentParser, *, out: str, batch: int | Non
         metavar="SECONDS",
         help="a key goes so long after its last use in training; trains without and with it",
     )
+    parser.add_argument(
+        "--no-rewrite",
+        action="store_true",
+        help="handle keys in the training step, not ahead of it in the input pipeline",
+    )
     parser.add_argument("--no-plot", action="store_true", help="write no PNG")
     parser.add_argument(
         "--plain", action="store_true", help="plain text even where rich is installed"

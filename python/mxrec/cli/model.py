@@ -67,12 +67,17 @@ def _mxrec_embeddings(
     features: Mapping[str, tf.Tensor], config: ModelConfig, training: bool
 ) -> list[tf.Tensor]:
     """One mxrec table per categorical column; keys without a row are read as zeros."""
-    from mx_rec.core.asc.feature_spec import FeatureSpec
+    from mx_rec.constants.constants import ASCEND_TIMESTAMP
     from mx_rec.core.embedding import create_table, sparse_lookup
 
     if config.timestamps:
-        # Lookups find it in their batch and stamp their keys with it.
-        FeatureSpec(TIMESTAMP_FEATURE, is_timestamp=True)
+        # Lookups stamp their keys with it.
+        _v1.add_to_collection(ASCEND_TIMESTAMP, features[TIMESTAMP_FEATURE])
+    access = {
+        "access_threshold": config.admission,
+        "eviction_threshold": config.evict_after,
+        "faae_coefficient": 1,
+    }
     embeddings = []
     for number, name in enumerate(config.table_names):
         table = create_table(
@@ -81,11 +86,15 @@ def _mxrec_embeddings(
             name=name,
             emb_initializer=_embedding_initializer(config, number),
         )
-        ids = FeatureSpec(
-            name, access_threshold=config.admission, eviction_threshold=config.evict_after
-        )
         embeddings.append(
-            sparse_lookup(table, ids, batch=features, is_train=training, name=f"{name}_lookup")
+            sparse_lookup(
+                table,
+                features[name],
+                is_train=training,
+                name=f"{name}_lookup",
+                modify_graph=True,
+                access_and_evict_config=access,
+            )
         )
     return embeddings
 

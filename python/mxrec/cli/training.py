@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,6 +104,11 @@ class Input:
         self._batch_size = batch_size
         self._shuffle_seed = shuffle_seed
         self._failure: Exception | None = None
+
+    def first(self, batches: int) -> list[Features]:
+        """Returns the first batches that are full, at most so many."""
+        taken = list(itertools.islice(self._generate(), batches))
+        return [batch for batch in taken if len(batch[1]) == len(taken[0][1])]
 
     def __call__(self) -> tf.data.Dataset:
         """Builds the dataset in the current graph."""
@@ -236,6 +242,7 @@ def train(
     progress: Progress,
     table_rows: Callable[[], int],
     evict: bool = False,
+    rewrite: bool = True,
 ) -> History:
     """Trains until the input ends.
 
@@ -247,12 +254,13 @@ def train(
         progress: follows the training.
         table_rows: counts the rows of all tables.
         evict: lets the tables evict, up to twenty times in all.
+        rewrite: has the input pipeline prepare the keys of the coming batches.
 
     Returns:
         The curves.
     """
     progress_hook = _ProgressHook(total, batch_size, progress, table_rows)
-    hooks: list[Any] = [progress_hook]
+    hooks: list[Any] = [progress_hook, *_rewriting(rewrite)]
     if evict:
         from mx_rec.core.feature_process import EvictHook
 
@@ -263,19 +271,26 @@ def train(
     return progress_hook.history
 
 
-def evaluate(estimator: Any, examples: Input) -> Evaluation:
+def _rewriting(rewrite: bool) -> list[Any]:
+    from mx_rec.graph.modifier import GraphModifierHook
+
+    return [GraphModifierHook()] if rewrite else []
+
+
+def evaluate(estimator: Any, examples: Input, *, rewrite: bool = True) -> Evaluation:
     """Evaluates the newest checkpoint.
 
     Args:
         estimator: from `make_estimator`.
         examples: to evaluate on, not shuffled.
+        rewrite: as in `train`.
 
     Returns:
         The result over all rows of the input.
     """
     hook = _CollectHook()
     with examples.original_errors():
-        estimator.evaluate(examples, hooks=[hook])
+        estimator.evaluate(examples, hooks=[hook, *_rewriting(rewrite)])
     labels = np.concatenate(hook.labels)
     logits = np.concatenate(hook.logits)
     digest = hashlib.sha256(logits.astype("<f4").tobytes()).hexdigest()

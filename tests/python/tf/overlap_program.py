@@ -1,0 +1,148 @@
+"""Measures what it is worth that keys are handled while the previous step trains.
+
+Prints a JSON object of figures. One TensorFlow intra-op thread and one engine thread, in both
+programs: on two processors the input pipeline then has one, and the step the other.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import mxrec.tf as mx
+from mxrec import _mxrec
+
+v1 = tf.compat.v1
+v1.disable_eager_execution()
+
+EXAMPLES, COLUMNS, DIM = 2048, 26, 16
+KEYS_PER_COLUMN = 200_000
+BATCHES, ROUNDS, STEPS = 32, 7, 40
+PREFETCH = 2
+
+
+def rows() -> np.ndarray:
+    """Raw ids of all batches, int64 [batches * examples, columns], Zipf in each column."""
+    rng = np.random.default_rng(7)
+    shape = (BATCHES * EXAMPLES, COLUMNS)
+    return (rng.zipf(1.2, shape) % KEYS_PER_COLUMN + np.arange(COLUMNS) * 10**7).astype(np.int64)
+
+
+def ids_of(raw: Any) -> Any:
+    """Keys as feature engineering makes them: a hash of the value as text."""
+    return tf.strings.to_hash_bucket_fast(tf.strings.as_string(raw), 2**40)
+
+
+class Program:
+    """The model, with its graph as it is or rewritten."""
+
+    def __init__(self, data: np.ndarray, layers: int, rewrite: bool) -> None:
+        self.graph = tf.Graph()
+        with self.graph.as_default():
+            v1.set_random_seed(1)
+            feed = v1.placeholder(tf.int64, data.shape)
+            dataset = tf.data.Dataset.from_tensor_slices(feed).batch(EXAMPLES, True)
+            dataset = dataset.cache().repeat().prefetch(PREFETCH)
+            iterator = v1.data.make_initializable_iterator(dataset)
+            self.loss, train_op = self._model(iterator.get_next(), layers)
+            self.train_op = train_op
+            if rewrite:
+                mx.modify_graph_and_start_emb_cache(full_graph=self.graph)
+                self.batch = mx.get_target_batch(True)
+            config = v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=2)
+            self.session = v1.Session(graph=self.graph, config=config)
+            self.session.run(v1.global_variables_initializer())
+            self.session.run(iterator.initializer, {feed: data})
+
+    @staticmethod
+    def _model(raw: Any, layers: int) -> tuple[Any, Any]:
+        table = mx.create_table(
+            tf.int64, DIM, "overlap", v1.truncated_normal_initializer(stddev=0.01, seed=3)
+        )
+        rows = mx.sparse_lookup(table, ids_of(raw), modify_graph=True)
+        hidden = tf.reshape(rows, [EXAMPLES, COLUMNS * DIM])
+        for i in range(layers):
+            kernel = v1.get_variable(f"kernel{i}", [COLUMNS * DIM, COLUMNS * DIM])
+            hidden = tf.nn.relu(hidden @ kernel)
+        loss = tf.reduce_mean(tf.square(tf.reduce_sum(hidden, axis=1) - 1.0))
+        dense, sparse = mx.get_dense_and_sparse_variable()
+        gradients = tf.gradients(loss, [*dense, *sparse])
+        update = v1.train.GradientDescentOptimizer(0.01).apply_gradients(
+            zip(gradients[: len(dense)], dense, strict=True)
+        )
+        from mxrec.tf.optimizers import adagrad
+
+        optimizer = adagrad.create_hash_optimizer(0.01)
+        return loss, tf.group(
+            update, optimizer.apply_gradients(zip(gradients[len(dense) :], sparse, strict=True))
+        )
+
+    def steps(self, n: int) -> float:
+        """Seconds a step."""
+        begin = time.perf_counter()
+        for _ in range(n):
+            self.session.run(self.train_op)
+        return (time.perf_counter() - begin) / n
+
+    def waits(self, n: int) -> float:
+        """Share of n steps that goes into waiting for the iterator."""
+        waited = total = 0
+        options = v1.RunOptions(trace_level=v1.RunOptions.FULL_TRACE)
+        for _ in range(n):
+            metadata = v1.RunMetadata()
+            self.session.run(self.train_op, options=options, run_metadata=metadata)
+            nodes = [node for d in metadata.step_stats.dev_stats for node in d.node_stats]
+            begin = min(node.all_start_micros for node in nodes)
+            end = max(node.all_start_micros + node.all_end_rel_micros for node in nodes)
+            total += end - begin
+            waited += sum(
+                node.all_end_rel_micros for node in nodes if "IteratorGetNext" in node.timeline_label
+            )
+        return waited / total
+
+    def pipeline(self, n: int) -> float:
+        """Seconds for one batch of the input pipeline alone."""
+        fetch = tf.nest.flatten(self.batch)[0].op
+        begin = time.perf_counter()
+        for _ in range(n):
+            self.session.run(fetch)
+        return (time.perf_counter() - begin) / n
+
+
+def main() -> None:
+    layers = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    mx.init(train_steps=1, use_dynamic_expansion=True)
+    _mxrec.set_num_threads(1)
+    data = rows()
+    plain = Program(data, layers, rewrite=False)
+    rewritten = Program(data, layers, rewrite=True)
+    for program in (plain, rewritten):
+        program.steps(BATCHES)
+    times: dict[str, list[float]] = {"plain": [], "rewritten": [], "keys": []}
+    for _ in range(ROUNDS):
+        times["plain"].append(plain.steps(STEPS))
+        times["rewritten"].append(rewritten.steps(STEPS))
+        times["keys"].append(rewritten.pipeline(STEPS))
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    ratios = [p / r for p, r in zip(times["plain"], times["rewritten"], strict=True)]
+    figures = {
+        "ms a step, plain": 1e3 * medians["plain"],
+        "ms a step, rewritten": 1e3 * medians["rewritten"],
+        "ms a batch, keys alone": 1e3 * medians["keys"],
+        "ms a step, the rest": 1e3 * (medians["plain"] - medians["keys"]),
+        "rewritten / plain, steps/s": statistics.median(ratios),
+        "least": min(ratios),
+        "most": max(ratios),
+        "share of a step waiting for keys": rewritten.waits(60),
+    }
+    print(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()
