@@ -251,8 +251,10 @@ def test_raw_batches_can_be_fetched(make_iterator: Any) -> None:
                         value = value.astype(str)
                     np.testing.assert_array_equal(value, wanted)
                 np.testing.assert_array_equal(got["late"], columns["price"][part] * 2)
-            latest = session.run([batch["label"].op, batch["label"], rows])
+            later = batch["price"] - 1  # and between runs
+            latest = session.run([batch["label"].op, batch["label"], rows, later])
             assert latest[0] is None and latest[1].shape == (BATCH,)
+            np.testing.assert_array_equal(latest[3], columns["price"][3 * BATCH :] - 1)
 
 
 def test_gradients_built_after_rewriting() -> None:
