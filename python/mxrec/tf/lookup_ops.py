@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Hashable
 from typing import Any
@@ -138,7 +139,7 @@ def _train(lookup: Lookup) -> tuple[tf.Tensor, tf.Tensor]:
     rules = governors(table, nodes.handle)
     with tf.control_dependencies(rules):
         custom = insert_custom(table, nodes.handle, lookup.keys, lookup.coefficient)
-    with tf.control_dependencies(rules + custom):
+    with tf.control_dependencies(rules + custom), _beside(nodes.handle):
         arguments = {
             "table": nodes.handle,
             "proxy": nodes.proxy_handle(),
@@ -177,6 +178,16 @@ def _train(lookup: Lookup) -> tuple[tf.Tensor, tf.Tensor]:
         return library.mxrec_restore(**arguments), unique.rows
     pooled = library.mxrec_pooled_restore(**arguments, **bags.pooling, weights=bags.weight_list)
     return bags.with_count(pooled), unique.rows
+
+
+def _beside(handle: Any) -> contextlib.AbstractContextManager[None]:
+    """Where a table is, whatever device functions around say.
+
+    TensorFlow runs the lookup there in any case. It places gradients by what the lookup says.
+    """
+    if tf.executing_eagerly() or not handle.device:
+        return contextlib.nullcontext()
+    return tf.device(handle.device)
 
 
 def _set_unique_size(unique_size: int, *tensors: Any) -> None:

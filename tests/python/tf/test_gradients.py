@@ -41,6 +41,22 @@ def test_gradient_of_a_sparse_variable(start):
     assert column(table, [3, 4]) == [-8, -2]
 
 
+@pytest.mark.parametrize("expansion", [False, True])
+def test_under_a_device_function(start, expansion):
+    start(use_dynamic_expansion=expansion)
+    config = v1.ConfigProto(device_count={"CPU": 2})
+    devices = v1.train.replica_device_setter(
+        ps_tasks=1, ps_device="/device:CPU:0", worker_device="/device:CPU:1"
+    )
+    with tf.Graph().as_default(), v1.Session(config=config) as session, v1.device(devices):
+        table = make()
+        rows = mx.sparse_lookup(table, tf.constant([3, 4, 3], tf.int64))
+        sparse = mx.get_dense_and_sparse_variable()[1]
+        gradients = tf.gradients(tf.reduce_sum(rows), sparse)
+        session.run(sgd().apply_gradients(zip(gradients, sparse, strict=True)))
+    assert column(table, [3, 4]) == [-2, -1]
+
+
 def test_is_grad_false_contributes_nothing(start):
     start(use_dynamic_expansion=True)
     with tf.Graph().as_default(), v1.Session() as session:
