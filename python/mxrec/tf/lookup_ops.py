@@ -180,7 +180,7 @@ def _train(lookup: Lookup) -> tuple[tf.Tensor, tf.Tensor]:
     return bags.with_count(pooled), unique.rows
 
 
-def _beside(handle: Any) -> contextlib.AbstractContextManager[None]:
+def _beside(handle: Any) -> Any:
     """Where a table is, whatever device functions around say.
 
     TensorFlow runs the lookup there in any case. It places gradients by what the lookup says.
