@@ -31,7 +31,8 @@ const char* GetColumn(const char* from, size_t n, std::vector<T>* column) {
 // embeddings, which came out of 16 bits and go back without rounding.
 void PutValues(char* to, const float* values, size_t n, const RowLayout& layout) {
   if (layout.type == ValueType::kFloat32) {
-    if (n > 0) std::memcpy(to, values, n * layout.row_floats * sizeof(float));
+    const size_t bytes = n * layout.row_floats * sizeof(float);
+    if (bytes > 0) std::memcpy(to, values, bytes);
     return;
   }
   const size_t slots = layout.slot_floats();

@@ -42,6 +42,13 @@ struct InsertRequest {
   bool prepared = false;                  // ref and generation say where rows have been
 };
 
+// What a batch knows of its rows before they are looked for.
+enum class KnownRows : uint8_t {
+  kNothing,
+  kRefs,    // all of them
+  kPlaces,  // where they have been: a row is there if the generation is still that one
+};
+
 // What a batch noted of a key that was not admitted (KeyBatch::refused).
 inline constexpr uint8_t kNotRefused = 0;
 inline constexpr uint8_t kRefused = 1;

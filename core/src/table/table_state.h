@@ -205,13 +205,7 @@ class TableState {
   Status OutOfMemory(const KeyBatch& batch) const;
   // What a call wants done with a row, once it is there: counts, address, its place in the outputs.
   class RowUse;
-  // What a batch knows of its rows before they are looked for.
-  enum class Known : uint8_t {
-    kNothing,
-    kRefs,    // all of them
-    kPlaces,  // where they have been: a row is there if the generation is still that one
-  };
-  int64_t FindAndUse(uint32_t s, KeyBatch* batch, Known known, RowUse use) const;
+  int64_t FindAndUse(uint32_t s, KeyBatch* batch, KnownRows known, RowUse use) const;
   void GatherInShard(uint32_t s, const KeyBatch& batch, const InsertRequest& request) const;
   ReadResult ReadPlain(KeySpan keys, size_t begin, size_t end, const kernels::RowCopier& copy,
                        const float* absent_row, float* out) const;

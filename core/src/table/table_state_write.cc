@@ -129,7 +129,7 @@ class TableState::RowUse {
 
 // Finds the unique keys of a shard and uses the rows that are there, each step so far behind the
 // one before that what that prefetched has arrived. Returns the uses that it counted.
-int64_t TableState::FindAndUse(uint32_t s, KeyBatch* batch, Known known, RowUse use) const {
+int64_t TableState::FindAndUse(uint32_t s, KeyBatch* batch, KnownRows known, RowUse use) const {
   struct InFlight {
     const IndexBucket* segment;
     RowMeta* meta;  // null: there is no row
@@ -147,7 +147,8 @@ int64_t TableState::FindAndUse(uint32_t s, KeyBatch* batch, Known known, RowUse 
   const uint64_t* hashes = batch->hash.data() + b;
   const int64_t* keys = batch->key.data() + b;
   RowRef* refs = batch->ref.data() + b;
-  const uint16_t* generations = known == Known::kPlaces ? batch->generation.data() + b : nullptr;
+  const uint16_t* generations =
+      known == KnownRows::kPlaces ? batch->generation.data() + b : nullptr;
   if (index.directory == nullptr) {
     std::fill_n(refs, n, kNoRow);
     return 0;
@@ -157,7 +158,7 @@ int64_t TableState::FindAndUse(uint32_t s, KeyBatch* batch, Known known, RowUse 
       ring[i % kRing].segment = nullptr;
       Prefetch(arena.Meta(refs[i]));
       if (row_bytes > 0) PrefetchRange(arena.Row(refs[i]), row_bytes);
-    } else if (i < n && known != Known::kRefs) {
+    } else if (i < n && known != KnownRows::kRefs) {
       const uint64_t position = PositionOf(hashes[i], shard_bits);
       const IndexBucket* segment = index.directory[position >> index.shift];
       ring[i % kRing].segment = segment;
@@ -174,7 +175,7 @@ int64_t TableState::FindAndUse(uint32_t s, KeyBatch* batch, Known known, RowUse 
           entry.segment = index.directory[position >> index.shift];
         }
       }
-      if (known != Known::kRefs && !fetched) {
+      if (known != KnownRows::kRefs && !fetched) {
         refs[u] = KeyIndex::FindIn(entry.segment, hashes[u], keys[u]);
       }
       entry.meta = nullptr;
@@ -278,8 +279,8 @@ Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
   const uint64_t admitting = request.makes_rows ? request.coefficient : kAdmitNone;
   const uint64_t coefficient = request.count_use ? admitting : kAdmitAll;
   if (counted) MXREC_RETURN_IF_ERROR(CheckCapacity(batch, deduplicated, coefficient));
-  const Known unchecked = request.prepared ? Known::kPlaces : Known::kNothing;
-  const Known known = counted ? Known::kRefs : unchecked;
+  const KnownRows unchecked = request.prepared ? KnownRows::kPlaces : KnownRows::kNothing;
+  const KnownRows known = counted ? KnownRows::kRefs : unchecked;
   const bool admission = request.count_use && admission_.on();
   ++batches_;
   std::atomic<bool> failed{false};

@@ -182,6 +182,14 @@ def warnings_of() -> Iterator[list[str]]:
         logger.removeHandler(handler)
 
 
+def keys_of(rows: Any) -> Any:
+    """The keys that the lookup behind its rows takes now."""
+    op = rows.op
+    while not op.type.startswith(("MxrecLookup", "MxrecPooledLookup", "MxrecRead")):
+        op = op.inputs[0].op
+    return op.inputs[[argument.name for argument in op.op_def.input_arg].index("ids")]
+
+
 def op_between(tensor: Any, source_type: str = "IteratorGetNext") -> list[str]:
     """Types of the ops between a tensor and its iterator."""
     types, pending, seen = [], [tensor.op], set()

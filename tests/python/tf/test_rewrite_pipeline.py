@@ -15,6 +15,7 @@ from rewrite_runs import (
     dataset,
     elements,
     initializable,
+    keys_of,
     lookup,
     loss_of,
     one_shot,
@@ -169,7 +170,7 @@ def test_int32_keys(start: Any) -> None:
         )
         rows = lookup(table, batch["small"] * 2)
         mx.modify_graph_and_start_emb_cache()
-        assert rows.op.inputs[2].dtype == tf.int32
+        assert keys_of(rows).dtype == tf.int32
         with v1.Session() as session:
             session.run(v1.global_variables_initializer())
             assert session.run(rows).shape == (BATCH, 4)
@@ -194,7 +195,7 @@ def test_ragged_components_and_functions(start: Any, make_iterator: Any) -> None
         keys = ids.batch.with_flat_values(shifted(ids.batch.flat_values))
         rows = lookup(table, keys, combiner="sum")
         mx.modify_graph_and_start_emb_cache()
-        assert op_between(rows.op.inputs[2]) == []
+        assert op_between(keys_of(rows)) == []
         assert any("RaggedTensorFromVariant" in types for types in maps_of(graph))
         with v1.Session() as session:
             session.run([v1.global_variables_initializer(), *ids.initializers])
@@ -214,7 +215,7 @@ def test_static_shapes_stay(start: Any) -> None:
         keys = batch["id"] * 2
         rows = lookup(create("t"), keys)
         mx.modify_graph_and_start_emb_cache()
-        assert rows.shape == [BATCH, 4, 4] and rows.op.inputs[2].shape == [BATCH, 4]
+        assert rows.shape == [BATCH, 4, 4] and keys_of(rows).shape == [BATCH, 4]
         assert mx.get_target_batch(True)["id"].shape == [BATCH, 4]
         with v1.Session() as session:
             session.run(v1.global_variables_initializer())

@@ -19,6 +19,7 @@ from rewrite_runs import (
     dataset,
     elements,
     initializable,
+    keys_of,
     lookup,
     loss_of,
     one_shot,
@@ -191,7 +192,7 @@ def test_placeholders_stay_with_one_warning_each() -> None:
         assert len(warnings) == 2
         assert "'by_hand'" in warnings[0] and "'fed'" in warnings[0]
         assert "placeholder" in warnings[0] and "'both'" in warnings[1]
-        assert op_between(moved.op.inputs[2]) == []
+        assert op_between(keys_of(moved)) == []
         with v1.Session() as session:
             session.run(v1.global_variables_initializer())
             results = session.run([rows, other, moved], {fed: np.arange(BATCH)})
