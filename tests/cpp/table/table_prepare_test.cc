@@ -23,9 +23,9 @@ struct Contents {
 
 Contents ContentsOf(const Table& table) {
   Contents contents;
+  const auto floats = static_cast<size_t>(table.row_floats());
   const auto lock = table.LockForRead().value();
   RowBlock block;
-  const auto floats = static_cast<size_t>(table.row_floats());
   for (ScanCursor cursor;;) {
     EXPECT_TRUE(table.Scan(&cursor, 1 << 20, &block, &lock).ok());
     if (block.size() == 0) break;
