@@ -14,12 +14,21 @@ namespace mxrec::python {
 
 class Timestamps {
  public:
-  // None: no time; an int or an int64 or int32 array of one dimension, otherwise TypeError.
+  // None: no time; an integer, Python's or numpy's, or an int64 or int32 array of one dimension;
+  // otherwise TypeError.
   explicit Timestamps(nanobind::handle timestamp) {
     if (timestamp.is_none()) return;
-    if (nanobind::isinstance<nanobind::int_>(timestamp)) {
+    if (PyBool_Check(timestamp.ptr())) {
+      throw nanobind::type_error(
+          "timestamp must be an int, or an int64 or int32 array [m], got a bool");
+    }
+    const bool is_array =
+        nanobind::hasattr(timestamp, "ndim") && nanobind::cast<int>(timestamp.attr("ndim")) > 0;
+    if (!is_array && PyIndex_Check(timestamp.ptr())) {
+      const auto number = nanobind::steal(PyNumber_Index(timestamp.ptr()));
+      if (!number.is_valid()) throw nanobind::python_error();
       int beyond = 0;
-      const int64_t value = PyLong_AsLongLongAndOverflow(timestamp.ptr(), &beyond);
+      const int64_t value = PyLong_AsLongLongAndOverflow(number.ptr(), &beyond);
       // One that no int64 holds is out of the range of timestamps, as are these.
       constexpr int64_t kLeast = std::numeric_limits<int64_t>::min();
       constexpr int64_t kMost = std::numeric_limits<int64_t>::max();

@@ -160,6 +160,8 @@ class Table(AdmissionCalls):
         """
         table = cls.__new__(cls)
         table._engine = _mxrec.Table.load(os.fsdecode(dir), num_shards=_shards(num_shards))
+        admission = table.admission
+        table._may_be_closed_to_all = admission is not None and admission.threshold == 0
         return table
 
     # --- What the table is

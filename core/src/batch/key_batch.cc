@@ -15,8 +15,10 @@ namespace mxrec {
 namespace {
 
 constexpr size_t kPartitionGrain = 8192;
-constexpr size_t kKeptBatches = 16;
-constexpr size_t kKeptKeys = size_t{1} << 20;  // larger scratch is given back
+// Scratch that is kept: an input pipeline has batches of many tables under way.
+constexpr size_t kKeptBatches = 512;
+constexpr size_t kKeptInAll = size_t{1} << 22;  // keys
+constexpr size_t kKeptKeys = size_t{1} << 20;   // larger scratch is given back
 
 // The low bits choose the index bucket and the high ones the shard: use those between.
 size_t SlotOf(uint64_t hash) { return hash >> 20; }
@@ -24,6 +26,7 @@ size_t SlotOf(uint64_t hash) { return hash >> 20; }
 struct FreeList {
   std::mutex mu;
   std::vector<std::unique_ptr<KeyBatch>> batches;
+  size_t keys = 0;  // that they have room for
 };
 
 FreeList& Batches() {
@@ -39,15 +42,19 @@ KeyBatch::Ptr KeyBatch::Acquire() {
   if (list.batches.empty()) return Ptr(new KeyBatch);
   Ptr batch(list.batches.back().release());
   list.batches.pop_back();
+  list.keys -= batch->position.capacity_bytes() / sizeof(uint32_t);
   return batch;
 }
 
 void KeyBatch::Release::operator()(KeyBatch* batch) const {
   std::unique_ptr<KeyBatch> owned(batch);
-  if (batch->position.capacity_bytes() > kKeptKeys * sizeof(uint32_t)) return;
+  const size_t keys = batch->position.capacity_bytes() / sizeof(uint32_t);
+  if (keys > kKeptKeys) return;
   FreeList& list = Batches();
   std::lock_guard lock(list.mu);
-  if (list.batches.size() < kKeptBatches) list.batches.push_back(std::move(owned));
+  if (list.batches.size() == kKeptBatches || list.keys + keys > kKeptInAll) return;
+  list.batches.push_back(std::move(owned));
+  list.keys += keys;
 }
 
 uint64_t KeyBatch::HashOf(int64_t k) const {

@@ -43,7 +43,11 @@ Status Train(const std::string& name, Impl& impl, KeySpan keys, const TrainingUs
   return WithChange(name, impl, keys.size(), [&](TableState& state) {
     const TimeSource source =
         use.timestamps.empty() ? TimeSource::kWallClock : TimeSource::kTimestamps;
-    MXREC_RETURN_IF_ERROR(state.CheckTimes(source, impl.options.eviction.max_age != kOff));
+    // One time for each of no examples looks like no times: such a batch says nothing about them.
+    const bool timed = !keys.empty() || !use.timestamps.empty();
+    if (timed) {
+      MXREC_RETURN_IF_ERROR(state.CheckTimes(source, impl.options.eviction.max_age != kOff));
+    }
     InsertRequest request{
         .count_use = true, .absent_row = use.absent_row, .makes_rows = use.makes_rows};
     request.coefficient = static_cast<uint64_t>(
@@ -70,7 +74,7 @@ Status Train(const std::string& name, Impl& impl, KeySpan keys, const TrainingUs
       ++impl.version;  // rows beyond max_rows and below min_l2 go with the sweep
     }
     MXREC_RETURN_IF_ERROR(call(state, request));
-    state.NoteTimes(source, request.times.latest);
+    if (timed) state.NoteTimes(source, request.times.latest);
     if (state.sweeping()) state.Reprieve(keys, earliest);
     ++impl.version;
     return Status();

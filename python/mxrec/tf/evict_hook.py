@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from mxrec.tf import graph_state, timestamps
+from mxrec.tf.log import warn_once
 from mxrec.tf.ops import library
 from mxrec.tf.table import SparseTable, tables_of_graph
 from mxrec.tf.validation import INT32_MAX, check_bool, check_float, check_int
@@ -68,6 +69,13 @@ class EvictHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # Ten
         graph = tf.compat.v1.get_default_graph()
         trained = graph_state.state_of(graph).trained
         if not self._enabled or not trained:
+            if self._enabled and not graph_state.state_of(graph).tables:
+                warn_once(
+                    ("EvictHook", id(graph)),
+                    "EvictHook(evict_enable=True): the graph of this session has no table, so "
+                    "nothing is evicted. Create and look up tables in the graph that the session "
+                    "runs.",
+                )
             return
         timestamps.bind_late(graph)
         tables = [

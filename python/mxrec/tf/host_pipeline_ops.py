@@ -34,7 +34,11 @@ def return_timestamp(x: Any) -> tf.Tensor:
 
 
 def set_threshold(
-    threshold: Any, emb_name: str | Sequence[str] | None = None, ids_name: Any = None
+    threshold: Any = None,
+    emb_name: str | Sequence[str] | None = None,
+    ids_name: Any = None,
+    *,
+    threshold_tensor: Any = None,
 ) -> Any:
     """Changes the admission threshold of tables while they are trained.
 
@@ -45,6 +49,7 @@ def set_threshold(
             grow. An integer or a scalar integer tensor.
         emb_name: name of a table, or a list of names.
         ids_name: accepted; a table has one threshold for all of its lookups.
+        threshold_tensor: another name of ``threshold``; give one of the two.
 
     Returns:
         The op that sets the threshold when it is run; None in eager mode, where it is set at once.
@@ -57,6 +62,9 @@ def set_threshold(
     from mxrec.tf import table as tables  # it needs this module
 
     del ids_name
+    if (threshold is None) == (threshold_tensor is None):
+        raise TypeError("set_threshold needs one of threshold and threshold_tensor.")
+    threshold = threshold_tensor if threshold is None else threshold
     names = [emb_name] if isinstance(emb_name, str) else emb_name
     is_list = isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
     if not is_list or not names:

@@ -53,12 +53,19 @@ def of_batch(table: SparseTable, batch: Any) -> Any:
         batch: the dataset's element; None: there is none.
 
     Raises:
-        ValueError: the table evicts by age, some feature is a timestamp, and ``batch`` has none.
+        ValueError: the table evicts by age, some feature is a timestamp, and ``batch`` has none; or
+            it has two.
         TypeError: the timestamps are no integers.
     """
     if batch is not None:
         specs = ConfigInitializer.get_instance().timestamp_specs
         found = [spec for spec in specs if spec.is_in(batch)]
+        others = [spec for spec in found if spec.index_key != found[-1].index_key]
+        if others:
+            raise ValueError(
+                f"FeatureSpecs {others[0].name!r} and {found[-1].name!r} are both timestamps of "
+                "this batch; an example has one. Leave is_timestamp out of one of them."
+            )
         if found:
             return _flat(found[-1].tensor_of(batch), f"FeatureSpec {found[-1].name!r}")
     if not tf.executing_eagerly():

@@ -345,3 +345,32 @@ def test_erase_and_assign_and_counts():
     table.assign(np.array([2]), np.zeros((1, 3), np.float32))  # a row of its own accord
     assert len(table) == 1 and table.stats()["counted_keys"] == 0
     np.testing.assert_array_equal(table.counts(np.array([2])), [1])
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_batch_without_keys_says_nothing_about_times(first):
+    table = mxrec.Table("t", 2, eviction=mxrec.Eviction(max_age=10))
+    nothing = np.zeros(0, np.int64)
+    if not first:
+        table.lookup(np.array([1]), timestamp=5)
+    table.lookup(nothing, timestamp=nothing)
+    table.lookup(np.array([1]), timestamp=np.array([7]))
+    table.lookup(nothing)
+    table.lookup(np.array([1]), timestamp=np.int64(8))
+    table.lookup(np.array([1]), timestamp=np.array(9, np.int32))
+    assert table.stats()["latest_time"] == 9
+    with pytest.raises(ValueError, match="this one has none"):
+        table.lookup(np.array([1]))
+    with pytest.raises(TypeError, match="timestamp must be an int"):
+        table.lookup(np.array([1]), timestamp=True)
+
+
+def test_a_loaded_table_that_admits_nobody_says_so(tmp_path):
+    mxrec.Table("t", 2, admission=mxrec.Admission(0)).save(tmp_path / "t")
+    table = mxrec.Table.load(tmp_path / "t")
+    with pytest.warns(UserWarning, match="no key is admitted"):
+        table.lookup(np.array([1]))
+    mxrec.Table("u", 2).save(tmp_path / "u")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mxrec.Table.load(tmp_path / "u").lookup(np.array([1]))

@@ -208,3 +208,13 @@ def test_admission_in_an_estimator(start, tmp_path):
     model.train(input_fn(1, 3, seconds=11))
     np.testing.assert_array_equal(contents(table)[0], np.arange(4, 12))
     assert model.evaluate(input_fn(0, 4))["present"] == pytest.approx(0.5)
+
+
+def test_a_graph_without_tables_gets_a_warning(start, caplog):
+    start()
+    make()  # elsewhere
+    hook = mx.EvictHook(evict_enable=True, evict_step_interval=1)
+    with tf.Graph().as_default():
+        v1.train.get_or_create_global_step()
+        hook.begin()
+    assert "has no table, so nothing is evicted" in caplog.text

@@ -258,6 +258,10 @@ def test_set_threshold_at_once_in_eager_mode_and_in_functions(start):
     table = make()
     mx.sparse_lookup(table, [1], access_and_evict_config={"access_threshold": 5})
     assert mx.set_threshold(2, emb_name="t") is None
+    assert mx.set_threshold(threshold_tensor=2, emb_name="t") is None
+    for both in ({}, {"threshold": 1, "threshold_tensor": 1}):
+        with pytest.raises(TypeError, match="one of threshold and threshold_tensor"):
+            mx.set_threshold(emb_name="t", **both)
     assert table.stats()["admission_threshold"] == 2
 
     @tf.function

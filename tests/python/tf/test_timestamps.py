@@ -277,3 +277,29 @@ def test_a_graph_without_batch_where_features_have_timestamps(start, collected):
             session.run(rows)
         assert last_uses(table) == {1: 40}
     assert spec.is_timestamp
+
+
+def test_bags_without_any_key(start):
+    start()
+    table = make()
+    config = {"eviction_threshold": 10}
+    times = mx.FeatureSpec("when", is_timestamp=True)
+    for combiner in ("sum", None):
+        empty = tf.RaggedTensor.from_row_splits(tf.zeros([0], tf.int64), [0, 0, 0])
+        batch = {"when": tf.constant([7, 8], tf.int64)}
+        options = {"access_and_evict_config": config, "batch": batch, "combiner": combiner}
+        mx.sparse_lookup(table, empty, **options)
+        mx.sparse_lookup(table, tf.ragged.constant([[1], [2]], tf.int64), **options)
+        mx.sparse_lookup(table, empty, **options)
+    assert table.engine.stats()["latest_time"] == 8
+    del times
+
+
+def test_two_timestamps_in_a_batch_are_an_error(start):
+    start()
+    table = make()
+    specs = [mx.FeatureSpec(name, is_timestamp=True) for name in ("first", "second")]
+    batch = {"first": tf.constant(500), "second": tf.constant(3)}
+    with pytest.raises(ValueError, match="'first' and 'second' are both timestamps"):
+        mx.sparse_lookup(table, tf.constant([1], tf.int64), batch=batch)
+    del specs
