@@ -99,30 +99,42 @@ class Stream:
         assert table.size() == len(model.rows)
 
 
+# Each in eight ways: ids and times by FeatureSpec or plain, triggers by steps or time, two modes.
+FEW, MANY = 3, 63
+
+
+@pytest.mark.parametrize("number", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("trigger", ["steps", "time"])
 @pytest.mark.parametrize("mode", ["exact", "sketch"])
-def test_random_streams_equal_the_model(start, monkeypatch, request, way, trigger, mode):
+def test_random_streams_equal_the_model(start, monkeypatch, request, way, trigger, mode, number):
     seed = request.config.getoption("seed")
-    for number in range(3):
-        start(use_dynamic_expansion=bool(number % 2))
-        now = [0.0]
-        monkeypatch.setattr(evict_hook.time, "monotonic", lambda now=now: now[0])
-        rng = np.random.default_rng([seed, number, len(way), len(trigger), len(mode)])
-        with tf.Graph().as_default():
-            stream = Stream(rng, way, trigger, mode)
-            last = 0
-            with v1.train.SingularMonitoredSession(hooks=[stream.hook]) as session:
-                for step in range(1, STEPS + 1):
-                    now[0] += 1.0
-                    stream.step(session)
-                    # By time the hook also wakes up in runs that do not train.
-                    if step - last >= stream.every:
-                        stream.model.evict(None)
-                        last = step
-                    stream.check(session)
-                    if rng.random() < 0.1:
-                        n = int(rng.integers(0, 6))
-                        session.run(stream.set_threshold[n])
-                        stream.model.set_threshold(n)
-        assert stream.model.evicted["age"] > 0
+    evicted = [
+        run_stream(start, monkeypatch, [seed, each], way, trigger, mode) for each in range(number)
+    ]
+    assert sum(evicted) > number
+
+
+def run_stream(start, monkeypatch, seed, way, trigger, mode):
+    """Trains both, and returns the rows that went by age."""
+    start(use_dynamic_expansion=bool(seed[1] % 2))
+    now = [0.0]
+    monkeypatch.setattr(evict_hook.time, "monotonic", lambda: now[0])
+    rng = np.random.default_rng([*seed, len(way), len(trigger), len(mode)])
+    with tf.Graph().as_default():
+        stream = Stream(rng, way, trigger, mode)
+        last = 0
+        with v1.train.SingularMonitoredSession(hooks=[stream.hook]) as session:
+            for step in range(1, STEPS + 1):
+                now[0] += 1.0
+                stream.step(session)
+                # By time the hook also wakes up in runs that do not train.
+                if step - last >= stream.every:
+                    stream.model.evict(None)
+                    last = step
+                stream.check(session)
+                if rng.random() < 0.1:
+                    n = int(rng.integers(0, 6))
+                    session.run(stream.set_threshold[n])
+                    stream.model.set_threshold(n)
+    return stream.model.evicted["age"]
