@@ -179,14 +179,13 @@ int64_t TableState::FindAndUse(uint32_t s, KeyBatch* batch, KnownRows known, Row
         refs[u] = KeyIndex::FindIn(entry.segment, hashes[u], keys[u]);
       }
       entry.meta = nullptr;
-      if (fetched) {
+      if (refs[u] != kNoRow) {
         entry.meta = arena.Meta(refs[u]);
         entry.row = arena.Row(refs[u]);
-      } else if (refs[u] != kNoRow) {
-        entry.meta = arena.Meta(refs[u]);
-        entry.row = arena.Row(refs[u]);
-        Prefetch(entry.meta);
-        if (row_bytes > 0) PrefetchRange(entry.row, row_bytes);
+        if (!fetched) {
+          Prefetch(entry.meta);
+          if (row_bytes > 0) PrefetchRange(entry.row, row_bytes);
+        }
       }
     }
     if (i >= 2 * kAhead) {
