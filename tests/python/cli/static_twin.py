@@ -48,8 +48,9 @@ def train_and_evaluate(
     """Trains for some passes and evaluates on the held-out examples."""
     from mx_rec.util.initialize import init, terminate_config_initializer
 
+    has_tables = config.static_rows is None
     with contextlib.ExitStack() as stack:
-        if config.static_rows is None:
+        if has_tables:
             init(use_dynamic=True, use_dynamic_expansion=True)
             stack.callback(terminate_config_initializer)
         estimator = training.make_estimator(config, directory)
@@ -63,6 +64,7 @@ def train_and_evaluate(
             batch_size=batch_size,
             progress=PlainConsole().progress("train", total),
             table_rows=lambda: 0,
+            rewrite=has_tables,
         )
         held = training.Input(lambda: [holdout], config, scaler, batch_size)
-        return training.evaluate(estimator, held)
+        return training.evaluate(estimator, held, rewrite=has_tables)
