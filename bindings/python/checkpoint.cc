@@ -31,6 +31,11 @@ nb::dict ToDict(const CheckpointInfo& info) {
   d["padding_keys"] = options.padding_keys;
   d["value_dtype"] = ValueTypeName(options.value_type);
   d["stochastic_rounding"] = options.stochastic_rounding;
+  d["parent"] = info.parent;
+  d["parent_step"] = info.parent_step;
+  d["erased"] = info.gone;
+  d["left_out"] = info.left_out;
+  d["bytes"] = info.bytes;
   return d;
 }
 
@@ -41,7 +46,21 @@ void InitCheckpoint(nb::module_& m) {
         return ToDict(Unwrap(Unlocked([&] { return ReadCheckpointInfo(dir); })));
       },
       "dir"_a, nb::sig("def read_checkpoint_info(dir: str) -> dict[str, typing.Any]"),
-      "What a saved table is: uid, step, rows, optimizer_step and the table's options.");
+      "What a saved table is: uid, step, rows, optimizer_step and the table's options; of a delta\n"
+      "also parent and parent_step, and how many keys were erased and left_out.");
+  m.def(
+      "verify_checkpoint",
+      [](const std::string& dir) {
+        return ToDict(Unwrap(Unlocked([&] { return VerifyCheckpoint(dir); })));
+      },
+      "dir"_a, nb::sig("def verify_checkpoint(dir: str) -> dict[str, typing.Any]"),
+      "Reads every byte of one checkpoint or delta. OSError names file and offset of damage.");
+  m.def(
+      "checksum",
+      [](nb::bytes data) {
+        return Checksum({data.c_str(), data.size()});
+      },
+      "data"_a, "XXH3-64 with seed 0, as in every file of a checkpoint.");
 }
 
 }  // namespace mxrec::python

@@ -7,6 +7,7 @@ namespace mxrec::python {
 
 void InitErrors(nanobind::module_& m);  // first: the others throw
 void InitOptions(nanobind::module_& m);
+void InitTableSave(nanobind::module_& m);
 void InitTable(nanobind::module_& m);
 void InitRuntime(nanobind::module_& m);
 void InitCheckpoint(nanobind::module_& m);

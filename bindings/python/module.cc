@@ -8,6 +8,7 @@ NB_MODULE(_mxrec, m) {
   m.doc() = "The engine of mxrec, as it is. The documented interface is the package mxrec.";
   mxrec::python::InitErrors(m);
   mxrec::python::InitOptions(m);
+  mxrec::python::InitTableSave(m);
   mxrec::python::InitTable(m);
   mxrec::python::InitRuntime(m);
   mxrec::python::InitCheckpoint(m);

@@ -4,7 +4,10 @@
 
 #include <nanobind/nanobind.h>
 
+#include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "errors.h"
@@ -17,6 +20,23 @@ struct PyTable {
 
   Table* operator->() const { return table.get(); }
 };
+
+// A table's save under way (table_save.cc).
+class TableSave {
+ public:
+  TableSave(std::shared_ptr<Table> table, Snapshot snapshot, int64_t step)
+      : table_(std::move(table)), snapshot_(std::move(snapshot)), step_(step) {}
+  nanobind::dict Write(const std::string& dir);
+  void Finish(bool saved);
+
+ private:
+  std::shared_ptr<Table> table_;  // outlives the snapshot
+  std::optional<Snapshot> snapshot_;
+  const int64_t step_;
+  std::string uid_;  // of what has been written
+};
+TableSave BeginSave(const PyTable& table, int64_t step, const std::string& parent, bool tracks,
+                    int64_t recent_threshold);
 
 // Pooled calls (pooling.cc).
 void DefinePooledCalls(nanobind::class_<PyTable>& type);

@@ -4,12 +4,14 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "arrays.h"
@@ -253,6 +255,13 @@ void DefineBatchCalls(nb::class_<PyTable>& type) {
            "[n], last_time [n]. Start at (0, 0); n is 0 at the end.");
 }
 
+using OneOrMany = std::variant<std::string, std::vector<std::string>>;
+
+std::vector<std::string> ToList(const OneOrMany& dirs) {
+  if (const auto* one = std::get_if<std::string>(&dirs)) return {*one};
+  return std::get<std::vector<std::string>>(dirs);
+}
+
 void DefineStorage(nb::class_<PyTable>& type) {
   type.def(
           "save",
@@ -263,18 +272,32 @@ void DefineStorage(nb::class_<PyTable>& type) {
           nb::sig("def save(self, dir: str, step: int = 0) -> dict[str, typing.Any]"))
       .def(
           "restore",
-          [](const PyTable& self, const std::string& dir) {
-            return ToDict(Unwrap(Unlocked([&] { return RestoreTable(self.table.get(), dir); })));
+          [](const PyTable& self, const OneOrMany& dirs, bool tracks, bool counts_recent) {
+            const RestoreOptions options{.tracks = tracks, .counts_recent = counts_recent};
+            return ToDict(Unwrap(
+                Unlocked([&] { return RestoreTable(self.table.get(), ToList(dirs), options); })));
           },
-          "dir"_a, nb::sig("def restore(self, dir: str) -> dict[str, typing.Any]"),
-          "Replaces the rows. On an error the table is as it was.")
+          "dir"_a, nb::kw_only(), "tracks"_a = false, "counts_recent"_a = false,
+          nb::sig("def restore(self, dir: str | list[str], *, tracks: bool = False, "
+                  "counts_recent: bool = False) -> dict[str, typing.Any]"),
+          "Replaces the rows by those of a full checkpoint, or of one and its deltas in order. On\n"
+          "an error the table is as it was. tracks: the next save may be a delta to this version.")
+      .def(
+          "begin_save", &BeginSave, nb::kw_only(), "step"_a, "parent"_a = "", "tracks"_a = false,
+          "recent_threshold"_a = 0,
+          "Fixes what is to be saved: the rows of now. parent: the uid of the version to which it\n"
+          "is a delta. Waits for the end of another save.")
+      .def_prop_ro(
+          "lineage", [](const PyTable& self) { return Unlocked([&] { return self->lineage(); }); },
+          "Uid of the version since which changes are counted; '' if they are not.")
       .def_static(
           "load",
-          [](const std::string& dir, std::optional<int> num_shards) {
+          [](const OneOrMany& dirs, std::optional<int> num_shards) {
             const int shards = ShardCount(num_shards);
-            return PyTable{Unwrap(Unlocked([&] { return LoadTable(dir, shards); }))};
+            return PyTable{Unwrap(Unlocked([&] { return LoadTable(ToList(dirs), shards); }))};
           },
-          "dir"_a, "num_shards"_a = nb::none());
+          "dir"_a, "num_shards"_a = nb::none(),
+          nb::sig("def load(dir: str | list[str], num_shards: int | None = None) -> Table"));
 }
 
 void DefineState(nb::class_<PyTable>& type) {

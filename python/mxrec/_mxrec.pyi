@@ -159,6 +159,20 @@ MAX_DIM: int = 8192
 
 MAX_SHARDS: int = 256
 
+class TableSave:
+    """A table as it was at one instant, to be written."""
+
+    def write(self, dir: str) -> dict[str, Any]:
+        """
+        Writes the new directory `dir`, synced; an error leaves nothing of it. Once.
+        """
+
+    def finish(self, saved: bool) -> None:
+        """
+        True: the version stands, and with `tracks` the next delta builds on it. False: it was
+        given up.
+        """
+
 class Table:
     """An embedding table; see mxrec.Table."""
 
@@ -201,11 +215,26 @@ class Table:
 
     def save(self, dir: str, step: int = 0) -> dict[str, Any]: ...
 
-    def restore(self, dir: str) -> dict[str, Any]:
-        """Replaces the rows. On an error the table is as it was."""
+    def restore(self, dir: str | list[str], *, tracks: bool = False, counts_recent: bool = False) -> dict[str, Any]:
+        """
+        Replaces the rows by those of a full checkpoint, or of one and its deltas in order. On
+        an error the table is as it was. tracks: the next save may be a delta to this version.
+        """
+
+    def begin_save(self, *, step: int, parent: str = '', tracks: bool = False, recent_threshold: int = 0) -> TableSave:
+        """
+        Fixes what is to be saved: the rows of now. parent: the uid of the version to which it
+        is a delta. Waits for the end of another save.
+        """
+
+    @property
+    def lineage(self) -> str:
+        """
+        Uid of the version since which changes are counted; '' if they are not.
+        """
 
     @staticmethod
-    def load(dir: str, num_shards: int | None = None) -> Table: ...
+    def load(dir: str | list[str], num_shards: int | None = None) -> Table: ...
 
     @property
     def name(self) -> str: ...
@@ -327,8 +356,17 @@ def compiler() -> str:
 
 def read_checkpoint_info(dir: str) -> dict[str, Any]:
     """
-    What a saved table is: uid, step, rows, optimizer_step and the table's options.
+    What a saved table is: uid, step, rows, optimizer_step and the table's options; of a delta
+    also parent and parent_step, and how many keys were erased and left_out.
     """
+
+def verify_checkpoint(dir: str) -> dict[str, Any]:
+    """
+    Reads every byte of one checkpoint or delta. OSError names file and offset of damage.
+    """
+
+def checksum(data: bytes) -> int:
+    """XXH3-64 with seed 0, as in every file of a checkpoint."""
 
 def kernel_target() -> str:
     """The instruction set in use: 'AVX2', 'NEON', ..."""

@@ -20,6 +20,7 @@
 #include "mxrec/keys.h"
 #include "mxrec/options.h"
 #include "mxrec/pooling.h"
+#include "mxrec/snapshot.h"
 #include "mxrec/status.h"
 #include "mxrec/table_types.h"
 
@@ -37,6 +38,10 @@ class MXREC_API RowLoader {
   // Adds rows in the layout of the `saved` optimizer given to Table::NewLoader. A key that was
   // added before is kDataLoss. Thread-compatible.
   Status Add(const RowBlock& block);
+  // What follows is a delta to what has been added: first the keys that have gone, then rows and
+  // counts, each new or in the place of an older one.
+  void BeginLink();
+  Status Erase(const std::vector<int64_t>& keys);
   // Admission of the saved table, before AddCounts. A table without admission takes no counts, nor
   // does one whose saved rows had none. The threshold in force is the saved one if the table has 0
   // or what the saved one was configured with. kFailedPrecondition: they count in different ways.
@@ -52,10 +57,13 @@ class MXREC_API RowLoader {
   OptimizerOptions saved_optimizer_;
   int saved_row_floats_;
   bool takes_counts_ = false;
+  bool replaces_ = false;  // after BeginLink
 };
 
 class MXREC_API Table {
  public:
+  struct Impl;
+
   static Result<std::shared_ptr<Table>> Create(const TableOptions& options);
   ~Table();
   Table(const Table&) = delete;
@@ -176,7 +184,12 @@ class MXREC_API Table {
   // Prepares to replace all rows by saved ones. kFailedPrecondition if the saved slots are those of
   // another optimizer kind than the bound one (kNone on either side is fine).
   Result<RowLoader> NewLoader(const OptimizerOptions& saved) const;
-  Status Adopt(RowLoader loader, int64_t optimizer_step);
+  // kResourceExhausted: more rows than the capacity.
+  Status Adopt(RowLoader loader, int64_t optimizer_step, const Lineage& lineage = {});
+  // Fixes what the table is now, for a reader (snapshot.h). Waits for the end of another one.
+  Result<Snapshot> BeginSnapshot(const SnapshotOptions& wanted) const;
+  // Uid of the version since which changes are counted; empty: of none.
+  std::string lineage() const;
   int64_t optimizer_step() const;
   // Changes with every change of the rows; equal values: nothing has changed in between.
   uint64_t version() const;
@@ -187,8 +200,8 @@ class MXREC_API Table {
   bool closed() const;
 
  private:
+  friend class Snapshot;
   explicit Table(TableOptions options);
-  struct Impl;
   std::string name_;
   int dim_;
   std::unique_ptr<Impl> impl_;

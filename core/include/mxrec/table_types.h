@@ -114,7 +114,8 @@ struct TableStats {
   int64_t bytes_rows = 0;
   int64_t bytes_metadata = 0;
   int64_t bytes_index = 0;
-  double load = 0.0;  // occupied fraction of the index's entries
+  int64_t bytes_save_images = 0;  // rows kept as they were, for a save under way
+  double load = 0.0;              // occupied fraction of the index's entries
   int64_t segments = 0;
   // Since creation. Hits and misses: keys of lookups, repetitions included, that had a row when the
   // call began or had none.

@@ -7,7 +7,7 @@
 namespace mxrec {
 
 ExactCounters::ExactCounters(PageAllocator* pages, int shard_bits)
-    : pages_(pages), index_(pages, shard_bits) {}
+    : pages_(pages), index_(pages, shard_bits), shard_bits_(shard_bits) {}
 
 ExactCounters::~ExactCounters() {
   for (const Slab& slab : slabs_) {
@@ -28,6 +28,7 @@ uint32_t ExactCounters::TakePlace() {
   }
   if (lowest_ == slabs_.size()) {
     try {
+      if (tracks_) changed_.resize((slabs_.size() + 1) * kSlabCounts);
       slabs_.emplace_back();
     } catch (const std::bad_alloc&) {
       return kNothing;
@@ -79,7 +80,9 @@ uint32_t ExactCounters::Reserve(uint64_t hash, int64_t key, bool* fresh) {
   return place;
 }
 
-void ExactCounters::Commit(uint64_t /*hash*/, uint32_t place, uint32_t more, uint32_t time) {
+void ExactCounters::Commit(uint64_t hash, int64_t key, uint32_t place, uint32_t more,
+                           uint32_t time) {
+  Touch(hash, key, place);
   KeyCount& at = At(place);
   at.count = AddSaturating(at.count, more);
   at.last_time = std::max(at.last_time, time);
@@ -88,6 +91,7 @@ void ExactCounters::Commit(uint64_t /*hash*/, uint32_t place, uint32_t more, uin
 void ExactCounters::Forget(uint64_t hash, int64_t key) {
   const uint32_t place = index_.Erase(hash, key);
   if (place == kNoRow) return;
+  Touch(hash, key, place);
   reprieved_.erase(place);
   FreePlace(place);
 }
@@ -102,13 +106,14 @@ void ExactCounters::Reprieve(uint64_t hash, int64_t key) {
   if (place != kNoRow) reprieved_.insert(place);
 }
 
-int64_t ExactCounters::ForgetOld(uint32_t cutoff, uint64_t* position) {
+int64_t ExactCounters::ForgetOld(uint32_t cutoff, uint64_t* position, std::vector<int64_t>* gone) {
   int64_t seen = 0;
   std::vector<int64_t> old;
   *position = index_.VisitSegment(*position, [&](int64_t key, RowRef place) {
     ++seen;
     if (IsOld(place, cutoff)) old.push_back(key);
   });
+  if (gone != nullptr) gone->insert(gone->end(), old.begin(), old.end());
   for (const int64_t key : old) Forget(HashKey(key), key);
   return seen;
 }
@@ -123,14 +128,101 @@ void ExactCounters::Scan(std::optional<uint32_t> cutoff, uint64_t* position,
   });
 }
 
-KeyCounters::Loaded ExactCounters::Load(const RowBlock& block, size_t row) {
+KeyCounters::Loaded ExactCounters::Load(const RowBlock& block, size_t row, bool replaces) {
   const int64_t key = block.keys[row];
   bool fresh;
   const uint32_t place = Reserve(HashKey(key), key, &fresh);
   if (place == kNothing) return Loaded::kNoMemory;
-  if (!fresh) return Loaded::kTwice;
+  if (!fresh && !replaces) return Loaded::kTwice;
   At(place) = {block.frequency[row], block.last_time[row]};
   return Loaded::kDone;
+}
+
+// --- Saving -------------------------------------------------------------------------------------
+
+bool ExactCounters::Track(bool on) {
+  try {
+    changed_.assign(on ? slabs_.size() * kSlabCounts : 0, false);
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  tracks_ = on;
+  return true;
+}
+
+KeyCount ExactCounters::SavedCount(int64_t key, uint32_t place) {
+  const KeyCount& now = At(place);
+  const bool old = part_.cutoff.has_value() && now.last_time <= *part_.cutoff &&
+                   !reprieved_then_.contains(place);
+  if (old) {
+    if (part_.delta && now.count > 0) expired_then_.push_back(key);
+    return {};
+  }
+  if (part_.delta && (place >= changed_then_.size() || !changed_then_[place])) return {};
+  return now;
+}
+
+void ExactCounters::Touch(uint64_t hash, int64_t key, uint32_t place) {
+  if (tracks_) changed_[place] = true;
+  if (!saving_ || PositionOf(hash, shard_bits_) < scanned_) return;
+  try {
+    if (!replaced_.contains(key)) replaced_.emplace(key, SavedCount(key, place));
+  } catch (const std::bad_alloc&) {
+    lost_ = true;
+  }
+}
+
+void ExactCounters::BeginSave(const SavedPart& part) {
+  if (part.cutoff.has_value()) reprieved_then_ = reprieved_;
+  if (tracks_) {
+    std::vector<bool> none(changed_.size(), false);
+    changed_then_ = std::exchange(changed_, std::move(none));
+  }
+  part_ = part;
+  scanned_ = 0;
+  lost_ = false;
+  saving_ = true;
+}
+
+void ExactCounters::ScanSaved(uint64_t* position, RowBlock* block) {
+  constexpr uint64_t kEnd = uint64_t{1} << 32;
+  const auto write = [&](int64_t key, const KeyCount& count) {
+    if (count.count == 0) return;
+    block->keys.push_back(key);
+    block->frequency.push_back(count.count);
+    block->last_time.push_back(count.last_time);
+  };
+  *position = index_.VisitSegment(*position, [&](int64_t key, RowRef place) {
+    const auto replaced = replaced_.find(key);
+    if (replaced == replaced_.end()) {
+      write(key, SavedCount(key, place));
+    } else {
+      write(key, replaced->second);
+      replaced_.erase(replaced);
+    }
+  });
+  scanned_ = *position;
+  if (*position < kEnd) return;
+  for (const auto& [key, count] : replaced_) write(key, count);  // forgotten since
+  replaced_.clear();
+}
+
+void ExactCounters::AddExpired(std::vector<int64_t>* keys) const {
+  keys->insert(keys->end(), expired_then_.begin(), expired_then_.end());
+}
+
+void ExactCounters::EndSave(bool follows) {
+  if (!saving_) return;
+  saving_ = false;
+  if (tracks_ && !follows) {
+    for (size_t place = 0; place < changed_then_.size(); ++place) {
+      if (changed_then_[place]) changed_[place] = true;
+    }
+  }
+  std::vector<bool>().swap(changed_then_);
+  std::unordered_set<uint32_t>().swap(reprieved_then_);
+  std::vector<int64_t>().swap(expired_then_);
+  std::unordered_map<int64_t, KeyCount>().swap(replaced_);
 }
 
 int64_t ExactCounters::page_bytes() const {

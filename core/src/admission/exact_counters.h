@@ -3,6 +3,7 @@
 // 64 / 5 / 0.62 = 20.6 bytes of index and 8 of count a key.
 #pragma once
 
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -19,14 +20,20 @@ class ExactCounters : public KeyCounters {
   void Prefetch(uint64_t hash) const override { mxrec::Prefetch(index_.HomeBucket(hash)); }
   KeyCount Peek(uint64_t hash, int64_t key) const override;
   uint32_t Reserve(uint64_t hash, int64_t key, bool* fresh) override;
-  void Commit(uint64_t hash, uint32_t place, uint32_t more, uint32_t time) override;
+  void Commit(uint64_t hash, int64_t key, uint32_t place, uint32_t more, uint32_t time) override;
   void Forget(uint64_t hash, int64_t key) override;
   bool Old(uint64_t hash, int64_t key, uint32_t cutoff) const override;
   void Reprieve(uint64_t hash, int64_t key) override;
   void EndSweep() override { reprieved_.clear(); }
-  int64_t ForgetOld(uint32_t cutoff, uint64_t* position) override;
+  int64_t ForgetOld(uint32_t cutoff, uint64_t* position, std::vector<int64_t>* gone) override;
   void Scan(std::optional<uint32_t> cutoff, uint64_t* position, RowBlock* block) const override;
-  Loaded Load(const RowBlock& block, size_t row) override;
+  Loaded Load(const RowBlock& block, size_t row, bool replaces) override;
+  bool Track(bool on) override;
+  void BeginSave(const SavedPart& part) override;
+  void ScanSaved(uint64_t* position, RowBlock* block) override;
+  void AddExpired(std::vector<int64_t>* keys) const override;
+  void EndSave(bool follows) override;
+  bool lost() const override { return lost_; }
   int64_t keys() const override { return static_cast<int64_t>(index_.size()); }
   int64_t bytes() const override;
   int64_t page_bytes() const override;
@@ -54,6 +61,21 @@ class ExactCounters : public KeyCounters {
   std::vector<Slab> slabs_;
   uint32_t lowest_ = 0;  // slabs before this one have no free place
   std::unordered_set<uint32_t> reprieved_;
+
+  // What a count was at the instant of the running save; 0: nothing to be saved.
+  KeyCount SavedCount(int64_t key, uint32_t place);
+  void Touch(uint64_t hash, int64_t key, uint32_t place);  // before a count changes or goes
+  int shard_bits_;
+  bool tracks_ = false;
+  std::vector<bool> changed_;  // by place; while tracks_, of all places
+  bool saving_ = false;
+  SavedPart part_;
+  std::vector<bool> changed_then_;  // at the instant
+  std::unordered_set<uint32_t> reprieved_then_;
+  std::vector<int64_t> expired_then_;               // keys
+  uint64_t scanned_ = 0;                            // positions before have been passed on
+  std::unordered_map<int64_t, KeyCount> replaced_;  // what changed before it was passed on
+  bool lost_ = false;
 };
 
 }  // namespace mxrec

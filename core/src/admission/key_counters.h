@@ -48,7 +48,7 @@ class KeyCounters {
   // back. Returns the place, for Commit; kNothing: no memory.
   virtual uint32_t Reserve(uint64_t hash, int64_t key, bool* fresh) = 0;
   // Counts a key for which Reserve has made room: `more` occurrences, the last one at `time`.
-  virtual void Commit(uint64_t hash, uint32_t place, uint32_t more, uint32_t time) = 0;
+  virtual void Commit(uint64_t hash, int64_t key, uint32_t place, uint32_t more, uint32_t time) = 0;
   // The key has a row now, or is forgotten.
   virtual void Forget(uint64_t hash, int64_t key) = 0;
 
@@ -57,16 +57,35 @@ class KeyCounters {
   virtual bool Old(uint64_t hash, int64_t key, uint32_t cutoff) const = 0;
   virtual void Reprieve(uint64_t hash, int64_t key) = 0;
   virtual void EndSweep() = 0;
-  // Forgets the old counts of the next part, from *position; 2^32: done. Returns how many counts it
-  // looked at.
-  virtual int64_t ForgetOld(uint32_t cutoff, uint64_t* position) = 0;
+  // Forgets the old counts of the next part, from *position; 2^32: done. Adds their keys to *gone,
+  // unless it is null. Returns how many counts it looked at.
+  virtual int64_t ForgetOld(uint32_t cutoff, uint64_t* position, std::vector<int64_t>* gone) = 0;
 
   // Export: keys, counts and times (exact), or raw blocks (sketch), as rows of a RowBlock; without
   // those that are old at `cutoff`, if there is one. Works on from *position, 2^32: done.
   virtual void Scan(std::optional<uint32_t> cutoff, uint64_t* position, RowBlock* block) const = 0;
-  // One row of a saved block that belongs to this shard.
+  // One row of a saved block that belongs to this shard. replaces: it may be there already, from
+  // the version before.
   enum class Loaded : uint8_t { kDone, kTwice, kNoMemory };
-  virtual Loaded Load(const RowBlock& block, size_t row) = 0;
+  virtual Loaded Load(const RowBlock& block, size_t row, bool replaces) = 0;
+
+  // --- Saving the counts of one instant while they go on changing (ChangeTracker does it for
+  // rows). Whether to note which counts change, for deltas. False: no memory.
+  virtual bool Track(bool on) = 0;
+  struct SavedPart {
+    bool delta = false;              // those alone that changed since the version before
+    std::optional<uint32_t> cutoff;  // counts that are old at it have gone
+  };
+  // Fixes the instant. May throw; then nothing has happened.
+  virtual void BeginSave(const SavedPart& part) = 0;
+  // As Scan, of the instant.
+  virtual void ScanSaved(uint64_t* position, RowBlock* block) = 0;
+  // Of a delta, adds the keys whose counts were old at the cutoff, as far as they have been passed.
+  virtual void AddExpired(std::vector<int64_t>* keys) const = 0;
+  // follows: the next delta builds on this save.
+  virtual void EndSave(bool follows) = 0;
+  // A change could not be noted: the save is not the instant.
+  virtual bool lost() const = 0;
 
   virtual int64_t keys() const = 0;        // with a count; 0 where that is not known
   virtual int64_t bytes() const = 0;       // held from the operating system

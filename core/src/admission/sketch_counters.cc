@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
+#include <utility>
 
 namespace mxrec {
 namespace {
@@ -77,8 +79,10 @@ uint32_t SketchCounters::Reserve(uint64_t hash, int64_t /*key*/, bool* fresh) {
   return Make(BlockOf(hash)) == nullptr ? kNothing : 0;
 }
 
-void SketchCounters::Commit(uint64_t hash, uint32_t /*place*/, uint32_t more, uint32_t /*time*/) {
+void SketchCounters::Commit(uint64_t hash, int64_t /*key*/, uint32_t /*place*/, uint32_t more,
+                            uint32_t /*time*/) {
   SketchBlock* block = At(BlockOf(hash));
+  Touch(BlockOf(hash));
   const auto counters = CountersOf(hash);
   const uint32_t least = Least(*block, counters);
   const uint32_t raised = std::min(AddSaturating(least, more), SketchBlock::kMost);
@@ -88,36 +92,97 @@ void SketchCounters::Commit(uint64_t hash, uint32_t /*place*/, uint32_t more, ui
   if (least == 0 && ++block->arrivals >= kAgeAt) Age(block);
 }
 
-int64_t SketchCounters::ForgetOld(uint32_t /*cutoff*/, uint64_t* position) {
+int64_t SketchCounters::ForgetOld(uint32_t /*cutoff*/, uint64_t* position,
+                                  std::vector<int64_t>* /*gone*/) {
   *position = uint64_t{1} << 32;
   return 0;
 }
 
 void SketchCounters::Scan(std::optional<uint32_t> /*cutoff*/, uint64_t* position,
                           RowBlock* block) const {
-  constexpr size_t kFloats = sizeof(SketchBlock) / sizeof(float);
   const uint64_t chunk = *position;
   if (chunk < chunks_.size() && chunks_[chunk] != nullptr) {
     const uint64_t begin = chunk * kChunkBlocks;
     for (uint64_t b = begin; b < std::min(own_, begin + kChunkBlocks); ++b) {
-      const SketchBlock& from = *At(b);
-      if (IsEmpty(from)) continue;
-      block->keys.push_back(static_cast<int64_t>(first_ + b));
-      block->frequency.push_back(0);
-      block->last_time.push_back(0);
-      block->values.resize(block->values.size() + kFloats);
-      std::memcpy(block->values.data() + block->values.size() - kFloats, &from, sizeof(from));
+      if (!IsEmpty(*At(b))) Write(b, *At(b), block);
     }
   }
   *position = chunk + 1 < chunks_.size() ? chunk + 1 : uint64_t{1} << 32;
 }
 
-KeyCounters::Loaded SketchCounters::Load(const RowBlock& block, size_t row) {
+KeyCounters::Loaded SketchCounters::Load(const RowBlock& block, size_t row, bool replaces) {
   SketchBlock* to = Make(static_cast<uint64_t>(block.keys[row]) - first_);
   if (to == nullptr) return Loaded::kNoMemory;
-  if (!IsEmpty(*to)) return Loaded::kTwice;
+  if (!IsEmpty(*to) && !replaces) return Loaded::kTwice;
   std::memcpy(to, block.values.data() + row * (sizeof(*to) / sizeof(float)), sizeof(*to));
   return Loaded::kDone;
+}
+
+void SketchCounters::Write(uint64_t number, const SketchBlock& from, RowBlock* block) const {
+  constexpr size_t kFloats = sizeof(SketchBlock) / sizeof(float);
+  block->keys.push_back(static_cast<int64_t>(first_ + number));
+  block->frequency.push_back(0);
+  block->last_time.push_back(0);
+  block->values.resize(block->values.size() + kFloats);
+  std::memcpy(block->values.data() + block->values.size() - kFloats, &from, sizeof(from));
+}
+
+// --- Saving -------------------------------------------------------------------------------------
+
+bool SketchCounters::Track(bool on) {
+  try {
+    changed_.assign(on ? own_ : 0, false);
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  tracks_ = on;
+  return true;
+}
+
+void SketchCounters::Touch(uint64_t block) {
+  if (tracks_) changed_[block] = true;
+  if (!saving_ || block < scanned_ || (delta_ && !changed_then_[block])) return;
+  try {
+    replaced_.try_emplace(block, *At(block));
+  } catch (const std::bad_alloc&) {
+    lost_ = true;
+  }
+}
+
+void SketchCounters::BeginSave(const SavedPart& part) {
+  if (tracks_) {
+    std::vector<bool> none(own_, false);
+    changed_then_ = std::exchange(changed_, std::move(none));
+  }
+  delta_ = part.delta;
+  scanned_ = 0;
+  lost_ = false;
+  saving_ = true;
+}
+
+void SketchCounters::ScanSaved(uint64_t* position, RowBlock* block) {
+  const uint64_t chunk = *position;
+  const uint64_t begin = chunk * kChunkBlocks, end = std::min(own_, begin + kChunkBlocks);
+  for (uint64_t b = begin; b < end && chunks_[chunk] != nullptr; ++b) {
+    if (delta_ && !changed_then_[b]) continue;
+    const auto replaced = replaced_.find(b);
+    const SketchBlock& from = replaced == replaced_.end() ? *At(b) : replaced->second;
+    // A block may have become empty since the version before.
+    if (delta_ || !IsEmpty(from)) Write(b, from, block);
+    if (replaced != replaced_.end()) replaced_.erase(replaced);
+  }
+  scanned_ = end;
+  *position = chunk + 1 < chunks_.size() ? chunk + 1 : uint64_t{1} << 32;
+}
+
+void SketchCounters::EndSave(bool follows) {
+  if (!saving_) return;
+  saving_ = false;
+  for (uint64_t b = 0; tracks_ && !follows && b < changed_then_.size(); ++b) {
+    if (changed_then_[b]) changed_[b] = true;
+  }
+  std::vector<bool>().swap(changed_then_);
+  std::unordered_map<uint64_t, SketchBlock>().swap(replaced_);
 }
 
 int64_t SketchCounters::page_bytes() const {

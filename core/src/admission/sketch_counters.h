@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <array>
+#include <unordered_map>
 #include <vector>
 
 #include "admission/key_counters.h"
@@ -49,16 +50,22 @@ class SketchCounters : public KeyCounters {
   void Prefetch(uint64_t hash) const override;
   KeyCount Peek(uint64_t hash, int64_t key) const override;
   uint32_t Reserve(uint64_t hash, int64_t key, bool* fresh) override;
-  void Commit(uint64_t hash, uint32_t place, uint32_t more, uint32_t time) override;
+  void Commit(uint64_t hash, int64_t key, uint32_t place, uint32_t more, uint32_t time) override;
   // A sketch does not forget a single key, and knows no times.
   void Forget(uint64_t /*hash*/, int64_t /*key*/) override {}
   bool Old(uint64_t /*hash*/, int64_t /*key*/, uint32_t /*cutoff*/) const override { return false; }
   void Reprieve(uint64_t /*hash*/, int64_t /*key*/) override {}
   void EndSweep() override {}
-  int64_t ForgetOld(uint32_t cutoff, uint64_t* position) override;
+  int64_t ForgetOld(uint32_t cutoff, uint64_t* position, std::vector<int64_t>* gone) override;
   // A block is a row of 16 floats, its 64 bytes as they are; its key is the block's number.
   void Scan(std::optional<uint32_t> cutoff, uint64_t* position, RowBlock* block) const override;
-  Loaded Load(const RowBlock& block, size_t row) override;
+  Loaded Load(const RowBlock& block, size_t row, bool replaces) override;
+  bool Track(bool on) override;
+  void BeginSave(const SavedPart& part) override;
+  void ScanSaved(uint64_t* position, RowBlock* block) override;
+  void AddExpired(std::vector<int64_t>* /*keys*/) const override {}
+  void EndSave(bool follows) override;
+  bool lost() const override { return lost_; }
   int64_t keys() const override { return 0; }
   int64_t bytes() const override;
   int64_t page_bytes() const override;
@@ -82,6 +89,17 @@ class SketchCounters : public KeyCounters {
   uint64_t own_;     // of this one
   uint64_t first_;   // number of its first
   std::vector<SketchBlock*> chunks_;
+
+  void Touch(uint64_t block);  // before it changes
+  void Write(uint64_t number, const SketchBlock& from, RowBlock* block) const;
+  bool tracks_ = false;
+  std::vector<bool> changed_;  // by block; while tracks_, of all blocks
+  bool saving_ = false;
+  bool delta_ = false;
+  std::vector<bool> changed_then_;                      // at the instant of the running save
+  uint64_t scanned_ = 0;                                // blocks before have been passed on
+  std::unordered_map<uint64_t, SketchBlock> replaced_;  // what changed before it was passed on
+  bool lost_ = false;
 };
 
 }  // namespace mxrec

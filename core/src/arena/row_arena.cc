@@ -160,7 +160,7 @@ uint32_t RowArena::Take(bool rested) {
   }
   if (states_[slab].live++ == 0) --idle_slabs_;
   RowMeta& meta = slabs_[slab].metas[within];
-  meta = {0, 0, static_cast<uint16_t>(meta.generation + 1), 0};
+  meta = {0, 0, static_cast<uint16_t>(meta.generation + 1), fresh_stamp_};
   return (slab << shift_) | within;
 }
 
@@ -222,7 +222,7 @@ uint32_t RowArena::Move(uint32_t slot, int64_t key) {
   std::memcpy(Row(to), Row(slot), stride_);
   const RowMeta& old = Meta(slot);
   RowMeta& meta = Meta(to);
-  meta = {old.last_time, old.frequency, meta.generation, old.dirty_epoch};
+  meta = {old.last_time, old.frequency, meta.generation, old.stamp};
   // Taking a slot may have moved states_.
   states_[slot >> shift_].moved.push_back({slot, old.generation, key});
   remembers_ = true;
@@ -282,6 +282,7 @@ bool RowArena::CopySlotsTo(RowArena* target, int floats) const {
     std::copy_n(slabs_[slab].metas, states_[slab].fresh, to.metas);
   }
   target->clock_ = clock_;
+  target->fresh_stamp_ = fresh_stamp_;
   target->open_ = open_;
   target->recycled_ = recycled_;
   target->idle_slabs_ = idle_slabs_;

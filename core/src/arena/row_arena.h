@@ -32,7 +32,7 @@ struct RowMeta {
   uint32_t last_time;  // seconds of the last training use, 0: never
   uint32_t frequency;  // training occurrences, saturating
   uint16_t generation;
-  uint16_t dirty_epoch;  // of the last change, for incremental checkpoints
+  uint16_t stamp;  // when it changed last, as ChangeTracker counts; in a free slot: undefined
 };
 static_assert(sizeof(RowMeta) == 12);
 
@@ -58,9 +58,11 @@ class RowArena {
   RowArena(const RowArena&) = delete;
   RowArena& operator=(const RowArena&) = delete;
 
-  // A slot for a new row: contents undefined, metadata zero but for the generation. kNoSlot: no
-  // memory.
+  // A slot for a new row: contents undefined, metadata zero but for generation and stamp. kNoSlot:
+  // no memory.
   uint32_t Allocate();
+  // RowMeta::stamp of rows from now on.
+  void SetFreshStamp(uint16_t stamp) { fresh_stamp_ = stamp; }
   void Free(uint32_t slot, int64_t key);
   // Tells how many training batches there have been, modulo 2^32, and gives rested slabs back, a
   // bounded number each time.
@@ -159,6 +161,7 @@ class RowArena {
   int shift_ = 0;  // log2 of the rows per slab
   uint32_t mask_ = 0;
   uint32_t clock_ = 0;
+  uint16_t fresh_stamp_ = 1;
   std::vector<Slab> slabs_;
   std::vector<State> states_;  // beside slabs_
   uint32_t open_ = kNoSlot;    // the slab that fresh slots come from

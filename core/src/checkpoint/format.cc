@@ -11,8 +11,9 @@ RowLayout CountLayout(AdmissionMode mode) {
 }
 
 std::string PartFile(PartKind kind, uint64_t part) {
+  constexpr const char* kPrefixes[] = {"data", "counts", "gone"};
   char name[32];
-  std::snprintf(name, sizeof(name), "%s-%05llu", kind == PartKind::kRows ? "data" : "counts",
+  std::snprintf(name, sizeof(name), "%s-%05llu", kPrefixes[static_cast<int>(kind)],
                 static_cast<unsigned long long>(part));
   return name;
 }

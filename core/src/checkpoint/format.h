@@ -17,11 +17,13 @@ static_assert(std::endian::native == std::endian::little,
               "the structs below are written as they lie in memory");
 
 // Version 2 is version 1 with 16-bit embeddings; tables of float32 are written as version 1. A
-// manifest of version 3 also has admission and eviction; the versions of its parts are 1 and 2.
+// manifest of version 3 also has admission and eviction; the versions of its parts are 1 and 2. One
+// of version 4 is that of a delta.
 inline constexpr uint32_t kFloat32Version = 1;
 inline constexpr uint32_t kHalfVersion = 2;
 inline constexpr uint32_t kAdmissionVersion = 3;
-inline constexpr uint32_t kFormatVersion = 3;
+inline constexpr uint32_t kDeltaVersion = 4;
+inline constexpr uint32_t kFormatVersion = 4;
 inline constexpr uint64_t kMaxBlockPayload = uint64_t{16} << 20;  // bounds a reader's memory
 inline constexpr uint64_t kMaxManifestBytes = uint64_t{256} << 20;
 inline constexpr uint64_t kMaxParts = 100000;  // five digits
@@ -72,6 +74,7 @@ struct RowLayout {
   ValueType type = ValueType::kFloat32;
 
   uint32_t version() const { return type == ValueType::kFloat32 ? kFloat32Version : kHalfVersion; }
+  bool operator==(const RowLayout&) const = default;
   uint64_t slot_floats() const { return row_floats - dim; }
   // Key, frequency, last_time and values.
   uint64_t bytes() const {
@@ -83,7 +86,10 @@ struct RowLayout {
 // Of counts a row is a key with its count and time, or a block of a sketch.
 RowLayout CountLayout(AdmissionMode mode);
 
-enum class PartKind : uint8_t { kRows, kCounts };
+// Keys that have gone are a part without values.
+inline constexpr RowLayout kGoneLayout = {};
+
+enum class PartKind : uint8_t { kRows, kCounts, kGone };
 std::string PartFile(PartKind kind, uint64_t part);  // "data-00007", "counts-00007"
 std::string ToHex(const Uid& uid);
 // False when `text` is not 32 lower-case hexadecimal digits.

@@ -31,8 +31,9 @@ struct PartFields {
   const char* rows;
 };
 constexpr PartFields FieldsOf(PartKind kind) {
-  return kind == PartKind::kRows ? PartFields{"parts", "rows"}
-                                 : PartFields{"count_parts", "counts"};
+  constexpr PartFields kFields[] = {
+      {"parts", "rows"}, {"count_parts", "counts"}, {"gone_parts", "gone"}};
+  return kFields[static_cast<int>(kind)];
 }
 
 Json PartsJson(PartKind kind, const std::vector<PartInfo>& parts) {
@@ -77,6 +78,27 @@ void GetAdmission(const FieldReader& root, Manifest* manifest) {
   manifest->counts = static_cast<uint64_t>(root.Int("counts", 0));
 }
 
+void PutDelta(const Manifest& manifest, Json* root) {
+  Json& delta = (*root)["delta"];
+  delta["parent"] = manifest.info.parent;
+  delta["parent_step"] = manifest.info.parent_step;
+  delta["left_out"] = manifest.info.left_out;
+  delta["gone"] = manifest.info.gone;
+  delta["gone_parts"] = PartsJson(PartKind::kGone, manifest.gone_parts);
+}
+
+void GetDelta(const FieldReader& root, Manifest* manifest) {
+  const FieldReader delta = root.Object("delta");
+  CheckpointInfo& info = manifest->info;
+  info.parent = delta.String("parent");
+  Uid uid;
+  if (!FromHex(info.parent, &uid)) delta.Fail("parent", "is not 32 lower-case hexadecimal digits");
+  if (info.parent == info.uid) delta.Fail("parent", "is the delta itself");
+  info.parent_step = delta.Int("parent_step");
+  info.left_out = delta.Int("left_out", 0);
+  info.gone = delta.Int("gone", 0);
+}
+
 Status ReadParts(const FieldReader& root, PartKind kind, uint64_t rows,
                  std::vector<PartInfo>* parts) {
   const auto [parts_field, rows_field] = FieldsOf(kind);
@@ -109,8 +131,16 @@ RowLayout Manifest::layout() const {
 }
 
 uint32_t Manifest::version() const {
-  const bool plain = !info.options.admission.on() && !info.options.eviction.on();
-  return plain ? layout().version() : kAdmissionVersion;
+  if (is_delta()) return kDeltaVersion;
+  return has_admission() ? kAdmissionVersion : layout().version();
+}
+
+uint64_t Manifest::BytesWith(uint64_t manifest_bytes) const {
+  uint64_t bytes = manifest_bytes;
+  for (const auto* kind : {&parts, &count_parts, &gone_parts}) {
+    for (const PartInfo& part : *kind) bytes += part.bytes;
+  }
+  return bytes;
 }
 
 Result<std::string> EncodeManifest(const Manifest& manifest) {
@@ -126,7 +156,8 @@ Result<std::string> EncodeManifest(const Manifest& manifest) {
   root["slots"] = SlotNames(info.options.optimizer.kind);
   PutTableOptions(info.options, &root);
   root["parts"] = PartsJson(PartKind::kRows, manifest.parts);
-  if (manifest.version() == kAdmissionVersion) PutAdmission(manifest, &root);
+  if (manifest.has_admission()) PutAdmission(manifest, &root);
+  if (manifest.is_delta()) PutDelta(manifest, &root);
 
   std::string text;
   try {
@@ -189,11 +220,14 @@ Result<Manifest> DecodeManifest(const std::string& text, const std::string& path
   info.optimizer_step = root.Int("optimizer_step", 0);
   const int64_t row_floats = root.Int("row_floats", 1);
   GetTableOptions(root, &info.options);
-  if (version == kAdmissionVersion) GetAdmission(root, &manifest);
+  const bool has_admission =
+      version == kAdmissionVersion || (version == kDeltaVersion && root.Has("admission"));
+  if (has_admission) GetAdmission(root, &manifest);
+  if (version == kDeltaVersion) GetDelta(root, &manifest);
   MXREC_RETURN_IF_ERROR(status);
   if (Status valid = Validate(info.options); !valid.ok()) return Damaged(path, 0, valid.message());
   const RowLayout layout = manifest.layout();
-  if (version == kAdmissionVersion && manifest.version() != kAdmissionVersion) {
+  if (has_admission && !manifest.has_admission()) {
     root.Fail("admission", "and eviction are off, which is no version 3");
   } else if (version != manifest.version()) {
     root.Fail("table.value_dtype", std::string("is ") + ValueTypeName(layout.type) +
@@ -207,10 +241,15 @@ Result<Manifest> DecodeManifest(const std::string& text, const std::string& path
   }
   MXREC_RETURN_IF_ERROR(
       ReadParts(root, PartKind::kRows, static_cast<uint64_t>(info.rows), &manifest.parts));
-  if (version == kAdmissionVersion) {
+  if (has_admission) {
     MXREC_RETURN_IF_ERROR(
         ReadParts(root, PartKind::kCounts, manifest.counts, &manifest.count_parts));
   }
+  if (manifest.is_delta()) {
+    MXREC_RETURN_IF_ERROR(ReadParts(root.Object("delta"), PartKind::kGone,
+                                    static_cast<uint64_t>(info.gone), &manifest.gone_parts));
+  }
+  info.bytes = manifest.BytesWith(text.size());
   return manifest;
 }
 

@@ -15,8 +15,12 @@ struct Manifest {
   std::vector<PartInfo> parts;        // i is in PartFile(PartKind::kRows, i)
   std::vector<PartInfo> count_parts;  // i is in PartFile(PartKind::kCounts, i)
   uint64_t counts = 0;                // rows in them
+  std::vector<PartInfo> gone_parts;   // of a delta; i is in PartFile(PartKind::kGone, i)
 
+  bool is_delta() const { return !info.parent.empty(); }
+  bool has_admission() const { return info.options.admission.on() || info.options.eviction.on(); }
   uint32_t version() const;
+  uint64_t BytesWith(uint64_t manifest_bytes) const;  // of all files
 
   // Of the saved rows: the embedding and the slots of the saved optimizer.
   RowLayout layout() const;

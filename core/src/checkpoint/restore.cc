@@ -2,6 +2,7 @@
 #include <new>
 #include <string>
 
+#include "checkpoint/checksum.h"
 #include "checkpoint/data_part.h"
 #include "checkpoint/manifest.h"
 #include "checkpoint/paths.h"
@@ -33,6 +34,7 @@ Status CheckFits(const Table& table, const Manifest& manifest, const std::string
                               ", but the checkpoint " + dir + " holds slots of " + wanted +
                               "; restore into a table with " + wanted);
   }
+  // Of a chain the last rows count, which Adopt compares.
   if (manifest.info.rows > table.capacity()) {
     return ResourceExhausted(subject + " has memory_rows " + std::to_string(table.capacity()) +
                              ", but the checkpoint " + dir + " holds " +
@@ -67,25 +69,82 @@ Status ReadParts(Env* env, const std::string& dir, const checkpoint::Uid& uid, P
   return {};
 }
 
-// Replaces the rows of `table`; until Adopt it is only read.
-Status RestoreRows(Table* table, const Manifest& manifest, const std::string& dir, Env* env) {
-  MXREC_RETURN_IF_ERROR(CheckFits(*table, manifest, dir));
-  auto loader = table->NewLoader(manifest.info.options.optimizer);
-  if (!loader.ok()) return loader.status();
+// A manifest and where it lies.
+struct Link {
+  std::string dir;
+  Manifest manifest;
+};
+
+Status AddLink(Env* env, const Link& link, RowLoader* loader) {
+  const auto& [dir, manifest] = link;
   checkpoint::Uid uid;
   if (!checkpoint::FromHex(manifest.info.uid, &uid)) return Internal("unchecked uid in a manifest");
-
-  MXREC_RETURN_IF_ERROR(ReadParts(env, dir, uid, PartKind::kRows, manifest.layout(), manifest.parts,
-                                  [&](const RowBlock& rows) { return loader.value().Add(rows); }));
-  const AdmissionOptions& admission = manifest.info.options.admission;
-  MXREC_RETURN_IF_ERROR(loader.value().SetAdmission(admission, manifest.info.admission_state));
-  if (loader.value().takes_counts()) {
+  if (manifest.is_delta()) {
+    loader->BeginLink();
     MXREC_RETURN_IF_ERROR(
-        ReadParts(env, dir, uid, PartKind::kCounts, checkpoint::CountLayout(admission.mode),
-                  manifest.count_parts,
-                  [&](const RowBlock& counts) { return loader.value().AddCounts(counts); }));
+        ReadParts(env, dir, uid, PartKind::kGone, checkpoint::kGoneLayout, manifest.gone_parts,
+                  [&](const RowBlock& gone) { return loader->Erase(gone.keys); }));
   }
-  return table->Adopt(std::move(loader).value(), manifest.info.optimizer_step);
+  MXREC_RETURN_IF_ERROR(ReadParts(env, dir, uid, PartKind::kRows, manifest.layout(), manifest.parts,
+                                  [&](const RowBlock& rows) { return loader->Add(rows); }));
+  const AdmissionOptions& admission = manifest.info.options.admission;
+  MXREC_RETURN_IF_ERROR(loader->SetAdmission(admission, manifest.info.admission_state));
+  if (!loader->takes_counts()) return {};
+  return ReadParts(env, dir, uid, PartKind::kCounts, checkpoint::CountLayout(admission.mode),
+                   manifest.count_parts,
+                   [&](const RowBlock& counts) { return loader->AddCounts(counts); });
+}
+
+Status BrokenChain(const Link& link, const std::string& what) {
+  return DataLoss(link.dir + ": " + what);
+}
+
+// Manifests of a chain, which fit together.
+Result<std::vector<Link>> ReadChain(Env* env, const std::vector<std::string>& dirs) {
+  if (dirs.empty()) return InvalidArgument("dirs is empty; name a full checkpoint and its deltas");
+  std::vector<Link> links;
+  for (const std::string& dir : dirs) {
+    auto manifest = checkpoint::ReadManifest(env, dir);
+    if (!manifest.ok()) return manifest.status();
+    links.push_back({dir, std::move(manifest).value()});
+  }
+  const Manifest& full = links[0].manifest;
+  if (full.is_delta()) {
+    return BrokenChain(links[0], "this is a delta to the version " + full.info.parent +
+                                     " of step " + std::to_string(full.info.parent_step) +
+                                     "; restore that and those before it as well");
+  }
+  for (size_t i = 1; i < links.size(); ++i) {
+    const Manifest& before = links[i - 1].manifest;
+    const Manifest& link = links[i].manifest;
+    if (link.info.parent != before.info.uid) {
+      const std::string own = link.is_delta()
+                                  ? "a delta to the version " + link.info.parent + " of step " +
+                                        std::to_string(link.info.parent_step)
+                                  : std::string("a full checkpoint");
+      return BrokenChain(links[i], "this is " + own + ", but before it comes " + links[i - 1].dir +
+                                       " with the version " + before.info.uid + " of step " +
+                                       std::to_string(before.info.step));
+    }
+    if (link.layout() != full.layout()) {
+      return BrokenChain(links[i], "its rows are not those of " + links[0].dir +
+                                       ": dim, slots or value type differ");
+    }
+  }
+  return links;
+}
+
+// Replaces the rows of `table`; until Adopt it is only read.
+Status RestoreRows(Table* table, const std::vector<Link>& links, const RestoreOptions& options,
+                   Env* env) {
+  const CheckpointInfo& last = links.back().manifest.info;
+  for (const Link& link : links) MXREC_RETURN_IF_ERROR(CheckFits(*table, link.manifest, link.dir));
+  auto loader = table->NewLoader(last.options.optimizer);
+  if (!loader.ok()) return loader.status();
+  for (const Link& link : links) MXREC_RETURN_IF_ERROR(AddLink(env, link, &loader.value()));
+  Lineage lineage;
+  if (options.tracks) lineage = {last.uid, last.step, options.counts_recent};
+  return table->Adopt(std::move(loader).value(), last.optimizer_step, lineage);
 }
 
 Status OutOfMemory(const std::string& dir) {
@@ -102,26 +161,59 @@ Result<CheckpointInfo> ReadCheckpointInfo(const std::string& dir, Env* env) try 
   return OutOfMemory(dir);
 }
 
-Result<CheckpointInfo> RestoreTable(Table* table, const std::string& dir, Env* env) try {
+Result<CheckpointInfo> RestoreTable(Table* table, const std::vector<std::string>& dirs,
+                                    const RestoreOptions& options, Env* env) try {
+  auto links = ReadChain(env, dirs);
+  if (!links.ok()) return links.status();
+  MXREC_RETURN_IF_ERROR(RestoreRows(table, links.value(), options, env));
+  return std::move(links).value().back().manifest.info;
+} catch (const std::bad_alloc&) {
+  return OutOfMemory(dirs.back());
+}
+
+Result<CheckpointInfo> RestoreTable(Table* table, const std::string& dir, Env* env) {
+  return RestoreTable(table, std::vector{dir}, {}, env);
+}
+
+Result<std::shared_ptr<Table>> LoadTable(const std::vector<std::string>& dirs, int num_shards,
+                                         Env* env) try {
+  auto links = ReadChain(env, dirs);
+  if (!links.ok()) return links.status();
+  TableOptions options = links.value().back().manifest.info.options;
+  options.num_shards = num_shards;
+  auto table = Table::Create(options);
+  if (!table.ok()) return table.status();
+  MXREC_RETURN_IF_ERROR(RestoreRows(table.value().get(), links.value(), {}, env));
+  return table;
+} catch (const std::bad_alloc&) {
+  return OutOfMemory(dirs.back());
+}
+
+Result<std::shared_ptr<Table>> LoadTable(const std::string& dir, int num_shards, Env* env) {
+  return LoadTable(std::vector{dir}, num_shards, env);
+}
+
+Result<CheckpointInfo> VerifyCheckpoint(const std::string& dir, Env* env) try {
   auto manifest = checkpoint::ReadManifest(env, dir);
   if (!manifest.ok()) return manifest.status();
-  MXREC_RETURN_IF_ERROR(RestoreRows(table, manifest.value(), dir, env));
-  return std::move(manifest).value().info;
+  const Manifest& found = manifest.value();
+  checkpoint::Uid uid;
+  if (!checkpoint::FromHex(found.info.uid, &uid)) return Internal("unchecked uid in a manifest");
+  const auto read = [&](PartKind kind, const RowLayout& layout,
+                        const std::vector<PartInfo>& parts) {
+    return ReadParts(env, dir, uid, kind, layout, parts, [](const RowBlock&) { return Status(); });
+  };
+  MXREC_RETURN_IF_ERROR(read(PartKind::kRows, found.layout(), found.parts));
+  const AdmissionMode mode = found.info.options.admission.mode;
+  MXREC_RETURN_IF_ERROR(read(PartKind::kCounts, checkpoint::CountLayout(mode), found.count_parts));
+  MXREC_RETURN_IF_ERROR(read(PartKind::kGone, checkpoint::kGoneLayout, found.gone_parts));
+  return found.info;
 } catch (const std::bad_alloc&) {
   return OutOfMemory(dir);
 }
 
-Result<std::shared_ptr<Table>> LoadTable(const std::string& dir, int num_shards, Env* env) try {
-  auto manifest = checkpoint::ReadManifest(env, dir);
-  if (!manifest.ok()) return manifest.status();
-  TableOptions options = manifest.value().info.options;
-  options.num_shards = num_shards;
-  auto table = Table::Create(options);
-  if (!table.ok()) return table.status();
-  MXREC_RETURN_IF_ERROR(RestoreRows(table.value().get(), manifest.value(), dir, env));
-  return table;
-} catch (const std::bad_alloc&) {
-  return OutOfMemory(dir);
+uint64_t Checksum(std::span<const char> data) {
+  return checkpoint::Checksum(data.data(), data.size());
 }
 
 }  // namespace mxrec

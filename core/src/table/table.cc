@@ -75,7 +75,7 @@ bool Table::closed() const {
 }
 
 void Table::Close() {
-  std::unique_lock lock(impl_->structure);
+  const auto lock = LockStructure(*impl_);
   impl_->state.reset();
   ++impl_->version;
 }
@@ -225,7 +225,7 @@ Result<int64_t> Table::Erase(KeySpan keys) {
 
 Status Table::BindOptimizer(const OptimizerOptions& optimizer) {
   MXREC_RETURN_IF_ERROR(Validate(optimizer));
-  std::unique_lock lock(impl_->structure);
+  const auto lock = LockStructure(*impl_);
   if (impl_->state == nullptr) return Closed(name_);
   const OptimizerOptions& bound = impl_->options.optimizer;
   if (bound == optimizer) return {};
@@ -291,16 +291,31 @@ RowLoader::~RowLoader() = default;
 
 Status RowLoader::Add(const RowBlock& block) {
   try {
-    return state_->Load(block, saved_row_floats_);
+    return state_->Load(block, saved_row_floats_, replaces_);
   } catch (const std::bad_alloc&) {
     return ResourceExhausted("out of memory while loading " + std::to_string(block.size()) +
                              " rows");
   }
 }
 
+void RowLoader::BeginLink() {
+  replaces_ = true;
+  state_->BeginLink();
+}
+
+Status RowLoader::Erase(const std::vector<int64_t>& keys) {
+  try {
+    state_->EraseKeys(keys);
+    return {};
+  } catch (const std::bad_alloc&) {
+    return ResourceExhausted("out of memory while erasing " + std::to_string(keys.size()) +
+                             " keys");
+  }
+}
+
 Status RowLoader::AddCounts(const RowBlock& block) {
   try {
-    return state_->LoadCounts(block);
+    return state_->LoadCounts(block, replaces_);
   } catch (const std::bad_alloc&) {
     return ResourceExhausted("out of memory while loading " + std::to_string(block.size()) +
                              " counts");
@@ -349,12 +364,20 @@ Result<RowLoader> Table::NewLoader(const OptimizerOptions& saved) const {
   }
   auto state = TableState::Create(layout);
   if (!state.ok()) return state.status();
+  state.value()->SetCapacity(kUnbounded);  // a chain may pass through more rows than it ends with
   return RowLoader(std::move(state).value(), saved, dim_);
 }
 
-Status Table::Adopt(RowLoader loader, int64_t optimizer_step) {
-  std::unique_lock lock(impl_->structure);
+Status Table::Adopt(RowLoader loader, int64_t optimizer_step, const Lineage& lineage) {
+  auto lock = LockStructure(*impl_);
   if (impl_->state == nullptr) return Closed(name_);
+  const int64_t rows = loader.state_->rows(), capacity = impl_->state->capacity();
+  if (rows > capacity) {
+    return ResourceExhausted("table '" + name_ + "' has memory_rows " + std::to_string(capacity) +
+                             ", but there are " + std::to_string(rows) +
+                             " rows to be restored; restore into a table of at least that many "
+                             "memory_rows");
+  }
   const OptimizerOptions& bound = impl_->options.optimizer;
   if (loader.state_->row_floats() != dim_ * (1 + SlotCount(bound.kind)) &&
       bound.kind != OptimizerKind::kNone) {
@@ -368,6 +391,8 @@ Status Table::Adopt(RowLoader loader, int64_t optimizer_step) {
                               "again");
   }
   if (bound.kind == OptimizerKind::kNone) impl_->options.optimizer = loader.saved_optimizer_;
+  loader.state_->SetCapacity(capacity);
+  loader.state_->SetLineage(lineage.uid, lineage.step, lineage.counts_recent);
   loader.state_->InheritCounters(*impl_->state);
   std::swap(impl_->state, loader.state_);  // the old rows go with the loader, behind the lock
   impl_->step = optimizer_step;

@@ -20,7 +20,7 @@ std::string Text(const AdmissionOptions& admission) {
 
 Status Table::ConfigureAdmission(const AdmissionOptions& admission) {
   MXREC_RETURN_IF_ERROR(Validate(admission));
-  std::unique_lock lock(impl_->structure);
+  const auto lock = LockStructure(*impl_);
   if (impl_->state == nullptr) return Closed(name_);
   const AdmissionOptions& now = impl_->options.admission;
   if (now == admission || !admission.on()) return {};
@@ -31,6 +31,7 @@ Status Table::ConfigureAdmission(const AdmissionOptions& admission) {
                               "training by set_threshold");
   }
   MXREC_RETURN_IF_ERROR(impl_->state->ConfigureAdmission(admission));
+  impl_->state->SetLineage({}, 0, false);  // the next version has counts: it is no delta
   impl_->options.admission = admission;
   ++impl_->version;
   return {};

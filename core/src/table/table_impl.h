@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -10,6 +11,7 @@
 
 #include "mxrec/env.h"
 #include "mxrec/table.h"
+#include "table/snapshot_gate.h"
 #include "table/table_state.h"
 
 namespace mxrec {
@@ -30,6 +32,9 @@ struct Table::Impl {
   mutable SharedMutex changes{kChangesRank};
   std::atomic<int64_t> step{0};
   std::atomic<uint64_t> version{0};
+  // While there is a snapshot, `state` is not replaced.
+  SnapshotGate snapshot;
+  std::atomic<int64_t> image_limit{std::numeric_limits<int64_t>::max()};  // of the running snapshot
 };
 
 struct Table::ReadLock::Impl {
@@ -59,13 +64,34 @@ Status WithState(const std::string& name, Impl& impl, size_t batch, Call&& call)
   }
 }
 
-// The same for a call that changes rows.
+// The structure lock of a call that replaces or rebuilds the state: while there is no snapshot.
+template <class Impl>
+std::unique_lock<SharedMutex> LockStructure(Impl& impl) {
+  for (;;) {
+    impl.snapshot.WaitForNone();
+    std::unique_lock lock(impl.structure);
+    if (!impl.snapshot.open()) return lock;
+  }
+}
+
+// The same for a call that changes rows. One that may leave more images than a snapshot is to hold
+// waits for its reader first.
 template <class Impl, class Call>
 Status WithChange(const std::string& name, Impl& impl, size_t batch, Call&& call) {
-  return WithState(name, impl, batch, [&](TableState& state) {
-    std::unique_lock lock(impl.changes);
-    return call(state);
-  });
+  for (;;) {
+    const uint64_t progress = impl.snapshot.progress();
+    bool full = false;
+    Status status = WithState(name, impl, batch, [&](TableState& state) {
+      full = state.tracker().image_bytes() > impl.image_limit;
+      if (full) [[unlikely]]
+        return Status();
+      std::unique_lock lock(impl.changes);
+      return call(state);
+    });
+    if (!full) [[likely]]
+      return status;
+    impl.snapshot.WaitForProgress(progress);  // without a lock that the reader may want
+  }
 }
 
 // A call that reads rows by key. While a sweep is under way, what is too old goes first.

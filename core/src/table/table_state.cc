@@ -66,7 +66,9 @@ TableState::TableState(const TableOptions& options, uint32_t tag)
           std::make_unique<RowInitializer>(options.initializer, options.seed, options.dim)),
       optimizer_(Optimizer::Make(options.optimizer)),
       hot_(format_.embedding_bytes(), options.use_hot),
-      sampler_(hot_.most_places()) {
+      sampler_(hot_.most_places()),
+      tracker_(static_cast<uint32_t>(options.num_shards),
+               format_.stored_floats(slots_) * sizeof(float)) {
   shards_.reserve(static_cast<size_t>(options.num_shards));
   for (uint32_t s = 0; s < static_cast<uint32_t>(options.num_shards); ++s) {
     shards_.push_back(std::make_unique<Shard>(s, &index_pages_, &row_pages_, shard_bits_,
@@ -109,7 +111,8 @@ void TableState::AddStats(TableStats* stats) const {
     }
     entries += static_cast<uint64_t>(shard->index.segments()) * KeyIndex::kSegmentEntries;
   }
-  stats->bytes_metadata += marks_bytes_.load(std::memory_order_relaxed);
+  stats->bytes_metadata += marks_bytes_.load(std::memory_order_relaxed) + tracker_.bytes();
+  stats->bytes_save_images = tracker_.image_bytes();
   // The rest of partly used pages. Another thread may be changing the table meanwhile.
   stats->bytes_index += std::max<int64_t>(index_pages_.held_bytes() - index_pieces, 0);
   stats->bytes_rows += std::max<int64_t>(row_pages_.held_bytes() - row_pieces, 0);

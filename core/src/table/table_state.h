@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <new>
 #include <optional>
@@ -21,6 +22,7 @@
 #include "initializers/row_initializer.h"
 #include "mxrec/table.h"
 #include "optimizers/optimizer.h"
+#include "table/change_tracker.h"
 #include "table/eviction_sweep.h"
 #include "table/hot_rows.h"
 #include "table/hot_sampler.h"
@@ -40,6 +42,7 @@ class TableState {
 
   int64_t rows() const { return rows_.load(std::memory_order_relaxed); }
   int64_t capacity() const { return capacity_; }
+  void SetCapacity(int64_t capacity) { capacity_ = capacity; }  // not below rows()
   int dim() const { return dim_; }
   // Of a row in a RowBlock; in memory it is format().stored_floats.
   int row_floats() const { return dim_ * (1 + slots_); }
@@ -73,7 +76,8 @@ class TableState {
   void Counts(KeySpan keys, int64_t* out) const;
   // Export of the counts of keys without a row; as Scan.
   void ScanCounts(ScanCursor* cursor, int64_t max_rows, RowBlock* block) const;
-  Status LoadCounts(const RowBlock& block);
+  // replaces: of a delta.
+  Status LoadCounts(const RowBlock& block, bool replaces);
 
   // --- Eviction (table_state_evict.cc). There is one change at a time, but for readers.
   // The latest training use; 0: none.
@@ -140,9 +144,30 @@ class TableState {
   using Locks = std::vector<std::shared_lock<SharedMutex>>;
   Locks LockAllShared() const;
   void Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block, bool locked) const;
-  Status Load(const RowBlock& block, int block_row_floats);
+  // replaces: of a delta; a key twice since BeginLink is still kDataLoss.
+  Status Load(const RowBlock& block, int block_row_floats, bool replaces = false);
   // Makes room for another optimizer's slots behind every embedding. Addresses stay valid.
   Status Relayout(const OptimizerOptions& optimizer);
+
+  // --- One instant, read while changes go on (table_state_snapshot.cc). Begin and end are changes.
+  // May throw; then nothing has happened.
+  void BeginSnapshot(const ChangeTracker::Instant& instant);
+  // Replaces *block by the next rows of the instant, about `max_rows`; empty: there are no more.
+  void ScanSnapshot(ScanCursor* cursor, size_t max_rows, int64_t image_bytes, RowBlock* block);
+  void ScanSnapshotCounts(ScanCursor* cursor, size_t max_rows, RowBlock* block);
+  // Distinct keys that went between the version that the save builds on and the instant.
+  std::vector<int64_t> GoneKeys() const;
+  // saved: uid of the version written; empty: it was given up.
+  void EndSnapshot(const std::string& saved, int64_t step);
+  // The rows are those of version `uid` (empty: of none), on which the next delta can build.
+  void SetLineage(const std::string& uid, int64_t step, bool counts_recent);
+  const ChangeTracker& tracker() const { return tracker_; }
+  bool counts_lost() const;
+
+  // The next version of a chain, on top of the rows that are there: keys that have gone, then rows,
+  // of which there may be one already.
+  void BeginLink();
+  void EraseKeys(const std::vector<int64_t>& keys);
 
   // Replaces the optimizer by one of the same kind: other hyperparameters, the same slots.
   void Reconfigure(const OptimizerOptions& optimizer);
@@ -193,6 +218,16 @@ class TableState {
   bool Expired(uint32_t s, RowRef ref) const;
   bool IsBelow(float norm, uint32_t s, RowRef ref) const;
   void RemoveRow(uint32_t s, int64_t key, RowRef ref);
+  // Snapshots and versions.
+  void StampFreshRows();
+  void ForEachMeta(const std::function<void(RowMeta*)>& each);  // of every row
+  void EnsureEpochs();
+  bool TrackCounts(bool on);  // false: no memory
+  void EndCountsSave(bool follows);
+  void EmitRow(int64_t key, uint32_t frequency, uint32_t last_time, const float* row,
+               RowBlock* block) const;
+  void ScanSegment(uint32_t s, uint64_t* position, RowBlock* block);
+  void TakeImages(uint32_t s, size_t most, bool orphans_only, RowBlock* block);
   int64_t MeasureSegment(uint32_t s, EvictionSweep::Lap* lap);
   int64_t SweepRows(uint32_t s, int64_t most, EvictionSweep::Lap* lap, int64_t* freed);
   int64_t DrainSegment(uint32_t s, int64_t most, EvictionSweep::Lap* lap, int64_t* moved);
@@ -206,6 +241,8 @@ class TableState {
   // What a call wants done with a row, once it is there: counts, address, its place in the outputs.
   class RowUse;
   int64_t FindAndUse(uint32_t s, KeyBatch* batch, KnownRows known, RowUse use) const;
+  // As an erasure or a sweep does: deltas hear of it.
+  void ForgetCount(uint32_t s, uint64_t hash, int64_t key);
   void GatherInShard(uint32_t s, const KeyBatch& batch, const InsertRequest& request) const;
   ReadResult ReadPlain(KeySpan keys, size_t begin, size_t end, const kernels::RowCopier& copy,
                        const float* absent_row, float* out) const;
@@ -284,6 +321,8 @@ class TableState {
   mutable HotRows hot_;
   mutable HotSampler sampler_;
   mutable PreparedBatches prepared_;
+  ChangeTracker tracker_;
+  bool snapshot_read_ = true;  // the running save has seen all rows
   // Scratch of UpdateDistinct; one change at a time: a bit a slot of all shards, zero between
   // calls.
   std::vector<uint64_t> marks_;

@@ -103,13 +103,19 @@ void TableState::CommitCounts(KeyBatch* batch, const InsertRequest& request) {
         ++here;
         if (frozen_) continue;
         const uint32_t time = request.times.each == nullptr ? request.times.all : batch->time[u];
-        shard.counters->Commit(batch->hash[u], batch->count_at[u],
+        shard.counters->Commit(batch->hash[u], batch->key[u], batch->count_at[u],
                                AddSaturating(0, batch->count[u] * request.coefficient), time);
       }
     }
     refused += here;
   });
   refused_by_admission_ += refused;
+}
+
+void TableState::ForgetCount(uint32_t s, uint64_t hash, int64_t key) {
+  KeyCounters& counters = *shards_[s]->counters;
+  if (tracker_.active() && counters.Peek(hash, key).count > 0) tracker_.Forget(s, key);
+  counters.Forget(hash, key);
 }
 
 void TableState::FillTimes(uint32_t s, KeyBatch* batch, const InsertRequest& request) const {
@@ -172,7 +178,7 @@ void TableState::ScanCounts(ScanCursor* cursor, int64_t max_rows, RowBlock* bloc
   }
 }
 
-Status TableState::LoadCounts(const RowBlock& block) {
+Status TableState::LoadCounts(const RowBlock& block, bool replaces) {
   for (size_t i = 0; i < block.size(); ++i) {
     Shard* shard = nullptr;
     if (admission_.mode == AdmissionMode::kSketch) {
@@ -191,7 +197,7 @@ Status TableState::LoadCounts(const RowBlock& block) {
       return DataLoss("key " + std::to_string(block.keys[i]) + " of table '" + name_ +
                       "' has both a row and a count");
     }
-    switch (shard->counters->Load(block, i)) {
+    switch (shard->counters->Load(block, i, replaces)) {
       case KeyCounters::Loaded::kDone:
         break;
       case KeyCounters::Loaded::kTwice:

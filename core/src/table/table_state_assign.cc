@@ -44,6 +44,7 @@ bool TableState::AssignInShard(uint32_t s, KeyBatch* batch, const float* values,
         break;
       }
       batch->fresh[j] = 1;
+      if (tracker_.counts_recent()) tracker_.ForgetRecent(s, ref);
       ++*inserted;
       InitializeRow(key, value_at(j), arena.Row(ref));
       if (existing == Existing::kKeep) arena.Meta(ref).last_time = kOfThisBatch;
@@ -110,6 +111,11 @@ Status TableState::Assign(KeyBatch* batch, const float* values, Existing existin
         PrefetchRange(values + batch->position[j + kAhead] * dim, dim * sizeof(float));
       }
       if (batch->fresh[j] != 0) continue;
+      if (tracker_.active()) {
+        const int64_t key = batch->occurrence_key(j);
+        tracker_.Touch(s, batch->ref[j], &key, &arena.Meta(batch->ref[j]),
+                       arena.Row(batch->ref[j]));
+      }
       StoreEmbedding(values + batch->position[j] * dim, arena.Row(batch->ref[j]));
       hot_.WriteThrough(s, batch->ref[j], arena.Row(batch->ref[j]));
     }

@@ -88,6 +88,9 @@ void TableState::RemoveRow(uint32_t s, int64_t key, RowRef ref) {
   Shard& shard = *shards_[s];
   shard.index.Erase(HashKey(key), key);
   hot_.Drop(s, ref);
+  if (tracker_.active()) {
+    tracker_.Remove(s, key, ref, shard.arena->Meta(ref), shard.arena->Row(ref));
+  }
   shard.arena->Free(ref, key);
   if (!shard.reprieved.empty()) shard.reprieved.erase(ref);
 }
@@ -211,6 +214,7 @@ int64_t TableState::DrainSegment(uint32_t s, int64_t most, EvictionSweep::Lap* l
       return looks;
     }
     shard.index.Replace(HashKey(key), key, to);
+    if (tracker_.active()) tracker_.Move(s, ref, to, shard.arena->Meta(to));
     hot_.Drop(s, ref);
   }
   *moved += static_cast<int64_t>(n);
@@ -230,7 +234,10 @@ int64_t TableState::SweepSegment(uint32_t s, int64_t most, int64_t* freed, int64
       return SweepRows(s, most, &lap, freed);
     case Phase::kCounts: {
       uint64_t position = lap.position;
-      const int64_t looks = shard.counters->ForgetOld(sweep_.cutoff, &position);
+      std::vector<int64_t> gone;
+      const int64_t looks =
+          shard.counters->ForgetOld(sweep_.cutoff, &position, tracker_.active() ? &gone : nullptr);
+      for (const int64_t each : gone) tracker_.Forget(s, each);
       lap.MoveTo(position);
       return looks;
     }
@@ -397,7 +404,7 @@ void TableState::Reap(KeySpan all) {
         ++here;
       } else if (shard.counters != nullptr &&
                  shard.counters->Old(batch->hash[j], key, sweep_.cutoff)) {
-        shard.counters->Forget(batch->hash[j], key);
+        ForgetCount(s, batch->hash[j], key);
       }
     }
     reaped += here;

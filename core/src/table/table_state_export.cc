@@ -41,7 +41,7 @@ void TableState::Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block, boo
   }
 }
 
-Status TableState::Load(const RowBlock& block, int block_row_floats) {
+Status TableState::Load(const RowBlock& block, int block_row_floats, bool replaces) {
   const size_t n = block.size();
   const auto width = static_cast<size_t>(block_row_floats);
   if (block.frequency.size() != n || block.last_time.size() != n ||
@@ -52,10 +52,16 @@ Status TableState::Load(const RowBlock& block, int block_row_floats) {
   KeyBatch::Ptr batch = KeyBatch::Acquire();
   batch->Partition(block.keys, shard_bits_, KeyBatch::Grouping::kKeys);
   MXREC_RETURN_IF_ERROR(Insert(batch.get(), {}));
-  // Every key is new, or the rows are not what a table saved.
+  // Every key is new to this version, or the rows are not what a table saved.
+  const auto is_twice = [&](uint32_t s, size_t u) {
+    if (batch->count[u] != 1) return true;
+    if (batch->fresh[u] != 0) return false;
+    const RowMeta& meta = shards_[s]->arena->Meta(batch->ref[u]);
+    return !replaces || meta.stamp == tracker_.fresh_stamp();
+  };
   for (uint32_t s = 0; s < shards(); ++s) {
     for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
-      if (batch->fresh[u] == 0 || batch->count[u] != 1) {
+      if (is_twice(s, u)) {
         return DataLoss("key " + std::to_string(batch->key[u]) + " of table '" + name_ +
                         "' is there twice");
       }
@@ -74,6 +80,10 @@ Status TableState::Load(const RowBlock& block, int block_row_floats) {
       RowMeta& meta = shard.arena->Meta(batch->ref[u]);
       meta.frequency = block.frequency[from];
       meta.last_time = block.last_time[from];
+      meta.stamp = tracker_.fresh_stamp();
+      if (replaces && shard.counters != nullptr) {
+        shard.counters->Forget(batch->hash[u], batch->key[u]);
+      }
     }
     shard.inserts = 0;  // restored, not inserted
   });
@@ -107,6 +117,8 @@ Status TableState::Relayout(const OptimizerOptions& optimizer) {
     shards_[s]->arena = std::move(arenas[s]);
   }
   slots_ = slots;
+  tracker_.SetRowBytes(static_cast<size_t>(width) * sizeof(float));
+  TrackCounts(false);
   optimizer_ = std::move(bound);
   return {};
 }

@@ -73,15 +73,21 @@ void TableState::UseCollected(const InsertRequest& use) {
     Shard& shard = *shards_[s];
     std::unique_lock lock(shard.mu);
     shard.arena->SetClock(batches_);
+    const auto track = [&](RowRef ref, uint32_t count) {
+      tracker_.Touch(s, ref, nullptr, &shard.arena->Meta(ref), shard.arena->Row(ref));
+      if (tracker_.counts_recent()) tracker_.CountRecent(s, ref, count);
+    };
     for (const UsedRows& used : used_) {
       const std::vector<RowRef>& refs = used.refs[s];
       for (size_t i = 0; i < refs.size(); ++i) {
         if (i + kAhead < refs.size()) Prefetch(&shard.arena->Meta(refs[i + kAhead]));
+        if (tracker_.active()) track(refs[i], 1);
         Use(&shard.arena->Meta(refs[i]), weight, now);
       }
       shard.hits += static_cast<int64_t>(refs.size());
     }
     for (const HotRows::Use& hot : hot_used_[s]) {
+      if (tracker_.active()) track(hot.ref, hot.count);
       Use(&shard.arena->Meta(hot.ref), weight * hot.count, now);
       shard.hits += hot.count;
       hot_hits_.fetch_add(hot.count, std::memory_order_relaxed);

@@ -143,6 +143,11 @@ Status TableState::UpdateSums(KeyBatch* batch, KeyBatch::Grouping grouping, cons
       if (batch->ref[u] == kNoRow) continue;
       refs[filled] = batch->ref[u];
       rows[filled] = shard.arena->Row(batch->ref[u]);
+      if (tracker_.active()) {
+        tracker_.Touch(s, refs[filled],
+                       grouping == KeyBatch::Grouping::kKeys ? &batch->key[u] : nullptr,
+                       &shard.arena->Meta(refs[filled]), rows[filled]);
+      }
       PrefetchRange(rows[filled], format_.stored_floats(slots_) * sizeof(float));
       SumRows(grads, occurrences[s]->of(u), dim, scratch[s].data() + filled * dim);
       if (++filled == kUpdateBlock) flush();

@@ -167,6 +167,11 @@ bool TableState::UpdateDistinct(std::span<const int64_t> addresses, const float*
       }
       const size_t run = i;
       while (i < end && rows[i] != nullptr) ++i;
+      for (size_t k = run; tracker_.active() && k < i; ++k) {
+        const Address address = Address::Unpack(addresses[k], shard_bits_);
+        tracker_.Touch(address.shard, address.slot, nullptr,
+                       &arenas[address.shard]->Meta(address.slot), rows[k]);
+      }
       UpdateRows(rows + run, grads + run * dim, i - run, params);
       if (!hot_.any()) continue;
       for (size_t k = run; k < i; ++k) {

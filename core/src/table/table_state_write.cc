@@ -62,6 +62,7 @@ bool TableState::InsertInShard(uint32_t s, KeyBatch* batch, const InsertRequest&
     if (slot == kNoRow) return false;
     batch->ref[u] = slot;
     batch->fresh[u] = 1;
+    if (tracker_.counts_recent()) tracker_.ForgetRecent(s, slot);
     shard.arena->Meta(slot).frequency = seen;
     InitializeRow(batch->key[u], nullptr, shard.arena->Row(slot));
     ++shard.inserts;
@@ -72,7 +73,7 @@ bool TableState::InsertInShard(uint32_t s, KeyBatch* batch, const InsertRequest&
 // Of one shard. Passed by value, as UniqueWriter is.
 class TableState::RowUse {
  public:
-  RowUse(const TableState& state, uint32_t s, KeyBatch* batch, const InsertRequest& request)
+  RowUse(TableState& state, uint32_t s, KeyBatch* batch, const InsertRequest& request)
       : tag_(state.tag_),
         shard_(s),
         shard_bits_(state.shard_bits_),
@@ -84,6 +85,8 @@ class TableState::RowUse {
         old_frequency_(batch->old_frequency.data()),
         old_time_(batch->old_time.data()),
         addresses_(batch->address.data()),
+        keys_(batch->key.data()),
+        tracker_(state.tracker_.active() && request.count_use ? &state.tracker_ : nullptr),
         unique_(request.unique != nullptr),
         writer_(unique_ ? request.unique->output : UniqueOutput{}, batch, state.format_, state.dim_,
                 request.absent_row, state.padding_) {}
@@ -94,6 +97,7 @@ class TableState::RowUse {
     const int64_t address = Address::Pack(tag_, meta->generation, shard_, ref, shard_bits_);
     addresses_[u] = address;
     if (count_use_) {
+      if (tracker_ != nullptr) Track(u, ref, meta, row);
       old_frequency_[u] = meta->frequency;
       old_time_[u] = meta->last_time;
       meta->frequency = AddSaturating(meta->frequency, weight_ * counts_[u]);
@@ -111,6 +115,11 @@ class TableState::RowUse {
   int64_t uses() const { return uses_; }
 
  private:
+  void Track(size_t u, RowRef ref, RowMeta* meta, const float* row) const {
+    tracker_->Touch(shard_, ref, keys_ + u, meta, row);
+    if (tracker_->counts_recent()) tracker_->CountRecent(shard_, ref, counts_[u]);
+  }
+
   const uint32_t tag_;
   const uint32_t shard_;
   const int shard_bits_;
@@ -122,6 +131,8 @@ class TableState::RowUse {
   uint32_t* const old_frequency_;
   uint32_t* const old_time_;
   int64_t* const addresses_;
+  const int64_t* const keys_;
+  ChangeTracker* const tracker_;  // null: nobody wants to know
   const bool unique_;
   const UniqueWriter writer_;
   int64_t uses_ = 0;
@@ -352,12 +363,16 @@ int64_t TableState::Erase(KeyBatch* batch) {
       for (size_t i = j; i < window; ++i) {
         if (batch->ref[i] == kNoRow) continue;
         hot_.Drop(s, batch->ref[i]);
+        if (tracker_.active()) {
+          tracker_.Remove(s, batch->occurrence_key(i), batch->ref[i],
+                          shard.arena->Meta(batch->ref[i]), shard.arena->Row(batch->ref[i]));
+        }
         shard.arena->Free(batch->ref[i], batch->occurrence_key(i));
         ++here;
       }
     }
     for (size_t j = batch->begin(s); shard.counters != nullptr && j < e; ++j) {
-      shard.counters->Forget(batch->hash[j], batch->occurrence_key(j));
+      ForgetCount(s, batch->hash[j], batch->occurrence_key(j));
     }
     shard.erased += here;
     erased += here;

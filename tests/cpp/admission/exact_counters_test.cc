@@ -39,7 +39,7 @@ bool Count(ExactCounters* counters, int64_t key, uint32_t more, uint32_t time) {
   const uint64_t hash = HashKey(key);
   const uint32_t place = counters->Reserve(hash, key, &fresh);
   if (place == KeyCounters::kNothing) return false;
-  counters->Commit(hash, place, more, time);
+  counters->Commit(hash, key, place, more, time);
   return true;
 }
 
@@ -85,7 +85,7 @@ class Sequence {
         ASSERT_EQ(counters_.Peek(hash, key).count, 0u);
         return;
       }
-      counters_.Commit(hash, place, more, time);
+      counters_.Commit(hash, key, place, more, time);
       auto& [count, last] = model_[key];
       count = AddSaturating(count, more);
       last = std::max(last, time);
@@ -115,7 +115,8 @@ class Sequence {
     ASSERT_EQ(CountsOf(ScanAll(counters_, cutoff)), left);
     const int64_t before = counters_.keys();
     int64_t seen = 0;
-    for (uint64_t position = 0; position < kEnd;) seen += counters_.ForgetOld(cutoff, &position);
+    for (uint64_t position = 0; position < kEnd;)
+      seen += counters_.ForgetOld(cutoff, &position, nullptr);
     ASSERT_EQ(seen, before);
     counters_.EndSweep();
     model_ = left;
@@ -180,9 +181,9 @@ TEST(ExactCountersTest, ScanAndLoadKeepEveryCount) {
   EXPECT_EQ(saved.size(), 30'000u);
   ExactCounters loaded(&pages, 0);
   for (size_t i = 0; i < saved.size(); ++i) {
-    ASSERT_EQ(loaded.Load(saved, i), KeyCounters::Loaded::kDone);
+    ASSERT_EQ(loaded.Load(saved, i, false), KeyCounters::Loaded::kDone);
   }
-  EXPECT_EQ(loaded.Load(saved, 5), KeyCounters::Loaded::kTwice);
+  EXPECT_EQ(loaded.Load(saved, 5, false), KeyCounters::Loaded::kTwice);
   EXPECT_EQ(CountsOf(ScanAll(loaded)), CountsOf(saved));
 }
 

@@ -31,7 +31,7 @@ class Sharded {
     const uint32_t place = Of(hash).Reserve(hash, key, &fresh);
     ASSERT_NE(place, KeyCounters::kNothing);
     ASSERT_FALSE(fresh);
-    Of(hash).Commit(hash, place, more, 0);
+    Of(hash).Commit(hash, key, place, more, 0);
   }
   uint32_t Peek(int64_t key) const {
     const uint64_t hash = HashKey(key);
@@ -48,8 +48,8 @@ class Sharded {
     const uint64_t own = SketchCounters::Blocks(expected_keys) >> shard_bits_;
     for (size_t i = 0; i < block.size(); ++i) {
       const auto s = static_cast<uint64_t>(block.keys[i]) / own;
-      ASSERT_EQ(shards_[s]->Load(block, i), KeyCounters::Loaded::kDone);
-      ASSERT_EQ(shards_[s]->Load(block, i), KeyCounters::Loaded::kTwice);
+      ASSERT_EQ(shards_[s]->Load(block, i, false), KeyCounters::Loaded::kDone);
+      ASSERT_EQ(shards_[s]->Load(block, i, false), KeyCounters::Loaded::kTwice);
     }
   }
   int64_t bytes() const {

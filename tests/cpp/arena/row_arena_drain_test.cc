@@ -71,7 +71,7 @@ class Rows {
       ASSERT_EQ(meta.generation, address.generation);
       ASSERT_EQ(meta.last_time, static_cast<uint32_t>(key) + 1);
       ASSERT_EQ(meta.frequency, static_cast<uint32_t>(key) + 2);
-      ASSERT_EQ(meta.dirty_epoch, static_cast<uint16_t>(key + 3));
+      ASSERT_EQ(meta.stamp, static_cast<uint16_t>(key + 3));
       const std::vector<float> row(kFloats, static_cast<float>(key));
       ASSERT_EQ(std::memcmp(arena.Row(address.slot), row.data(), sizeof(float) * kFloats), 0);
     }
@@ -98,7 +98,7 @@ class Rows {
     RowMeta& meta = arena.Meta(slot);
     meta.last_time = static_cast<uint32_t>(key) + 1;
     meta.frequency = static_cast<uint32_t>(key) + 2;
-    meta.dirty_epoch = static_cast<uint16_t>(key + 3);
+    meta.stamp = static_cast<uint16_t>(key + 3);
   }
   int64_t next_key_ = 0;
 };

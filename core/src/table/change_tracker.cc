@@ -1,0 +1,253 @@
+#include "table/change_tracker.h"
+
+#include <algorithm>
+#include <new>
+#include <utility>
+
+#include "admission/key_counters.h"
+
+namespace mxrec {
+
+ChangeTracker::ChangeTracker(uint32_t shards, size_t row_bytes) {
+  for (uint32_t s = 0; s < shards; ++s) {
+    shards_.push_back(std::make_unique<ShardChanges>(row_bytes, &image_bytes_));
+  }
+}
+
+void ChangeTracker::SetRowBytes(size_t row_bytes) {
+  std::vector<std::unique_ptr<ShardChanges>> shards;
+  for (size_t s = 0; s < shards_.size(); ++s) {
+    shards.push_back(std::make_unique<ShardChanges>(row_bytes, &image_bytes_));
+  }
+  shards_ = std::move(shards);
+  lineage_.clear();
+  counts_recent_ = false;
+  Activate();
+}
+
+void ChangeTracker::SetLineage(const std::string& uid, int64_t step, bool counts_recent) {
+  lineage_ = uid;
+  lineage_step_ = step;
+  ++epoch_;  // a table that is restored has epochs left
+  since_ = epoch_;
+  counts_recent_ = counts_recent && !uid.empty();
+  lost_ = false;
+  for (const auto& shard : shards_) {
+    std::vector<int64_t>().swap(shard->gone);
+    std::vector<uint32_t>().swap(shard->recent);
+  }
+  Activate();
+}
+
+// --- Changes ------------------------------------------------------------------------------------
+
+bool ChangeTracker::ExpiredThen(uint32_t s, RowRef ref, const RowMeta& meta) const {
+  if (!instant_.by_age || meta.last_time > instant_.cutoff) return false;
+  const bool trained = meta.frequency != 0 || meta.last_time != 0;
+  return trained && !shards_[s]->reprieved.contains(ref);
+}
+
+bool ChangeTracker::LeftOut(uint32_t s, RowRef ref) const {
+  if (instant_.recent_threshold <= 0) return false;
+  const std::vector<uint32_t>& uses = shards_[s]->recent_saved;
+  // Without counts of the period nothing is known to be rare.
+  if (uses.empty()) return false;
+  return (ref < uses.size() ? uses[ref] : 0) < instant_.recent_threshold;
+}
+
+bool ChangeTracker::Included(uint32_t s, RowRef ref, const RowMeta& meta) {
+  if (ExpiredThen(s, ref, meta)) return false;
+  return !instant_.delta || (meta.stamp & kEpochs) >= since_;
+}
+
+void ChangeTracker::Keep(uint32_t s, RowRef ref, const int64_t* key, RowMeta* meta,
+                         const float* row) {
+  if (!Included(s, ref, *meta)) {
+    MarkDone(meta);
+  } else if (instant_.delta && LeftOut(s, ref)) {
+    ++left_out_;
+    MarkDone(meta);
+  } else if (!shards_[s]->images.Add(ref, key, *meta, row)) {
+    out_of_memory_ = true;
+    MarkDone(meta);
+  }
+}
+
+void ChangeTracker::NoteGone(uint32_t s, int64_t key) {
+  if (lineage_.empty() && !instant_.tracks) return;
+  try {
+    shards_[s]->gone.push_back(key);
+  } catch (const std::bad_alloc&) {
+    lost_ = true;
+  }
+}
+
+void ChangeTracker::NoteExpired(uint32_t s, int64_t key) {
+  if (!instant_.delta) return;
+  try {
+    shards_[s]->expired.push_back(key);
+  } catch (const std::bad_alloc&) {
+    out_of_memory_ = true;
+  }
+}
+
+void ChangeTracker::AddGone(uint32_t s, std::vector<int64_t>* keys) const {
+  const ShardChanges& shard = *shards_[s];
+  const auto saved = shard.gone.begin() + static_cast<ptrdiff_t>(shard.gone_saved);
+  keys->insert(keys->end(), shard.gone.begin(), saved);
+  keys->insert(keys->end(), shard.expired.begin(), shard.expired.end());
+}
+
+void ChangeTracker::Remove(uint32_t s, int64_t key, RowRef ref, const RowMeta& meta,
+                           const float* row) {
+  NoteGone(s, key);
+  if (!open_ || (meta.stamp & kDoneBit) == phase_) return;
+  bool kept = true;
+  if ((meta.stamp & kEpochs) == epoch_) {
+    kept = shards_[s]->images.Orphan(ref, key);
+  } else if (ExpiredThen(s, ref, meta)) {
+    NoteExpired(s, key);
+  } else if (Included(s, ref, meta)) {
+    if (instant_.delta && LeftOut(s, ref)) {
+      ++left_out_;
+    } else {
+      kept = shards_[s]->images.AddOrphan(key, meta, row);
+    }
+  }
+  if (!kept) out_of_memory_ = true;
+  shards_[s]->reprieved.erase(ref);
+}
+
+void ChangeTracker::Forget(uint32_t s, int64_t key) { NoteGone(s, key); }
+
+void ChangeTracker::Move(uint32_t s, RowRef from, RowRef to, const RowMeta& meta) {
+  ShardChanges& shard = *shards_[s];
+  if (open_ && (meta.stamp & kDoneBit) != phase_) {
+    if ((meta.stamp & kEpochs) == epoch_) shard.images.Move(from, to);
+    if (auto node = shard.reprieved.extract(from); !node.empty()) {
+      node.value() = to;
+      shard.reprieved.insert(std::move(node));
+    }
+  }
+  for (std::vector<uint32_t>* uses : {&shard.recent, &shard.recent_saved}) {
+    const uint32_t seen = from < uses->size() ? (*uses)[from] : 0;
+    if (seen == 0 && to >= uses->size()) continue;
+    try {
+      if (to >= uses->size()) uses->resize(to + 1);
+      (*uses)[to] = seen;
+    } catch (const std::bad_alloc&) {
+      // The row counts as rare: it waits for a later delta.
+      continue;
+    }
+  }
+}
+
+void ChangeTracker::CountRecent(uint32_t s, RowRef ref, uint64_t occurrences) {
+  std::vector<uint32_t>& uses = shards_[s]->recent;
+  if (ref >= uses.size()) {
+    try {
+      uses.resize(std::max<size_t>(ref + 1, uses.size() * 2));
+    } catch (const std::bad_alloc&) {
+      recent_lost_ = true;  // the next delta leaves nothing out
+      return;
+    }
+  }
+  uses[ref] = AddSaturating(uses[ref], occurrences);
+}
+
+void ChangeTracker::ForgetRecent(uint32_t s, RowRef ref) {
+  std::vector<uint32_t>& uses = shards_[s]->recent;
+  if (ref < uses.size()) uses[ref] = 0;
+}
+
+// --- A save -------------------------------------------------------------------------------------
+
+void ChangeTracker::EndRestamp() {
+  epoch_ = 2;
+  since_ = 2;
+}
+
+void ChangeTracker::Begin(const Instant& instant,
+                          const std::vector<const std::unordered_set<RowRef>*>& reprieved) {
+  if (instant.by_age) {
+    for (size_t s = 0; s < shards_.size(); ++s) shards_[s]->reprieved = *reprieved[s];
+  }
+  // Nothing can fail any more.
+  for (const auto& shard : shards_) {
+    shard->gone_saved = shard->gone.size();
+    if (counts_recent_ && !recent_lost_) shard->recent_saved = std::move(shard->recent);
+    shard->recent.clear();
+  }
+  recent_lost_ = false;
+  instant_ = instant;
+  ++epoch_;
+  phase_ ^= kDoneBit;
+  left_out_ = 0;
+  out_of_memory_ = false;
+  open_ = true;
+  if (instant.recent_threshold > 0 && instant.tracks) counts_recent_ = true;
+  Activate();
+}
+
+void ChangeTracker::End(const std::string& saved, int64_t step) {
+  open_ = false;
+  const bool follows = !saved.empty() && instant_.tracks;
+  if (follows) {
+    lineage_ = saved;
+    lineage_step_ = step;
+    since_ = epoch_;
+    lost_ = false;
+  }
+  if (lost_) lineage_.clear();
+  for (const auto& shard : shards_) {
+    if (follows) {
+      shard->gone.erase(shard->gone.begin(),
+                        shard->gone.begin() + static_cast<ptrdiff_t>(shard->gone_saved));
+    } else if (!shard->recent_saved.empty() && !lineage_.empty()) {
+      // The period goes on.
+      std::vector<uint32_t>& uses = shard->recent_saved;
+      for (size_t i = 0; i < std::min(uses.size(), shard->recent.size()); ++i) {
+        uses[i] = AddSaturating(uses[i], shard->recent[i]);
+      }
+      if (uses.size() >= shard->recent.size()) shard->recent = std::move(uses);
+    }
+    if (lineage_.empty()) std::vector<int64_t>().swap(shard->gone);
+    shard->gone_saved = 0;
+    shard->images.Clear();
+    std::unordered_set<RowRef>().swap(shard->reprieved);
+    std::vector<int64_t>().swap(shard->expired);
+    std::vector<uint32_t>().swap(shard->recent_saved);
+  }
+  instant_ = {};
+  if (lineage_.empty()) counts_recent_ = false;
+  Activate();
+}
+
+ChangeTracker::Row ChangeTracker::Visit(uint32_t s, int64_t key, RowRef ref, RowMeta* meta) {
+  if ((meta->stamp & kDoneBit) == phase_) return Row::kSkip;
+  const bool changed = (meta->stamp & kEpochs) == epoch_;
+  if (changed) {
+    MarkDone(meta);
+    return Row::kImage;
+  }
+  if (ExpiredThen(s, ref, *meta)) NoteExpired(s, key);
+  bool write = Included(s, ref, *meta);
+  if (write && instant_.delta && LeftOut(s, ref)) {
+    ++left_out_;
+    write = false;
+    meta->stamp = epoch_;  // changed, as the next delta sees it
+  }
+  MarkDone(meta);
+  return write ? Row::kWrite : Row::kSkip;
+}
+
+int64_t ChangeTracker::bytes() const {
+  size_t bytes = 0;
+  for (const auto& shard : shards_) {
+    bytes += (shard->gone.capacity()) * sizeof(int64_t) +
+             (shard->recent.capacity() + shard->recent_saved.capacity()) * sizeof(uint32_t);
+  }
+  return static_cast<int64_t>(bytes);
+}
+
+}  // namespace mxrec

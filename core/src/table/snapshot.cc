@@ -1,0 +1,149 @@
+#include "mxrec/snapshot.h"
+
+#include <mutex>
+#include <new>
+#include <optional>
+#include <shared_mutex>
+
+#include "table/table_impl.h"
+
+namespace mxrec {
+
+struct Snapshot::Impl {
+  Table::Impl* table;
+  std::string name;
+  SnapshotOptions wanted;
+  TableOptions options;
+  int64_t optimizer_step = 0;
+  int64_t parent_step = 0;
+  AdmissionState admission_state;
+  ScanCursor rows, counts;
+};
+
+namespace {
+
+// Ends the table's claim that there is a snapshot, unless that has become true.
+class Claim {
+ public:
+  explicit Claim(SnapshotGate* gate) : gate_(gate) { gate_->Enter(); }
+  ~Claim() {
+    if (gate_ != nullptr) gate_->Leave();
+  }
+  void Keep() { gate_ = nullptr; }
+
+ private:
+  SnapshotGate* gate_;
+};
+
+Status OutOfMemory(const std::string& name) {
+  return ResourceExhausted("out of memory while saving table '" + name +
+                           "': rows that training changes meanwhile are kept as they were. Save "
+                           "when fewer rows change, or give the process more memory");
+}
+
+}  // namespace
+
+Result<Snapshot> Table::BeginSnapshot(const SnapshotOptions& wanted) const {
+  if (wanted.recent_threshold < 0 || wanted.recent_threshold > kMaxThreshold) {
+    return InvalidArgument("recent_threshold is " + std::to_string(wanted.recent_threshold) +
+                           "; it must be in [0, 2^31 - 1] (0: nothing is left out)");
+  }
+  Claim claim(&impl_->snapshot);
+  auto impl = std::make_unique<Snapshot::Impl>();
+  impl->table = impl_.get();
+  impl->name = name_;
+  impl->wanted = wanted;
+  const Status begun = WithChange(name_, *impl_, 0, [&](TableState& state) -> Status {
+    const bool delta = !wanted.parent.empty();
+    if (delta && state.tracker().lineage() != wanted.parent) {
+      const std::string& since = state.tracker().lineage();
+      return FailedPrecondition("table '" + name_ + "' cannot be saved as a delta to the version " +
+                                wanted.parent + ": it counts its changes since " +
+                                (since.empty() ? "none" : "the version " + since) +
+                                ". Save it in full first");
+    }
+    impl->options = impl_->options;
+    impl->optimizer_step = impl_->step;
+    impl->parent_step = state.tracker().lineage_step();
+    impl->admission_state = state.admission_state();
+    state.BeginSnapshot(
+        {.delta = delta, .tracks = wanted.tracks, .recent_threshold = wanted.recent_threshold});
+    impl_->image_limit = wanted.image_bytes;
+    return {};
+  });
+  MXREC_RETURN_IF_ERROR(begun);
+  claim.Keep();
+  return Snapshot(std::move(impl));
+}
+
+std::string Table::lineage() const {
+  std::shared_lock lock(impl_->structure);
+  if (impl_->state == nullptr) return {};
+  std::shared_lock changes(impl_->changes);
+  return impl_->state->tracker().lineage();
+}
+
+Snapshot::Snapshot(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Snapshot::Snapshot(Snapshot&&) noexcept = default;
+Snapshot::~Snapshot() { End({}); }
+
+const std::string& Snapshot::table_name() const { return impl_->name; }
+const TableOptions& Snapshot::options() const { return impl_->options; }
+int64_t Snapshot::optimizer_step() const { return impl_->optimizer_step; }
+const AdmissionState& Snapshot::admission_state() const { return impl_->admission_state; }
+const SnapshotOptions& Snapshot::wanted() const { return impl_->wanted; }
+int64_t Snapshot::parent_step() const { return impl_->parent_step; }
+
+namespace {
+
+// The table can be neither closed nor restored meanwhile, so its state is there.
+template <class Call>
+Status WithSnapshot(const std::string& name, Table::Impl* table, Call&& call) try {
+  std::shared_lock lock(table->structure);
+  call(*table->state);
+  const ChangeTracker& tracker = table->state->tracker();
+  if (tracker.out_of_memory() || table->state->counts_lost()) return OutOfMemory(name);
+  return {};
+} catch (const std::bad_alloc&) {
+  return OutOfMemory(name);
+}
+
+}  // namespace
+
+Status Snapshot::Scan(int64_t max_rows, RowBlock* block) {
+  const Status status = WithSnapshot(impl_->name, impl_->table, [&](TableState& state) {
+    state.ScanSnapshot(&impl_->rows, static_cast<size_t>(max_rows), impl_->wanted.image_bytes,
+                       block);
+  });
+  impl_->table->snapshot.Progress();
+  return status;
+}
+
+Status Snapshot::Gone(std::vector<int64_t>* keys) const {
+  return WithSnapshot(impl_->name, impl_->table,
+                      [&](TableState& state) { *keys = state.GoneKeys(); });
+}
+
+Status Snapshot::ScanCounts(int64_t max_rows, RowBlock* block) {
+  return WithSnapshot(impl_->name, impl_->table, [&](TableState& state) {
+    state.ScanSnapshotCounts(&impl_->counts, static_cast<size_t>(max_rows), block);
+  });
+}
+
+int64_t Snapshot::left_out() const {
+  std::shared_lock lock(impl_->table->structure);
+  return impl_->table->state->tracker().left_out();
+}
+
+void Snapshot::End(const std::string& saved, int64_t step) {
+  if (impl_ == nullptr) return;
+  const std::unique_ptr<Impl> impl = std::move(impl_);
+  {
+    std::shared_lock structure(impl->table->structure);
+    std::unique_lock changes(impl->table->changes);
+    impl->table->state->EndSnapshot(saved, step);
+  }
+  impl->table->snapshot.Leave();
+}
+
+}  // namespace mxrec
