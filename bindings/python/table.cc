@@ -176,10 +176,11 @@ nb::dict Stats(const PyTable& self) {
   d["rows"] = stats.rows;
   d["capacity"] = OptionalCount(stats.capacity);
   d["bytes"] = stats.bytes_rows + stats.bytes_metadata + stats.bytes_index + stats.bytes_admission +
-               stats.bytes_hot;
+               stats.bytes_hot + stats.bytes_save_images;
   d["bytes_rows"] = stats.bytes_rows;
   d["bytes_metadata"] = stats.bytes_metadata;
   d["bytes_index"] = stats.bytes_index;
+  d["bytes_save_images"] = stats.bytes_save_images;
   d["load"] = stats.load;
   d["segments"] = stats.segments;
   d["seen"] = stats.hits + stats.misses;

@@ -53,7 +53,7 @@ Result<std::unique_ptr<TableState>> TableState::Create(const TableOptions& optio
   return state;
 }
 
-TableState::TableState(const TableOptions& options, uint32_t tag)
+TableData::TableData(const TableOptions& options, uint32_t tag)
     : name_(options.name),
       dim_(options.dim),
       format_(options),
@@ -116,15 +116,15 @@ void TableState::AddStats(TableStats* stats) const {
   // The rest of partly used pages. Another thread may be changing the table meanwhile.
   stats->bytes_index += std::max<int64_t>(index_pages_.held_bytes() - index_pieces, 0);
   stats->bytes_rows += std::max<int64_t>(row_pages_.held_bytes() - row_pieces, 0);
-  stats->misses += read_misses_.load(std::memory_order_relaxed);
-  stats->hot_hits = hot_hits_.load(std::memory_order_relaxed);
-  stats->hits += read_hits_.load(std::memory_order_relaxed);
-  stats->refused_by_capacity = refused_by_capacity_.load(std::memory_order_relaxed);
-  stats->refused_by_admission = refused_by_admission_.load(std::memory_order_relaxed);
-  stats->admitted = admitted_.load(std::memory_order_relaxed);
-  stats->evicted_by_age = evicted_by_age_.load(std::memory_order_relaxed);
-  stats->evicted_by_rows = evicted_by_rows_.load(std::memory_order_relaxed);
-  stats->evicted_by_l2 = evicted_by_l2_.load(std::memory_order_relaxed);
+  stats->misses += counters_.read_misses.load(std::memory_order_relaxed);
+  stats->hot_hits = counters_.hot_hits.load(std::memory_order_relaxed);
+  stats->hits += counters_.read_hits.load(std::memory_order_relaxed);
+  stats->refused_by_capacity = counters_.refused_by_capacity.load(std::memory_order_relaxed);
+  stats->refused_by_admission = counters_.refused_by_admission.load(std::memory_order_relaxed);
+  stats->admitted = counters_.admitted.load(std::memory_order_relaxed);
+  stats->evicted_by_age = counters_.evicted_by_age.load(std::memory_order_relaxed);
+  stats->evicted_by_rows = counters_.evicted_by_rows.load(std::memory_order_relaxed);
+  stats->evicted_by_l2 = counters_.evicted_by_l2.load(std::memory_order_relaxed);
   stats->prepared_lookups = prepared_.taken();
   stats->prepared_waiting = static_cast<int64_t>(prepared_.size());
   stats->prepared_dropped = prepared_.dropped();
@@ -139,7 +139,7 @@ void TableState::AddStats(TableStats* stats) const {
     stats->rows -= expired;
     stats->evicted_by_age += expired;
   }
-  stats->skipped_gradients = skipped_.load(std::memory_order_relaxed);
+  stats->skipped_gradients = counters_.skipped.load(std::memory_order_relaxed);
   if (entries > 0) stats->load = static_cast<double>(stats->rows) / static_cast<double>(entries);
 }
 
@@ -149,16 +149,16 @@ void TableState::InheritCounters(const TableState& previous) {
   Shard& first = *shards_[0];
   first.inserts += stats.inserts;
   first.erased += stats.erased;
-  read_hits_ += stats.hits;
-  read_misses_ += stats.misses;
-  refused_by_capacity_ += stats.refused_by_capacity;
-  refused_by_admission_ += stats.refused_by_admission;
-  admitted_ += stats.admitted;
-  evicted_by_age_ += stats.evicted_by_age;
-  evicted_by_rows_ += stats.evicted_by_rows;
-  evicted_by_l2_ += stats.evicted_by_l2;
-  skipped_ += stats.skipped_gradients;
-  hot_hits_ += stats.hot_hits;
+  counters_.read_hits += stats.hits;
+  counters_.read_misses += stats.misses;
+  counters_.refused_by_capacity += stats.refused_by_capacity;
+  counters_.refused_by_admission += stats.refused_by_admission;
+  counters_.admitted += stats.admitted;
+  counters_.evicted_by_age += stats.evicted_by_age;
+  counters_.evicted_by_rows += stats.evicted_by_rows;
+  counters_.evicted_by_l2 += stats.evicted_by_l2;
+  counters_.skipped += stats.skipped_gradients;
+  counters_.hot_hits += stats.hot_hits;
   prepared_.Inherit(stats.prepared_lookups, stats.prepared_dropped + stats.prepared_waiting);
 }
 

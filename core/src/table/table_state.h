@@ -18,23 +18,14 @@
 
 #include "arena/address.h"
 #include "batch/key_batch.h"
-#include "batch/prepared_batches.h"
-#include "initializers/row_initializer.h"
 #include "mxrec/table.h"
-#include "optimizers/optimizer.h"
-#include "table/change_tracker.h"
-#include "table/eviction_sweep.h"
-#include "table/hot_rows.h"
-#include "table/hot_sampler.h"
 #include "table/insert_request.h"
-#include "table/read_pipeline.h"
-#include "table/row_format.h"
-#include "table/shard.h"
+#include "table/table_data.h"
 #include "util/worker_pool.h"
 
 namespace mxrec {
 
-class TableState {
+class TableState : private TableData {
  public:
   // options: validated, num_shards resolved.
   static Result<std::unique_ptr<TableState>> Create(const TableOptions& options);
@@ -181,7 +172,7 @@ class TableState {
   bool has_padding() const { return !padding_.empty(); }
 
  private:
-  TableState(const TableOptions& options, uint32_t tag);
+  using TableData::TableData;
 
   // Runs task(s) for every shard, in parallel where the batch is worth it. False: out of memory in
   // some task.
@@ -280,56 +271,6 @@ class TableState {
   // The optimizer's slots of a row.
   float* Slots(float* row) const { return row + format_.slots_at(); }
   const float* Slots(const float* row) const { return row + format_.slots_at(); }
-
-  std::string name_;
-  int dim_;
-  RowFormat format_;
-  int slots_;
-  int shard_bits_;
-  int64_t capacity_;
-  uint32_t tag_;
-  std::unordered_set<int64_t> padding_;
-  std::unique_ptr<RowInitializer> initializer_;
-  std::unique_ptr<Optimizer> optimizer_;
-  // Apart, so that either's memory goes back when the other's stays.
-  PageAllocator index_pages_;
-  PageAllocator row_pages_;
-  std::vector<std::unique_ptr<Shard>> shards_;
-  std::atomic<int64_t> rows_{0};
-  // Batches that trained, inserted or erased, modulo 2^32; changed by the one change at a time.
-  uint32_t batches_ = 0;
-  std::atomic<int64_t> refused_by_capacity_{0};
-  std::atomic<int64_t> refused_by_admission_{0};
-  std::atomic<int64_t> admitted_{0};
-  std::atomic<int64_t> evicted_by_age_{0};
-  std::atomic<int64_t> evicted_by_rows_{0};
-  std::atomic<int64_t> evicted_by_l2_{0};
-  // Admission; changed by the one change at a time.
-  AdmissionOptions admission_;
-  std::atomic<int64_t> threshold_{kNeverAdmit};  // in force
-  std::atomic<bool> frozen_{false};
-  // Eviction; changed by the one change at a time, the sweep's rules under all shards' locks.
-  std::atomic<uint32_t> latest_time_{0};
-  std::atomic<TimeSource> time_source_{TimeSource::kNone};
-  std::atomic<bool> sweeping_{false};
-  EvictionSweep sweep_;
-  std::atomic<int64_t> skipped_{0};
-  mutable std::atomic<int64_t> read_hits_{0};
-  mutable std::atomic<int64_t> read_misses_{0};
-  mutable std::atomic<int64_t> hot_hits_{0};
-  // Copies and guesses only: a read leaves the table as it is.
-  mutable HotRows hot_;
-  mutable HotSampler sampler_;
-  mutable PreparedBatches prepared_;
-  ChangeTracker tracker_;
-  bool snapshot_read_ = true;  // the running save has seen all rows
-  // Scratch of UpdateDistinct; one change at a time: a bit a slot of all shards, zero between
-  // calls.
-  std::vector<uint64_t> marks_;
-  std::atomic<int64_t> marks_bytes_{0};
-  // Scratch of ReadOrInsert; one change at a time.
-  std::vector<UsedRows> used_;                       // by range of the batch
-  std::vector<std::vector<HotRows::Use>> hot_used_;  // by shard
 };
 
 }  // namespace mxrec

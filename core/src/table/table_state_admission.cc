@@ -109,7 +109,7 @@ void TableState::CommitCounts(KeyBatch* batch, const InsertRequest& request) {
     }
     refused += here;
   });
-  refused_by_admission_ += refused;
+  counters_.refused_by_admission += refused;
 }
 
 void TableState::ForgetCount(uint32_t s, uint64_t hash, int64_t key) {

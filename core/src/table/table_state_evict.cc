@@ -170,10 +170,10 @@ int64_t TableState::SweepRows(uint32_t s, int64_t most, EvictionSweep::Lap* lap,
     *counter += removed;
     return removed;
   };
-  remove(old, &evicted_by_age_);
-  remove(rare, &evicted_by_rows_);
-  sweep_.ties[s] -= remove(tied, &evicted_by_rows_);
-  remove(small, &evicted_by_l2_);
+  remove(old, &counters_.evicted_by_age);
+  remove(rare, &counters_.evicted_by_rows);
+  sweep_.ties[s] -= remove(tied, &counters_.evicted_by_rows);
+  remove(small, &counters_.evicted_by_l2);
   rows_ -= here;
   *freed += here;
   if (here == static_cast<int64_t>(old.size() + rare.size() + tied.size() + small.size())) {
@@ -410,7 +410,7 @@ void TableState::Reap(KeySpan all) {
     reaped += here;
   });
   rows_ -= reaped;
-  evicted_by_age_ += reaped;
+  counters_.evicted_by_age += reaped;
 }
 
 bool TableState::MakeRoom(KeySpan keys) {

@@ -64,8 +64,9 @@ void TableState::ReadPooled(KeySpan keys, const Bags& bags, const float* absent_
         bags, dim_, [&](size_t begin, size_t n, const float** rows) { find(key, begin, n, rows); },
         load, out);
   });
-  read_misses_.fetch_add(misses, std::memory_order_relaxed);
-  read_hits_.fetch_add(static_cast<int64_t>(keys.size()) - misses, std::memory_order_relaxed);
+  counters_.read_misses.fetch_add(misses, std::memory_order_relaxed);
+  counters_.read_hits.fetch_add(static_cast<int64_t>(keys.size()) - misses,
+                                std::memory_order_relaxed);
 }
 
 void TableState::ReadAddressesPooled(std::span<const int64_t> addresses, KeySpan keys,

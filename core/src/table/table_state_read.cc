@@ -43,10 +43,10 @@ void TableState::Read(KeySpan keys, const float* absent_row, float* out) const {
                                   ? ReadPlain(keys, begin, end, copy, absent_row, out)
                                   : ReadRange(view, keys, begin, end, copy, dim_,
                                               format_.embedding_bytes(), absent_row, out, nullptr);
-      read_hits_.fetch_add(static_cast<int64_t>(read.found), std::memory_order_relaxed);
-      read_misses_.fetch_add(static_cast<int64_t>(end - begin - read.found),
-                             std::memory_order_relaxed);
-      hot_hits_.fetch_add(static_cast<int64_t>(read.hot), std::memory_order_relaxed);
+      counters_.read_hits.fetch_add(static_cast<int64_t>(read.found), std::memory_order_relaxed);
+      counters_.read_misses.fetch_add(static_cast<int64_t>(end - begin - read.found),
+                                      std::memory_order_relaxed);
+      counters_.hot_hits.fetch_add(static_cast<int64_t>(read.hot), std::memory_order_relaxed);
       if (hot_.enabled()) sampler_.Observe(end - begin, read.hot);
     });
   }

@@ -90,7 +90,7 @@ void TableState::UseCollected(const InsertRequest& use) {
       if (tracker_.active()) track(hot.ref, hot.count);
       Use(&shard.arena->Meta(hot.ref), weight * hot.count, now);
       shard.hits += hot.count;
-      hot_hits_.fetch_add(hot.count, std::memory_order_relaxed);
+      counters_.hot_hits.fetch_add(hot.count, std::memory_order_relaxed);
     }
   });
 }

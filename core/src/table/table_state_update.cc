@@ -156,7 +156,7 @@ Status TableState::UpdateSums(KeyBatch* batch, KeyBatch::Grouping grouping, cons
     updated += here;
     skipped += static_cast<int64_t>(e - b) - here;
   });
-  skipped_ += skipped;
+  counters_.skipped += skipped;
   *result = {updated, skipped};
   return {};
 }

@@ -182,7 +182,7 @@ bool TableState::UpdateDistinct(std::span<const int64_t> addresses, const float*
   });
   ++*step;
   const int64_t skipped = padding > 0 ? 1 : 0;
-  skipped_ += skipped;
+  counters_.skipped += skipped;
   *result = {static_cast<int64_t>(n) - padding, skipped};
   return true;
 }

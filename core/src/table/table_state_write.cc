@@ -274,7 +274,7 @@ Status TableState::CheckCapacity(KeyBatch* batch, bool deduplicated, uint64_t co
   });
   if (!ok) return OutOfMemory(*batch);
   if (rows() + missing <= capacity_) return {};
-  refused_by_capacity_ += missing;
+  counters_.refused_by_capacity += missing;
   return ResourceExhausted("table '" + name_ + "' is full: its capacity is " +
                            std::to_string(capacity_) + " rows, " + std::to_string(rows()) +
                            " are in use and the batch brings " + std::to_string(missing.load()) +
@@ -331,7 +331,7 @@ Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
   rows_ += inserted;
   if (ok && !failed) {
     if (admission) CommitCounts(batch, request);
-    if (request.count_use) admitted_ += inserted;
+    if (request.count_use) counters_.admitted += inserted;
     return {};
   }
   for (uint32_t s = 0; s < shards(); ++s) rows_ -= UndoInShard(s, batch, request);

@@ -160,10 +160,10 @@ TEST(Manifest, ValuesThatNoTableCanHaveAreDataLoss) {
 
 TEST(Manifest, ANewerVersionSaysSo) {
   Json json = Json::parse(Body(EncodeManifest(Sample()).value()));
-  json["version"] = 4;
+  json["version"] = 5;
   const auto result = DecodeManifest(Seal(json.dump()), "m");
   EXPECT_EQ(result.status().code(), StatusCode::kFailedPrecondition);
-  EXPECT_NE(result.status().message().find("version 4"), std::string::npos);
+  EXPECT_NE(result.status().message().find("version 5"), std::string::npos);
 }
 
 TEST(Manifest, ANameThatIsNotUtf8IsRefused) {
