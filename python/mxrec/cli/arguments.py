@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +38,6 @@ def make_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_evaluate(commands)
     add_inspect(commands)
-    # A family of commands with a module of its own, which has add_checkpoint(commands).
-    if find_spec("mxrec.cli.checkpoint") is not None:
-        import_module("mxrec.cli.checkpoint").add_checkpoint(commands)
     add_export(commands)
     add_bench(commands)
     add_doctor(commands)

@@ -8,12 +8,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mxrec.archive import write_archive
+from mxrec.checkpoints.archives import write_archive
 from mxrec.cli.arguments_common import add_output, command
 from mxrec.cli.console import make_console
 from mxrec.cli.lines import DataError
 from mxrec.cli.report import human_bytes
-from mxrec.cli.saved_tables import find_saved_tables
+from mxrec.cli.saved_tables import find_saved_tables, loaded
 
 
 def add_export(commands: Any) -> None:
@@ -70,7 +70,8 @@ def _run(arguments: argparse.Namespace) -> int:
             def advance(rows: int, before: int = done, name: str = table.name) -> None:
                 progress.update(before + rows, name)
 
-            rows = write_archive(str(table.path), str(target), advance)
+            with loaded(table) as engine:
+                rows = write_archive(engine, str(target), advance)
             done += rows
             written.append(
                 {

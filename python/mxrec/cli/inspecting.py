@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from mxrec import _mxrec
 from mxrec.cli.arguments_common import add_output, command
 from mxrec.cli.console import Console, make_console
 from mxrec.cli.report import human_bytes
-from mxrec.cli.saved_tables import SavedTable, find_saved_tables
+from mxrec.cli.saved_tables import SavedTable, find_saved_tables, loaded
 
 _CHUNK_ROWS = 65_536
 _BITS = 32
@@ -129,12 +128,11 @@ def describe_rows(table: SavedTable, progress: Callable[[int], None]) -> dict[st
         training used no row) and ``stats``, as ``Table.stats`` of the loaded table, in which all
         sizes in memory are, tier by tier where the table has tiers.
     """
-    engine = _mxrec.Table.load(str(table.path))
-    try:
-        lows, highs, negative, done = [], [], 0, 0
-        bins = np.zeros(_BITS + 1, np.int64)
-        times: list[int] = []
-        cursor = (0, 0)
+    lows, highs, negative, done = [], [], 0, 0
+    bins = np.zeros(_BITS + 1, np.int64)
+    times: list[int] = []
+    cursor = (0, 0)
+    with loaded(table) as engine:
         while True:
             cursor, keys, _, _, frequency, last_time = engine.scan(cursor, _CHUNK_ROWS)
             if not len(keys):
@@ -148,19 +146,18 @@ def describe_rows(table: SavedTable, progress: Callable[[int], None]) -> dict[st
             times += [int(used.min()), int(used.max())] if len(used) else []
             done += len(keys)
             progress(done)
-        return {
-            "key_min": min(lows, default=None),
-            "key_max": max(highs, default=None),
-            "negative_keys": negative,
-            "frequencies": [
-                [1 << bit >> 1, 1 << bit, int(rows)] for bit, rows in enumerate(bins) if rows
-            ],
-            "last_time_min": min(times, default=None),
-            "last_time_max": max(times, default=None),
-            "stats": engine.stats(),
-        }
-    finally:
-        engine.close()
+        stats = engine.stats()
+    return {
+        "key_min": min(lows, default=None),
+        "key_max": max(highs, default=None),
+        "negative_keys": negative,
+        "frequencies": [
+            [1 << bit >> 1, 1 << bit, int(rows)] for bit, rows in enumerate(bins) if rows
+        ],
+        "last_time_min": min(times, default=None),
+        "last_time_max": max(times, default=None),
+        "stats": stats,
+    }
 
 
 def _show(reports: list[dict[str, Any]], console: Console) -> None:

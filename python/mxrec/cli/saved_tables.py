@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,22 @@ def find_saved_tables(path: Path, names: Sequence[str] | None = None) -> SavedTa
     if not tables:
         raise DataError(f"{root}: a checkpoint without embedding tables")
     return SavedTables(root, _selected(root, tables, names), latest_of)
+
+
+@contextlib.contextmanager
+def loaded(table: SavedTable) -> Iterator[_mxrec.Table]:
+    """Loads a table, which checks the checksums of all its bytes; closes it at the end.
+
+    Raises:
+        DataLossError: a file is damaged or truncated.
+        OSError: the operating system refused to read.
+        CapacityError: memory ran out.
+    """
+    engine = _mxrec.Table.load(str(table.path))
+    try:
+        yield engine
+    finally:
+        engine.close()
 
 
 def _find(path: Path) -> tuple[Path, int]:

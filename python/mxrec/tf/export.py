@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
-from mxrec.archive import write_archive
+from mxrec import _mxrec
 from mxrec.tf import table_checkpoint
+
+# Rows per step: bounds what is held besides the table itself.
+_CHUNK_ROWS = 65536
 
 
 def export(
@@ -46,7 +52,7 @@ def export(
     written = {}
     for name in names:
         written[name] = os.path.join(parent, f"{name}.npz")
-        write_archive(os.path.join(source, name), written[name])
+        _write_archive(os.path.join(source, name), written[name])
     return written
 
 
@@ -85,3 +91,50 @@ def _newest_directory(directory: str) -> str | None:
             prefix = os.path.join(directory, entry.name.removeprefix("sparse-"))
             found.append((os.path.getmtime(manifest), prefix))
     return max(found)[1] if found else None
+
+
+def _write_archive(checkpoint: str, path: str) -> None:
+    temporary = f"{path}.tmp-{os.getpid()}"
+    table = _mxrec.Table.load(checkpoint)
+    try:
+        rows = len(table)
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+            _write_member(
+                archive, "keys.npy", (rows,), np.dtype(np.int64), (keys for keys, _ in _scan(table))
+            )
+            _write_member(
+                archive,
+                "values.npy",
+                (rows, table.dim),
+                np.dtype(np.float32),
+                (values for _, values in _scan(table)),
+            )
+        os.replace(temporary, path)
+    finally:
+        table.close()
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def _scan(table: Any) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """The table's rows in chunks; the order is the same each time, as nothing changes them."""
+    cursor = (0, 0)
+    while True:
+        cursor, keys, values, *_ = table.scan(cursor, _CHUNK_ROWS)
+        if not len(keys):
+            return
+        yield keys, values
+
+
+def _write_member(
+    archive: zipfile.ZipFile,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    chunks: Iterator[NDArray[Any]],
+) -> None:
+    header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    with archive.open(name, "w", force_zip64=True) as member:
+        np.lib.format.write_array_header_1_0(member, header)  # type: ignore[no-untyped-call]
+        for chunk in chunks:
+            member.write(np.ascontiguousarray(chunk, dtype).data)
