@@ -40,10 +40,14 @@ def checkpoint(directory: Path, step: int, *tables: mxrec.Table, age: int = 0) -
     """What a TensorFlow checkpoint has beside its dense half (docs/format-sparse-directory.md)."""
     sparse = directory / f"sparse-model-{step}"
     sparse.mkdir(parents=True)
+    uids = {}
     for table in tables:
         table.save(sparse / table.name)
+        lines = (sparse / table.name / "manifest").read_text().splitlines()
+        uids[table.name] = json.loads("\n".join(lines[:-1]))["uid"]
     manifest = sparse / "checkpoint-manifest.json"
-    manifest.write_text(json.dumps({"format": 1, "step": step, "tables": {}}))
+    fields = {"format": 1, "step": step, "dense_step": None, "dense_step_name": None}
+    manifest.write_text(json.dumps({**fields, "tables": uids}))
     then = manifest.stat().st_mtime - age
     os.utime(manifest, (then, then))
     return directory / f"model-{step}"
@@ -206,9 +210,6 @@ def test_the_same_as_the_export_of_a_program(rng: np.random.Generator, tmp_path:
 
     table, _ = trained(rng, "user")
     checkpoint(tmp_path, 7, table)
-    manifest = tmp_path / "sparse-model-7" / "checkpoint-manifest.json"
-    fields = {"format": 1, "step": 7, "dense_step": None, "dense_step_name": None}
-    manifest.write_text(json.dumps({**fields, "tables": {"user": "0" * 32}}))
     path = export(["user"], model_dir=tmp_path)["user"]
     shutil.move(path, tmp_path / "theirs.npz")
     assert main(["export", str(tmp_path), "--out", str(tmp_path)]) == 0
