@@ -44,7 +44,14 @@ def test_the_search_itself_finds_things() -> None:
 
 
 def test_core_knows_neither_tensorflow_nor_python() -> None:
-    assert not matches(r'#\s*include\s*[<"](tensorflow/|nanobind/|pybind11/|Python\.h)', "core")
+    foreign = r"tensorflow|tsl|xla|tf_c_|nanobind|pybind11|Python\.h|numpy|bindings|python/"
+    assert not matches(rf'#\s*include\s*[<"]({foreign})', "core")
+    assert not matches(r"\b(tensorflow|nanobind|Python)::|find_package\((Python|nanobind)", "core")
+
+
+def test_bindings_do_not_know_each_other() -> None:
+    assert not matches(r'#\s*include\s*[<"](nanobind|pybind11|Python\.h|numpy)', "bindings/tf")
+    assert not matches(r'#\s*include\s*[<"](tensorflow|tf_c_|\.\./tf/)', "bindings/python")
 
 
 def test_no_absolute_paths_of_a_machine() -> None:

@@ -42,6 +42,6 @@ MXREC_API void SetGatherMode(GatherMode mode);          // batches that have beg
 MXREC_API GatherMode GetGatherMode();                   // default: kHighPerformance
 MXREC_API const char* GatherModeName(GatherMode mode);  // "high_performance", "high_precision"
 
-MXREC_API const char* Version();  // "0.1.0"
+MXREC_API const char* Version();  // "MAJOR.MINOR.PATCH", of the CMake project
 
 }  // namespace mxrec

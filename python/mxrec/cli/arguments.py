@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
+from mxrec.cli import train_commands
+from mxrec.cli.arguments_common import command, epilog
 from mxrec.cli.bench_arguments import add_bench
+from mxrec.cli.doctor import add_doctor
+from mxrec.cli.exporting import add_export
+from mxrec.cli.inspecting import add_inspect
 from mxrec.cli.numbers import integer, real
 
 _DEMO_BATCH = 4096
+_EXAMPLES = (
+    "mxrec demo                                # train, evaluate, save, restore a click model",
+    "mxrec train --data clicks.csv --label clicked",
+    "mxrec inspect train-output/model          # the tables that this has saved",
+    "mxrec doctor                              # what this machine has and lacks",
+)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -16,16 +28,37 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mxrec",
         description="Train click models on embedding tables that grow with their keys.",
+        epilog=epilog(_EXAMPLES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
-    demo = commands.add_parser(
+    _add_demo(commands)
+    _add_train(commands)
+    _add_evaluate(commands)
+    add_inspect(commands)
+    add_export(commands)
+    add_bench(commands)
+    add_doctor(commands)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
+    demo = command(
+        commands,
         "demo",
-        help="train on generated impressions, evaluate, save, restore, compare",
+        train_commands.run_demo,
+        summary="train on generated impressions, evaluate, save, restore, compare",
         description="Trains a DLRM-like model on generated impressions in Criteo's format, "
         "evaluates it on later ones, saves it, restores it in a new process and shows that the "
         "evaluation is identical.",
+        examples=(
+            "mxrec demo                                     # two minutes on two cores",
+            "mxrec demo --impressions 100_000 --no-plot",
+            "mxrec demo --admission 5 --evict-after 3600    # what rare and old keys are worth",
+            "mxrec demo --write-tsv impressions.tsv         # the data only",
+        ),
     )
     demo.add_argument(
         "--impressions",
@@ -38,12 +71,22 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _add_training(demo, out="demo-output", batch=_DEMO_BATCH)
 
-    train = commands.add_parser(
+
+def _add_train(commands: Any) -> None:
+    train = command(
+        commands,
         "train",
-        help="the same on a file of yours",
+        train_commands.run_train,
+        summary="the same on a file of yours",
         description="Trains the same model on a Criteo TSV, or on a CSV with a header line and a "
         "binary label column. Plain and gzip files are read alike. The end of the file is held out "
         "for evaluation.",
+        examples=(
+            "mxrec train --data day_0.gz                                  # Criteo TSV",
+            "mxrec train --data clicks.csv --label clicked --out run1",
+            "mxrec train --data clicks.csv --label clicked --json > result.json",
+            "mxrec evaluate --out run1                                    # once more",
+        ),
     )
     train.add_argument(
         "--data", type=Path, required=True, metavar="FILE", help="Criteo TSV, or CSV with --label"
@@ -68,18 +111,21 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _add_training(train, out="train-output", batch=None)
 
-    evaluate = commands.add_parser(
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = command(
+        commands,
         "evaluate",
-        help="evaluate a finished run again on its held-out data",
+        train_commands.run_evaluate,
+        summary="evaluate a finished run again on its held-out data",
         description="Restores the model of a finished run and evaluates it on the held-out data "
         "of that run.",
+        examples=("mxrec evaluate --out demo-output", "mxrec evaluate --out demo-output --json"),
     )
     evaluate.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="directory of the run"
     )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
-    add_bench(commands)
-    return parser
 
 
 def _add_training(parser: argparse.ArgumentParser, *, out: str, batch: int | None) -> None:
@@ -147,6 +193,11 @@ def _add_training(parser: argparse.ArgumentParser, *, out: str, batch: int | Non
         help="handle keys in the training step, not ahead of it in the input pipeline",
     )
     parser.add_argument("--no-plot", action="store_true", help="write no PNG")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the contents of result.json; everything else goes to stderr",
+    )
     parser.add_argument(
         "--plain", action="store_true", help="plain text even where rich is installed"
     )

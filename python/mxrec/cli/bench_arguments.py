@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from mxrec.cli.arguments_common import command
 from mxrec.cli.numbers import integer
 
 _GROUPS = ("table", "session", "step", "probe", "growth", "maps")
@@ -14,11 +15,18 @@ _PEERS = ("tf", "tfra")
 
 def add_bench(commands: Any) -> None:
     """Adds the command to a parser's commands."""
-    bench: argparse.ArgumentParser = commands.add_parser(
+    bench = command(
+        commands,
         "bench",
-        help="measure mxrec beside TFRA, stock TensorFlow and other maps",
+        _run,
+        summary="measure mxrec beside TFRA, stock TensorFlow and other maps",
         description="Measures mxrec beside other tables in alternating rounds and writes a "
         "Markdown report with plots. What is not installed is left out, with a line that says so.",
+        examples=(
+            "mxrec bench --quick",
+            "mxrec bench --groups table --peers tf --rounds 3",
+            "mxrec bench --smoke --no-plot               # does it work here?",
+        ),
     )
     size = bench.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="smaller sizes: minutes, not an hour")
@@ -94,3 +102,13 @@ def add_bench(commands: Any) -> None:
     bench.add_argument(
         "--plain", action="store_true", help="plain text even where rich is installed"
     )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from mxrec.bench.command import run_bench
+    from mxrec.cli.console import make_console
+    from mxrec.cli.requirements import require_plotting
+
+    if not arguments.no_plot:
+        require_plotting()
+    return run_bench(arguments, make_console(arguments.plain))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, Protocol
@@ -46,54 +46,58 @@ class Console(Protocol):
         """Makes a progress display for ``total`` rows."""
 
 
-def make_console(plain: bool = False) -> Console:
+def make_console(plain: bool = False, to_stderr: bool = False) -> Console:
     """The best console available.
 
     Args:
         plain: ask for plain text even where rich is installed.
+        to_stderr: leave stdout to others, such as the JSON of ``--json``.
 
     Returns:
         A rich console when the package is installed and not refused, else a plain one.
     """
     if plain or find_spec("rich") is None:
-        return PlainConsole()
-    return RichConsole()
+        return PlainConsole(to_stderr)
+    return RichConsole(to_stderr)
 
 
 class PlainConsole:
-    """Lines on stdout; progress is one line every few seconds."""
+    """Lines; progress is one line every few seconds."""
+
+    def __init__(self, to_stderr: bool = False) -> None:
+        self._to_stderr = to_stderr
 
     def heading(self, text: str) -> None:
         """Starts a section."""
-        print(f"\n== {text}", flush=True)
+        self.line(f"\n== {text}")
 
     def line(self, text: str) -> None:
         """Writes one line."""
-        print(text, flush=True)
+        print(text, flush=True, file=sys.stderr if self._to_stderr else sys.stdout)
 
     def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Writes an aligned table."""
         widths = [
             max(len(line[column]) for line in (header, *rows)) for column in range(len(header))
         ]
-        print(title)
+        self.line(title)
         for line in (header, ["-" * width for width in widths], *rows):
             cells = [
                 cell.ljust(width) if not index else cell.rjust(width)
                 for index, (cell, width) in enumerate(zip(line, widths, strict=True))
             ]
-            print("  ".join(cells).rstrip())
-        sys.stdout.flush()
+            self.line("  ".join(cells).rstrip())
 
     def progress(self, label: str, total: int) -> Progress:
         """Makes a progress display for ``total`` rows."""
-        return _PlainProgress(label, total)
+        return _PlainProgress(label, total, self.line)
 
 
 class _PlainProgress:
-    def __init__(self, label: str, total: int) -> None:
+    def __init__(self, label: str, total: int, show: Callable[[str], None]) -> None:
         self._label = label
         self._total = total
+        self._show_line = show
         self._last: tuple[int, str] = (0, "")
         self._shown_at = 0.0
 
@@ -105,10 +109,8 @@ class _PlainProgress:
     def _show(self) -> None:
         done, figures = self._last
         self._shown_at = time.monotonic()
-        print(
-            f"{self._label} {done / max(self._total, 1):4.0%}  {done:,}/{self._total:,}  {figures}",
-            flush=True,
-        )
+        share = done / self._total if self._total else 1.0
+        self._show_line(f"{self._label} {share:4.0%}  {done:,}/{self._total:,}  {figures}")
 
     def __enter__(self) -> Progress:
         self._shown_at = time.monotonic()
@@ -126,10 +128,10 @@ class _PlainProgress:
 class RichConsole:
     """Colours, boxes and a live bar."""
 
-    def __init__(self) -> None:
+    def __init__(self, to_stderr: bool = False) -> None:
         from rich.console import Console as _Console
 
-        self._console = _Console(highlight=False)
+        self._console = _Console(highlight=False, stderr=to_stderr)
 
     def heading(self, text: str) -> None:
         """Starts a section."""
@@ -155,7 +157,7 @@ class RichConsole:
     def progress(self, label: str, total: int) -> Progress:
         """Makes a progress display for ``total`` rows; plain lines without a terminal."""
         if not self._console.is_terminal:
-            return _PlainProgress(label, total)
+            return _PlainProgress(label, total, self.line)
         return _RichProgress(self._console, label, total)
 
 

@@ -113,6 +113,11 @@ def quiet_tensorflow() -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
+def result_of(out: Path) -> str:
+    """The JSON text of the figures that ``run_training`` has written."""
+    return (out / _RESULT).read_text(encoding="utf-8")
+
+
 def run_training(source: Source, options: TrainOptions, console: Console) -> None:
     """Runs the whole job and writes its results to ``options.out``.
 

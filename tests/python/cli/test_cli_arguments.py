@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mxrec.cli import main
+from mxrec.cli.arguments import make_parser
 from mxrec.cli.config import table_names
 from mxrec.cli.console import PlainConsole
 from mxrec.cli.report import human_bytes
@@ -80,6 +82,25 @@ def test_bad_arguments(
 ) -> None:
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_examples_of_the_help_are_commands() -> None:
+    parser = make_parser()
+    (commands,) = (
+        action.choices
+        for action in parser._subparsers._group_actions  # type: ignore[union-attr]
+        if action.choices
+    )
+    texts = [parser.format_help(), *(command.format_help() for command in commands.values())]
+    assert len(texts) >= 7
+    for text in texts:
+        assert "exit codes: 0 done, 1 failure" in text
+        lines = [line.split("|")[0].split(">")[0] for line in text.splitlines()]
+        examples = [line for line in lines if line.startswith("  mxrec ")]
+        assert examples, text
+        for example in examples:
+            arguments = shlex.split(example, comments=True)[1:]
+            assert parser.parse_args(arguments).command == arguments[0]
 
 
 def test_no_command_prints_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,10 +73,13 @@ def test_train_on_a_criteo_file(tmp_path: Path) -> None:
     lines[99] = b"1\t2\n"
     data.write_bytes(b"".join(lines))
     out = tmp_path / "out"
-    done = run("train", "--data", data, "--out", out, "--epochs", 1, "--no-plot", "--plain")
+    options = ["--epochs", 1, "--no-plot", "--plain", "--json"]
+    done = run("train", "--data", data, "--out", out, *options)
     assert done.returncode == 0, done.stderr
-    assert "Identical to the last digit." in done.stdout
-    assert "skipping 1 malformed line of 6,000. First: line 100: 2 fields" in done.stdout
+    assert "Identical to the last digit." in done.stderr
+    assert "skipping 1 malformed line of 6,000. First: line 100: 2 fields" in done.stderr
+    assert done.stdout == (out / "result.json").read_text()
+    assert json.loads(done.stdout)["evaluation"]["rows"] == 600
     assert not (out / "training.png").exists()
 
 

@@ -1,0 +1,140 @@
+"""Which tables a path on the command line means."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mxrec import _mxrec
+from mxrec.cli.lines import DataError
+
+_TABLE_MANIFEST = "manifest"
+_CHECKPOINT_MANIFEST = "checkpoint-manifest.json"
+_PREFIX = "sparse-"
+_DIGEST_LINE = 27  # bytes of the last line of a table's manifest: its checksum
+
+
+@dataclass(frozen=True)
+class SavedTable:
+    """A table on disk.
+
+    Attributes:
+        name: under which it was saved.
+        path: its directory.
+        info: what the engine reads from its manifest: options, rows, step.
+        manifest: the manifest itself, as docs/format-checkpoint.md describes it.
+        bytes: of all its files.
+    """
+
+    name: str
+    path: Path
+    info: dict[str, Any]
+    manifest: dict[str, Any]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class SavedTables:
+    """The tables of one checkpoint.
+
+    Attributes:
+        path: their directory.
+        tables: by name.
+        latest_of: how many checkpoints there were to choose from; 1 where the path named one.
+    """
+
+    path: Path
+    tables: tuple[SavedTable, ...]
+    latest_of: int = 1
+
+    @property
+    def rows(self) -> int:
+        """Rows of all tables together."""
+        return sum(int(table.info["rows"]) for table in self.tables)
+
+
+def find_saved_tables(path: Path, names: Sequence[str] | None = None) -> SavedTables:
+    """Finds the tables that a path means.
+
+    Args:
+        path: what ``Table.save`` has written; ``sparse-…``, the tables of a TensorFlow checkpoint;
+            the prefix of a checkpoint, ``DIR/model-200``; or a directory of checkpoints, of which
+            the newest is taken.
+        names: only these tables; None: all.
+
+    Raises:
+        DataError: there are no such tables.
+        DataLossError: a manifest is damaged.
+        OSError: the operating system refused to read.
+    """
+    root, latest_of = _find(path)
+    if (root / _TABLE_MANIFEST).is_file():
+        folders = [root]
+    else:
+        folders = sorted(entry.parent for entry in root.glob(f"*/{_TABLE_MANIFEST}"))
+    tables = tuple(_read(folder) for folder in folders)
+    if not tables:
+        raise DataError(f"{root}: a checkpoint without embedding tables")
+    return SavedTables(root, _selected(root, tables, names), latest_of)
+
+
+@contextlib.contextmanager
+def loaded(table: SavedTable) -> Iterator[_mxrec.Table]:
+    """Loads a table, which checks the checksums of all its bytes; closes it at the end.
+
+    Raises:
+        DataLossError: a file is damaged or truncated.
+        OSError: the operating system refused to read.
+        CapacityError: memory ran out.
+    """
+    engine = _mxrec.Table.load(str(table.path))
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def _find(path: Path) -> tuple[Path, int]:
+    if (path / _TABLE_MANIFEST).is_file() or (path / _CHECKPOINT_MANIFEST).is_file():
+        return path, 1
+    beside = path.parent / f"{_PREFIX}{path.name}"
+    if path.name and (beside / _CHECKPOINT_MANIFEST).is_file():
+        return beside, 1
+    found = [
+        (manifest.stat().st_mtime, manifest.parent)
+        for manifest in path.glob(f"{_PREFIX}*/{_CHECKPOINT_MANIFEST}")
+        if ".tmp-" not in manifest.parent.name and ".old-" not in manifest.parent.name
+    ]
+    if found:
+        return max(found)[1], len(found)
+    what = "has no saved tables" if path.is_dir() else "is not there"
+    raise DataError(
+        f"{path}: {what}. Give what Table.save has written, the prefix of a TensorFlow checkpoint "
+        "such as DIR/model-200, its sparse-model-200, or a directory of such checkpoints."
+    )
+
+
+def _read(folder: Path) -> SavedTable:
+    info = _mxrec.read_checkpoint_info(str(folder))  # checks the manifest
+    text = (folder / _TABLE_MANIFEST).read_bytes()[:-_DIGEST_LINE]
+    size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    return SavedTable(str(info["name"]), folder, info, json.loads(text), size)
+
+
+def _selected(
+    root: Path, tables: tuple[SavedTable, ...], names: Sequence[str] | None
+) -> tuple[SavedTable, ...]:
+    if names is None:
+        return tables
+    there = {table.name: table for table in tables}
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise DataError(
+            f"--table: {root} has no table {', '.join(map(repr, missing))}; it has "
+            f"{', '.join(map(repr, there))}"
+        )
+    return tuple(there[name] for name in dict.fromkeys(names))

@@ -1,0 +1,89 @@
+"""What ``mxrec demo``, ``mxrec train`` and ``mxrec evaluate`` do with their arguments."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from mxrec.cli.console import Console, make_console
+from mxrec.cli.requirements import require_estimator, require_plotting
+
+if TYPE_CHECKING:
+    from mxrec.cli.sources import Source
+
+_SMALL_FILE = 200_000
+_MOST_EPOCHS = 4
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    """Trains on generated impressions, or writes them to a file."""
+    from mxrec.cli.sources import SyntheticSource
+
+    source = SyntheticSource(arguments.impressions, arguments.seed, arguments.holdout)
+    if arguments.write_tsv is not None:
+        source.write_tsv(arguments.write_tsv)
+        print(f"Wrote {arguments.impressions:,} impressions to {arguments.write_tsv}")
+        return 0
+    console = _prepare(arguments)
+    return _train(arguments, source, 1, arguments.batch_size, console)
+
+
+def run_train(arguments: argparse.Namespace) -> int:
+    """Trains on a file."""
+    from mxrec.cli.sources import FileSource
+
+    console = _prepare(arguments)
+    source = FileSource(
+        arguments.data, arguments.label, arguments.holdout, arguments.timestamp_column
+    )
+    rows = source.train_rows
+    # Time goes on once: in a second pass its early keys would be old as soon as they come.
+    once = source.has_timestamps and arguments.evict_after is not None
+    passes = 1 if once else min(_MOST_EPOCHS, max(1, -(-_SMALL_FILE // rows)))
+    batch_size = arguments.batch_size or min(4096, max(128, rows // 200))
+    return _train(arguments, source, arguments.epochs or passes, batch_size, console)
+
+
+def run_evaluate(arguments: argparse.Namespace) -> int:
+    """Evaluates a finished run again."""
+    from mxrec.cli.workflow import evaluate_run, quiet_tensorflow
+
+    quiet_tensorflow()
+    require_estimator()
+    evaluate_run(arguments.out, make_console(plain=True), as_json=arguments.json)
+    return 0
+
+
+def _prepare(arguments: argparse.Namespace) -> Console:
+    from mxrec.cli.workflow import quiet_tensorflow
+
+    quiet_tensorflow()
+    require_estimator()
+    if not arguments.no_plot:
+        require_plotting()
+    return make_console(arguments.plain, to_stderr=arguments.json)
+
+
+def _train(
+    arguments: argparse.Namespace, source: Source, epochs: int, batch_size: int, console: Console
+) -> int:
+    from mxrec.cli.workflow import TrainOptions, result_of, run_training
+
+    options = TrainOptions(
+        out=arguments.out,
+        batch_size=batch_size,
+        epochs=epochs,
+        dim=arguments.dim,
+        optimizer=arguments.optimizer,
+        sparse_learning_rate=arguments.sparse_learning_rate,
+        dense_learning_rate=arguments.dense_learning_rate,
+        seed=arguments.seed,
+        admission=arguments.admission,
+        evict_after=arguments.evict_after,
+        plot=not arguments.no_plot,
+        rewrite=not arguments.no_rewrite,
+    )
+    run_training(source, options, console)
+    if arguments.json:
+        print(result_of(arguments.out), end="")
+    return 0

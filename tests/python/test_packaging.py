@@ -1,0 +1,60 @@
+"""One version, exact pins, and a smoke test that runs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import mxrec
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def cmake_version() -> str:
+    """The only place in which the version is written."""
+    (version,) = re.findall(r"project\(mxrec VERSION (\S+)", (ROOT / "CMakeLists.txt").read_text())
+    return version
+
+
+def test_the_version_comes_from_one_place() -> None:
+    assert mxrec.__version__ == cmake_version() == importlib.metadata.version("mxrec")
+    assert f"\n## {cmake_version()}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    literal = re.compile(rf"\b{re.escape(cmake_version())}\b")
+    sources = [ROOT / "pyproject.toml", ROOT / "run", ROOT / "README.md", ROOT / "mkdocs.yml"]
+    for folder, suffixes in (("core", ".h .cc"), ("bindings", ".h .cc"), ("python", ".py")):
+        sources += [p for p in (ROOT / folder).rglob("*") if p.suffix in suffixes.split()]
+    assert [str(p) for p in sources if literal.search(p.read_text("utf-8"))] == []
+
+
+def test_requirements_are_pinned_exactly() -> None:
+    files = [*ROOT.glob("requirements*.txt"), *ROOT.glob("benchmarks/requirements*.txt")]
+    assert len(files) >= 6
+    for file in files:
+        for line in file.read_text("utf-8").splitlines():
+            assert re.fullmatch(r"(#.*|[\w.\[\],-]+==[\w.]+)?", line.strip()), (
+                f"{file.name}: {line}"
+            )
+
+
+def test_released_wheels_are_tried_on_each_tensorflow() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8")
+    tried = set(re.findall(r'tensorflow: "([\d.]+)"', workflow))
+    assert tried == {"2.15.1", "2.16.2", "2.18.1", "2.21.0"}
+    newest = (ROOT / "requirements-test-newest.txt").read_text("utf-8")
+    assert {"2.15.1", *re.findall(r"tensorflow-cpu==(\S+)", newest)} <= tried
+
+
+def test_the_smoke_test_runs() -> None:
+    script = ROOT / "tests" / "smoke" / "smoke.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--numpy"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"ok: mxrec {mxrec.__version__}, NumPy ")
