@@ -31,6 +31,8 @@ nb::dict ToDict(const CheckpointInfo& info) {
   d["padding_keys"] = options.padding_keys;
   d["value_dtype"] = ValueTypeName(options.value_type);
   d["stochastic_rounding"] = options.stochastic_rounding;
+  d["admission"] = options.admission;
+  d["eviction"] = options.eviction;
   return d;
 }
 
