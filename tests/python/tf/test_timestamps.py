@@ -177,6 +177,20 @@ def test_other_numbers_of_timestamps_and_milliseconds_are_errors(start):
     assert table.size() == 0 and table.counts(keys(1)) == [0]
 
 
+def test_a_graph_without_timestamps_goes_by_the_wall_clock(start):
+    start()
+    when = mx.FeatureSpec("when", is_timestamp=True)
+    with tf.Graph().as_default(), v1.Session() as session:
+        table = make()
+        rows = mx.sparse_lookup(table, keys(1), access_and_evict_config=AGES)
+        before = int(time.time())
+        session.run(rows)
+        assert before <= last_uses(table)[1] <= time.time()
+        assert table.evict() == 0
+        assert table.evict(now=int(time.time()) + 100) == 1
+    assert when.is_timestamp
+
+
 # --- Collection ---------------------------------------------------------------------------------
 
 
