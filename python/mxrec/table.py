@@ -166,8 +166,8 @@ class Table(AdmissionCalls):
             num_shards: As in the constructor. The rows do not depend on it.
             admission: The rule from now on; None: the saved one. Saved counts stay, and no row
                 goes. The saved threshold, which ``set_threshold`` may have changed, stays in force
-                if this one's is 0, which also stops counting, or what the saved rule had. The mode,
-                and ``expected_keys`` of a sketch, must be those of the saved table if it has counts.
+                if this one's is 0, which also stops counting, or what the saved rule had. The
+                mode, and ``expected_keys`` of a sketch, must be those of the saved counts.
             eviction: The rules from now on; None: the saved ones.
 
         Raises:

@@ -79,7 +79,7 @@ class ConfigInitializer:
 
     @property
     def timestamp_specs(self) -> list[Any]:
-        """FeatureSpecs with is_timestamp=True, in the order in which they were made or came back."""
+        """FeatureSpecs with is_timestamp=True, in the order in which they came."""
         return _timestamp_specs
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -77,7 +78,7 @@ class Ones:
 
     def pool(self, keys: Sequence[int], offsets: Sequence[int]) -> np.ndarray:
         rows = self.read(keys)
-        bags = [rows[a:b].sum(axis=0) for a, b in zip(offsets, offsets[1:], strict=False)]
+        bags = [rows[a:b].sum(axis=0) for a, b in itertools.pairwise(offsets)]
         return np.array(bags, np.float32).reshape(len(bags), self.dim)
 
     def apply(self, keys: Sequence[int], grads: np.ndarray) -> None:
