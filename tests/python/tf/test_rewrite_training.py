@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
+from graph_runs import control_flow_of
 from rewrite_runs import (
     BATCH,
     ITERATORS,
@@ -66,6 +67,33 @@ def test_with_admission(make_iterator: Any) -> None:
     assert_same_training(
         lambda: dataset(STEPS), rows_of, tables=("t", "u"), make_iterator=make_iterator
     )
+    mx.terminate_config_initializer()
+
+
+@pytest.mark.parametrize("make_iterator", ITERATORS)
+def test_branches_and_loops(make_iterator: Any) -> None:
+    def rows_of(batch: Any, tables: dict[str, Any]) -> list[Any]:
+        ids = batch["id"]
+
+        @tf.function(autograph=False)
+        def doubled(x: Any) -> Any:
+            return x * 2
+
+        def halved(x: Any) -> Any:
+            return tf.cond(tf.reduce_max(x) > 1000, lambda: x // 3, lambda: doubled(x) + 1)
+
+        some = [
+            tf.cond(ids[0, 0] % 2 > 0, lambda: ids + 1, lambda: halved(ids)),
+            tf.switch_case(
+                tf.cast(ids[0, 0] % 3, tf.int32), [lambda: ids, lambda: -ids, lambda: ids * ids]
+            ),
+            tf.while_loop(lambda x: tf.reduce_max(x) < 9000, lambda x: [doubled(x) + 1], [ids])[0],
+        ]
+        return [lookup(tables["t"], each) for each in some]
+
+    with control_flow_of("v2"), warnings_of() as warnings:
+        assert_same_training(lambda: dataset(60), rows_of, make_iterator=make_iterator)
+    assert not warnings
     mx.terminate_config_initializer()
 
 

@@ -11,9 +11,9 @@ from tensorflow.python.framework import op_def_registry
 
 _PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
 _SWITCHES = {"Switch", "Merge", "Enter", "Exit", "NextIteration"}  # each also of references
+# The stateless forms (StatelessIf, StatelessWhile, StatelessCase) are calls of functions as others.
 _CONTROL_FLOW = frozenset(
-    {"LoopCond", "_SwitchN", "If", "StatelessIf", "While", "StatelessWhile", "Case"}
-    | {"StatelessCase"}
+    {"LoopCond", "_SwitchN", "If", "While", "Case"}
     | _SWITCHES
     | {f"Ref{name}" for name in _SWITCHES}
 )
@@ -24,8 +24,8 @@ _PYTHON = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 class Obstacles:
     """Says what keeps ops of one graph out of the input pipeline.
 
-    What may move computes its outputs from its inputs alone: no state, no placeholder, no control
-    flow, no order that the graph demands.
+    What may move computes its outputs from its inputs alone: no state, no placeholder, no switches
+    of TensorFlow 1 or branches with state, no order that the graph demands.
     """
 
     def __init__(self, graph: Any) -> None:
