@@ -397,7 +397,12 @@ Result<bool> GroupLookups(const RunTargets& targets, GraphDef* graph) {
   std::unordered_map<std::string, Member> replaced;  // by name: consumers read the grouped op
   std::unordered_map<int, Node> identities;          // by node
   std::unordered_set<int> removed;
-  for (const auto& [key, members] : together) {
+  for (auto& [key, members] : together) {
+    // Lookups of one table run in this order. That of the nodes depends on what else is in the
+    // graph, on where ids come from for one.
+    std::sort(members.begin(), members.end(), [&](int a, int b) {
+      return graph->nodes[static_cast<size_t>(a)].name < graph->nodes[static_cast<size_t>(b)].name;
+    });
     std::vector<const Node*> nodes;
     for (const int i : members) nodes.push_back(&graph->nodes[static_cast<size_t>(i)]);
     if (members.size() < 2) {
