@@ -248,6 +248,40 @@ def test_a_merge_before_the_rewriting_does_not_warn(start: Any) -> None:
         assert table.stats()["prepared_lookups"] == 1
 
 
+# --- Ids that cannot be computed ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rewritten", [False, True])
+def test_bad_ids_fail_their_batch_whether_they_are_looked_up_or_not(
+    start: Any, rewritten: bool
+) -> None:
+    """In a plain graph only the steps that look them up."""
+    start()
+    columns = elements(3)
+    columns["number"] = columns["number"].astype("U7")
+    columns["number"][BATCH] = "garbage"  # in the second of three batches
+    with tf.Graph().as_default():
+        data = v1.data.Dataset.from_tensor_slices(columns).batch(BATCH)
+        batch = one_shot(data).batch
+        table = create("t")
+        rows = lookup(table, tf.strings.to_number(batch["number"], tf.int64))
+        if rewritten:
+            mx.modify_graph_and_start_emb_cache()
+        with v1.Session() as session:
+            session.run(v1.global_variables_initializer())
+            session.run(rows)
+            size = table.size()
+            if rewritten:
+                with pytest.raises(tf.errors.InvalidArgumentError, match="garbage"):
+                    session.run(batch["label"])
+            else:
+                np.testing.assert_array_equal(session.run(batch["label"]), part(columns, 1))
+            assert table.size() == size
+            # The batch is gone, and the iterator goes on.
+            got, _ = session.run([batch["label"], rows])
+            np.testing.assert_array_equal(got, part(columns, 2))
+
+
 # --- From one init to the next --------------------------------------------------------------------
 
 
