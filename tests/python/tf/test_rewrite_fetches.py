@@ -59,6 +59,29 @@ def test_names_mean_the_new_tensors() -> None:
                 session.run("nobody:0")
 
 
+def test_names_where_another_graph_is_the_default() -> None:
+    """As in eager programs, which cannot use tensors as keys."""
+    with tf.Graph().as_default() as graph:
+        batch = one_shot(dataset(3)).batch
+        ids = wordy(batch)
+        table = create("t")
+        rows = lookup(table, ids)
+        label, more = batch["label"].name, (batch["label"] + 1).name
+        mx.modify_graph_and_start_emb_cache()
+        initializer = v1.global_variables_initializer()
+    assert tf.executing_eagerly()
+    with v1.Session(graph=graph) as session:
+        session.run(initializer.name)
+    session = v1.Session(graph=graph)
+    fed = np.full(BATCH, 6.0)
+    np.testing.assert_array_equal(session.run(more, {label: fed}), fed + 1)
+    session.run(rows.name, {ids.name: np.full(BATCH, 4444)})
+    np.testing.assert_array_equal(contents(table)[0], [4444])
+    got = session.run([label, more])
+    np.testing.assert_array_equal(got[0] + 1, got[1])
+    session.close()
+
+
 def test_callables_and_partial_runs() -> None:
     mx.terminate_config_initializer()
     mx.init(group_lookups=False)

@@ -61,9 +61,13 @@ def test_with_admission(make_iterator: Any) -> None:
     def rows_of(batch: Any, tables: dict[str, Any]) -> list[Any]:
         config = {"access_threshold": 5, "faae_coefficient": 2}
         word = tf.strings.to_hash_bucket_fast(batch["word"], 1000)
+        bags = tf.RaggedTensor.from_row_lengths(tf.reshape(batch["id"], [-1]), [4] * BATCH)
+        options = {"access_and_evict_config": config}
         return [
-            lookup(tables["t"], word, access_and_evict_config=config),
-            lookup(tables["u"], batch["id"], access_and_evict_config=config),
+            lookup(tables["t"], bags, combiner="sum", **options),
+            lookup(tables["t"], word, **options),
+            lookup(tables["u"], batch["id"], **options),
+            lookup(tables["t"], batch["id"][:, 0], **options),
         ]
 
     assert_same_training(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -27,8 +28,8 @@ def install() -> None:
     expansions = session_lib._REGISTERED_EXPANSIONS
     expansions[:] = [_following(*expansion) for expansion in expansions]
     session_class = sessions.base_session()
-    session_class._run = _run_by_tensors(session_class._run)
-    session_class.partial_run_setup = _set_up_by_tensors(session_class.partial_run_setup)
+    session_class._run = _inside(session_class._run)
+    session_class.partial_run_setup = _inside(session_class.partial_run_setup)
     setattr(session_lib, _INSTALLED, True)
 
 
@@ -109,7 +110,9 @@ def _current(element: Any) -> Any:
 
 
 def _fed(tensor: Any) -> list[Any]:
-    """What is fed for a tensor."""
+    """What is fed for a tensor, or for the name of one."""
+    if isinstance(tensor, (str, bytes)) and known_replacements_of(_here.graph) is not None:
+        tensor = _named(_here.graph, tensor, allow_operation=False)
     known = known_replacements_of(getattr(tensor, "graph", None))
     if known is None or not isinstance(tensor, tf.Tensor):
         return [tensor]
@@ -122,40 +125,24 @@ def _fed(tensor: Any) -> list[Any]:
     return known.fed_with.get(tensor.name, [known.tensor(tensor)])
 
 
-# --- Feeds by name --------------------------------------------------------------------------------
+# --- Names ----------------------------------------------------------------------------------------
+
+_here = threading.local()  # graph: of the session that takes feeds apart in this thread
 
 
-def _run_by_tensors(plain: Any) -> Callable[..., Any]:
+def _inside(plain: Any) -> Callable[..., Any]:
+    """A method of Sessions that takes feeds apart, which may be names of its graph."""
+
     @functools.wraps(plain)
-    def _run(self: Any, handle: Any, fetches: Any, feed_dict: Any, *args: Any) -> Any:
-        if feed_dict and known_replacements_of(self.graph) is not None:
-            keys = _tensors(self.graph, feed_dict)
-            feed_dict = dict(zip(keys, feed_dict.values(), strict=True))
-        return plain(self, handle, fetches, feed_dict, *args)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        outer = getattr(_here, "graph", None)
+        _here.graph = self.graph
+        try:
+            return plain(self, *args, **kwargs)
+        finally:
+            _here.graph = outer
 
-    return _run
-
-
-def _set_up_by_tensors(plain: Any) -> Callable[..., Any]:
-    @functools.wraps(plain)
-    def partial_run_setup(self: Any, fetches: Any, feeds: Any = None) -> Any:
-        if isinstance(feeds, (list, tuple)) and known_replacements_of(self.graph) is not None:
-            feeds = _tensors(self.graph, feeds)
-        return plain(self, fetches, feeds)
-
-    return partial_run_setup
-
-
-def _tensors(graph: Any, keys: Iterable[Any]) -> list[Any]:
-    """Keys of feeds, with tensors for names."""
-
-    def tensor(key: Any) -> Any:
-        if isinstance(key, tuple):
-            return tuple(tensor(each) for each in key)
-        is_name = isinstance(key, (str, bytes))
-        return _named(graph, key, allow_operation=False) if is_name else key
-
-    return [tensor(key) for key in keys]
+    return method
 
 
 def _named(graph: Any, name: Any, allow_operation: bool) -> Any:
