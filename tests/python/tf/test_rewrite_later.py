@@ -77,8 +77,7 @@ def test_make_initializer(start: Any, again: bool) -> None:
             iterator.make_initializer(dataset(1).map(lambda step: step["label"]))
 
 
-@pytest.mark.parametrize("make_iterator", ["one_shot", "initializable"])
-@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize(("make_iterator", "again"), [("one_shot", True), ("initializable", False)])
 def test_get_next(start: Any, make_iterator: str, again: bool) -> None:
     start()
     with tf.Graph().as_default():

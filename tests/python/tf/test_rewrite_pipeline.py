@@ -20,6 +20,7 @@ from rewrite_runs import (
     loss_of,
     one_shot,
     op_between,
+    reinitializable,
     train_op_of,
     warnings_of,
 )
@@ -148,17 +149,24 @@ def test_training_lookups_find_what_was_prepared(start: Any, make_iterator: Any)
         assert other.engine.stats()["prepared_waiting"] <= PREFETCH
 
 
-@pytest.mark.parametrize("make_iterator", ITERATORS)
 @pytest.mark.parametrize(
-    ("build", "once"),
+    ("make_iterator", "build", "once"),
     [
-        (lambda data, insert: data.map(insert).prefetch(3), True),
-        (lambda data, insert: data.map(insert, num_parallel_calls=2).repeat(1).take(20), True),
-        (lambda data, insert: data.map(lambda batch: insert({**batch, "label": 1})), True),
+        (one_shot, lambda data, insert: data.map(insert).prefetch(3), True),
+        (
+            initializable,
+            lambda data, insert: data.map(insert, num_parallel_calls=2).repeat(1).take(20),
+            True,
+        ),
+        (
+            reinitializable,
+            lambda data, insert: data.map(lambda batch: insert({**batch, "label": 1})),
+            True,
+        ),
         # What follows may change the keys.
-        (lambda data, insert: data.unbatch().map(insert).batch(BATCH), False),
-        (lambda data, insert: data.map(insert).map(lambda b: dict(b)), False),
-        (lambda data, insert: data.map(insert).cache(), False),
+        (one_shot, lambda data, insert: data.unbatch().map(insert).batch(BATCH), False),
+        (reinitializable, lambda data, insert: data.map(insert).map(lambda b: dict(b)), False),
+        (initializable, lambda data, insert: data.map(insert).cache(), False),
     ],
 )
 def test_keys_that_the_dataset_prepares_are_prepared_once(
@@ -176,7 +184,7 @@ def test_keys_that_the_dataset_prepares_are_prepared_once(
         rows.append(lookup(tables[1], tf.cast(features[1], tf.int64)))
         rows.append(lookup(create("w"), features[0]))
         plan = make_plan(graph, rewriting_of(graph).sites, Wishes())
-        is_two = make_iterator is ITERATORS[2]  # of whose datasets one is cut short
+        is_two = make_iterator is reinitializable  # of whose datasets one is cut short
         assert [site.table for site in plan.prepared] == (list("tuv") if once else [])
         mx.modify_graph_and_start_emb_cache()
         assert [op_between(keys_of(each)) for each in rows] == [[]] * 5

@@ -159,8 +159,10 @@ def bags(element: Any) -> dict[str, Any]:
     return {"sparse": sparse, "label": element["label"], "time": element["small"][0]}
 
 
-@pytest.mark.parametrize("combiner", ["sum", "mean"])
-@pytest.mark.parametrize("make_iterator", ITERATORS)
+@pytest.mark.parametrize(
+    ("make_iterator", "combiner"),
+    list(zip(ITERATORS, ("sum", "mean", "sqrtn"), strict=True)),
+)
 def test_merged_lookups_of_bags_with_times_and_evictions(make_iterator: Any, combiner: str) -> None:
     evicted = []
 
