@@ -36,6 +36,8 @@ nb::dict ToDict(const CheckpointInfo& info) {
   d["erased"] = info.gone;
   d["left_out"] = info.left_out;
   d["bytes"] = info.bytes;
+  d["admission"] = options.admission;
+  d["eviction"] = options.eviction;
   return d;
 }
 

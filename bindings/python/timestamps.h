@@ -22,6 +22,11 @@ class Timestamps {
       throw nanobind::type_error(
           "timestamp must be an int, or an int64 or int32 array [m], got a bool");
     }
+    if (PyFloat_Check(timestamp.ptr())) {
+      throw nanobind::type_error(
+          "timestamp must be an int, or an int64 or int32 array [m], got a float; "
+          "pass int(timestamp), whole seconds");
+    }
     const bool is_array =
         nanobind::hasattr(timestamp, "ndim") && nanobind::cast<int>(timestamp.attr("ndim")) > 0;
     if (!is_array && PyIndex_Check(timestamp.ptr())) {

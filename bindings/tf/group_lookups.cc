@@ -12,6 +12,9 @@
 
 #include "groupable.h"
 #include "may_wait.h"
+#include "mxrec/runtime.h"
+#include "mxrec/table.h"
+#include "resource_handle.h"
 #include "tf_c_abi.h"
 
 namespace mxrec::tf {
@@ -317,6 +320,45 @@ class Group {
   Node node_;
 };
 
+// Whether the order of a table's training lookups shows in their results.
+bool OrderMatters(const Node& handle) {
+  // In functions, which get handles as arguments, TensorFlow orders the ops on them.
+  if (handle.op != "VarHandleOp") return false;
+  const std::string_view name = handle.StringAttribute("shared_name");
+  if (!name.starts_with(kTablePrefix)) return false;
+  const auto table = FindTable(std::string(name.substr(kTablePrefix.size())));
+  return table == nullptr || table->options().admission.on();  // null: of another process
+}
+
+// The training lookups of one table that wait for the same: where they run (a group, or else a
+// node), in the order in which they shall.
+//
+// Edges along this order make no cycle, also together with those of other tables: an op on whose
+// outputs another one depends, grouped or not, is on a lower level, and so comes before it.
+using Place = std::tuple<Level, const Groupable*, std::string, std::string>;  // device, name
+using Sequences = std::map<std::pair<std::string, int>, std::set<Place>>;
+
+// Returns whether there are new edges.
+bool Chain(const Sequences& sequences, GraphDef* graph) {
+  std::unordered_map<std::string_view, Node*> by_name;
+  for (Node& node : graph->nodes) by_name.emplace(node.name, &node);
+  bool changed = false;
+  for (const auto& [table, sequence] : sequences) {
+    std::string before;
+    for (const Place& place : sequence) {
+      const std::string& name = std::get<3>(place);
+      std::vector<std::string>& inputs = by_name.at(name)->inputs;
+      const bool there = std::find(inputs.begin(), inputs.end(), before) != inputs.end();
+      if (!before.empty() && !there) {
+        inputs.push_back(before);
+        changed = true;
+      }
+      before = "^" + name;
+    }
+  }
+  return changed;
+}
+
 }  // namespace
 
 Result<bool> GroupLookups(const RunTargets& targets, GraphDef* graph) {
@@ -331,33 +373,55 @@ Result<bool> GroupLookups(const RunTargets& targets, GraphDef* graph) {
     const Key key{Groupable::Find(node), node.device, analysis.level(i), analysis.waits(i)};
     together[key].push_back(i);
   }
-  std::unordered_set<std::string_view> names;
-  for (const Node& node : graph->nodes) names.insert(node.name);
+  std::unordered_map<std::string_view, const Node*> by_name;
+  for (const Node& node : graph->nodes) by_name.emplace(node.name, &node);
+  std::unordered_map<std::string, bool> order_matters;  // by the handle's name
+  Sequences sequences;                                  // keys: names of handles
+  const auto note = [&](const Key& key, const std::vector<const Node*>& nodes,
+                        const std::string& name) {
+    const auto& [kind, device, level, waits] = key;
+    if (!kind->trains()) return;
+    for (const Node* node : nodes) {
+      const std::string handle(Edge::Parse(node->inputs[0]).node);
+      const auto [matters, is_new] = order_matters.try_emplace(handle);
+      if (is_new) matters->second = OrderMatters(*by_name.at(handle));
+      if (matters->second) sequences[{handle, waits}].insert({level, kind, device, name});
+    }
+  };
 
-  struct Place {
+  struct Member {
     size_t group;
     size_t member;
   };
   std::vector<Group> groups;
-  std::unordered_map<std::string, Place> replaced;  // by name: consumers read the grouped op
-  std::unordered_map<int, Node> identities;         // by node
+  std::unordered_map<std::string, Member> replaced;  // by name: consumers read the grouped op
+  std::unordered_map<int, Node> identities;          // by node
   std::unordered_set<int> removed;
-  for (const auto& [key, members] : together) {
-    if (members.size() < 2) continue;
+  for (auto& [key, members] : together) {
+    // Lookups of one table run in this order. That of the nodes depends on what else is in the
+    // graph, on where ids come from for one.
+    std::sort(members.begin(), members.end(), [&](int a, int b) {
+      return graph->nodes[static_cast<size_t>(a)].name < graph->nodes[static_cast<size_t>(b)].name;
+    });
     std::vector<const Node*> nodes;
     for (const int i : members) nodes.push_back(&graph->nodes[static_cast<size_t>(i)]);
+    if (members.size() < 2) {
+      note(key, nodes, nodes.front()->name);
+      continue;
+    }
     groups.emplace_back(*std::get<0>(key), nodes);
-    while (names.contains(groups.back().node().name)) groups.back().Rename();
+    while (by_name.contains(groups.back().node().name)) groups.back().Rename();
+    note(key, nodes, groups.back().node().name);
     for (size_t m = 0; m < members.size(); ++m) {
       if (analysis.IsPreserved(members[m])) {
         identities.emplace(members[m], groups.back().Identity(m));
       } else {
-        replaced.emplace(nodes[m]->name, Place{groups.size() - 1, m});
+        replaced.emplace(nodes[m]->name, Member{groups.size() - 1, m});
         removed.insert(members[m]);
       }
     }
   }
-  if (groups.empty()) return false;
+  if (groups.empty()) return Chain(sequences, graph);
 
   GraphDef result;
   result.rest = graph->rest;
@@ -381,6 +445,7 @@ Result<bool> GroupLookups(const RunTargets& targets, GraphDef* graph) {
     }
     node.inputs = std::move(inputs);
   }
+  Chain(sequences, &result);
   *graph = std::move(result);
   return true;
 }

@@ -11,6 +11,10 @@
 //   - whose attribute `group` is true, and whose outputs are not fed.
 // An op whose name must stay (it is fetched) becomes an IdentityN of the grouped op's outputs.
 //
+// Where a table admits keys by their counts, it matters which of its training lookups comes first.
+// In a group they run in the order of their names; those that could be grouped but for their kind
+// or device run one after the other, in an order that depends on the lookups alone.
+//
 // A partial run (Session.partial_run) looks like any other one here. It waits for its caller, for
 // ids that are fed later: its lookups must have `group` false.
 #pragma once

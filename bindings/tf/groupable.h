@@ -31,6 +31,8 @@ struct Groupable {
   std::vector<List> lists;
 
   static constexpr int kNoOptionalInput = -1;
+  // A lookup that changes its table.
+  bool trains() const { return stage == kLookup && outputs.size() > 1; }
   bool has_optional_input() const { return stand_in != kNoOptionalInput; }
   // Whether the node has the inputs of its kind.
   bool Fits(const Node& node) const {

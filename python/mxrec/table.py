@@ -23,6 +23,19 @@ Floats = NDArray[np.float32]
 Timestamp = int | NDArray[np.int64] | NDArray[np.int32] | None
 
 _CHUNK_ROWS = 65_536
+# What a saved table says of itself that its constructor takes.
+_SAVED_OPTIONS = (
+    "name",
+    "dim",
+    "memory_rows",
+    "seed",
+    "optimizer",
+    "initializer",
+    "padding_keys",
+    "value_dtype",
+    "stochastic_rounding",
+    "eviction",
+)
 
 
 class ApplyResult(NamedTuple):
@@ -114,14 +127,7 @@ class Table(AdmissionCalls):
             raise TypeError(
                 f"initializer must be one of mxrec's, such as mxrec.Zeros(), got {initializer!r}"
             )
-        for parameter, value, kind in (
-            ("admission", admission, Admission),
-            ("eviction", eviction, Eviction),
-        ):
-            if value is not None and not isinstance(value, kind):
-                raise TypeError(
-                    f"{parameter} must be a mxrec.{kind.__name__} or None, got {value!r}"
-                )
+        _check_rules(admission, eviction)
         self._engine = _mxrec.Table(
             name,
             integer("dim", dim, 1, _mxrec.MAX_DIM),
@@ -142,7 +148,14 @@ class Table(AdmissionCalls):
         self._may_be_closed_to_all = admission is not None and admission.threshold == 0
 
     @classmethod
-    def load(cls, dir: str | os.PathLike[str], *, num_shards: int | None = None) -> Self:
+    def load(
+        cls,
+        dir: str | os.PathLike[str],
+        *,
+        num_shards: int | None = None,
+        admission: Admission | None = None,
+        eviction: Eviction | None = None,
+    ) -> Self:
         """Makes a table of what ``save`` has stored.
 
         Name, optimizer with its hyperparameters and state, initializer, seed and capacity are those
@@ -151,17 +164,36 @@ class Table(AdmissionCalls):
         Args:
             dir: The directory given to ``save``.
             num_shards: As in the constructor. The rows do not depend on it.
+            admission: The rule from now on; None: the saved one. Saved counts stay, and no row
+                goes. The saved threshold, which ``set_threshold`` may have changed, stays in force
+                if this one's is 0, which also stops counting, or what the saved rule had. The
+                mode, and ``expected_keys`` of a sketch, must be those of the saved counts.
+            eviction: The rules from now on; None: the saved ones.
 
         Raises:
             FileNotFoundError: There is no saved table.
             DataLossError: A file is damaged or truncated; the message names file and offset.
             OSError: The operating system refused to read.
             CapacityError: Memory ran out.
+            RuntimeError: The saved counts are of another mode than ``admission``.
         """
+        _check_rules(admission, eviction)
+        path, shards = os.fsdecode(dir), _shards(num_shards)
         table = cls.__new__(cls)
-        table._engine = _mxrec.Table.load(os.fsdecode(dir), num_shards=_shards(num_shards))
-        admission = table.admission
-        table._may_be_closed_to_all = admission is not None and admission.threshold == 0
+        if admission is None:
+            table._engine = _mxrec.Table.load(path, num_shards=shards)
+        else:
+            saved = _mxrec.read_checkpoint_info(path)
+            table._engine = _mxrec.Table(
+                **{name: saved[name] for name in _SAVED_OPTIONS},
+                num_shards=shards,
+                admission=admission.to_options(),
+            )
+            table._engine.restore(path)
+        if eviction is not None:
+            table._engine.configure_eviction(eviction.to_options())
+        rule = table.admission
+        table._may_be_closed_to_all = rule is not None and rule.threshold == 0
         return table
 
     # --- What the table is
@@ -218,7 +250,10 @@ class Table(AdmissionCalls):
 
     @property
     def admission(self) -> Admission | None:
-        """The rule of admission that the table was made with; None: every key is admitted."""
+        """The rule of admission that the table was made with; None: every key is admitted.
+
+        ``stats()["admission_threshold"]`` is the threshold in force.
+        """
         return Admission.from_options(self._engine.admission)
 
     @property
@@ -525,6 +560,15 @@ class Table(AdmissionCalls):
                 "one, such as mxrec.Table(name, dim, optimizer=mxrec.SGD(0.01))"
             )
         return engine
+
+
+def _check_rules(admission: Admission | None, eviction: Eviction | None) -> None:
+    for parameter, value, kind in (
+        ("admission", admission, Admission),
+        ("eviction", eviction, Eviction),
+    ):
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"{parameter} must be a mxrec.{kind.__name__} or None, got {value!r}")
 
 
 def _check_combiner(combiner: str) -> None:

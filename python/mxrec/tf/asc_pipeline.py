@@ -20,6 +20,7 @@ from mxrec.tf.keys import keys_of
 from mxrec.tf.log import warn_once
 from mxrec.tf.ops import library
 from mxrec.tf.pooled import as_composite
+from mxrec.tf.rewrite import prepared as prepared_keys
 from mxrec.tf.validation import INT32_MAX, check_bool, check_int, check_str
 
 _STYLES = (
@@ -178,6 +179,7 @@ def _has_table(spec: FeatureSpec) -> bool:
 
 def _prepared(ids: tf.Tensor, keys: tf.Tensor, table: str) -> tf.Tensor:
     """Dense ids, behind the processing of their keys."""
+    prepared_keys.note(table)
     # By name: a function of a dataset must not capture a resource of the graph around it.
     prepared = library.mxrec_prepare(ids=keys, table=table)
     if keys is not ids:

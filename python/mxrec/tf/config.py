@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import weakref
 from types import ModuleType
 from typing import Any
 
@@ -78,8 +76,11 @@ class ConfigInitializer:
     use_lccl: bool
     group_lookups: bool
     train_params_config: TrainParamsConfig = dataclasses.field(default_factory=TrainParamsConfig)
-    # FeatureSpecs with is_timestamp=True, in the order in which they were made.
-    timestamp_specs: list[Any] = dataclasses.field(default_factory=list)
+
+    @property
+    def timestamp_specs(self) -> list[Any]:
+        """FeatureSpecs with is_timestamp=True, in the order in which they came."""
+        return _timestamp_specs
 
     @property
     def host_pipeline_ops(self) -> ModuleType:
@@ -132,8 +133,7 @@ def init(**kwargs: Any) -> None:
         )
     settings = _checked(dict(kwargs))
     _mxrec.set_thread_binding(settings["bind_cpu"])
-    _instance = ConfigInitializer(**settings, timestamp_specs=list(_timestamp_specs.values()))
-    _early_timestamp_specs.clear()
+    _instance = ConfigInitializer(**settings)
     if settings["group_lookups"]:
         grouping.install()
 
@@ -190,18 +190,31 @@ def _check_intervals(intervals: dict[str, int]) -> None:
         )
 
 
-# FeatureSpecs are often made before init, and used again after terminate and another init: those
-# that somebody holds, in the order in which they were made, and those of before init.
-_timestamp_specs: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-_timestamp_spec_numbers = itertools.count()
-_early_timestamp_specs: list[Any] = []
+# A script may make its FeatureSpecs before init, and use them again after terminate and another
+# init. Those that came between two starts belong together: each keeps the list of timestamps among
+# them, which count from when one of them is used.
+_timestamp_specs: list[Any] = []
 
 
-def note_timestamp_spec(spec: Any) -> None:
-    """Notes that a FeatureSpec is the timestamp of batches that have it."""
-    _timestamp_specs[next(_timestamp_spec_numbers)] = spec
-    specs = _early_timestamp_specs if _instance is None else _instance.timestamp_specs
-    specs.append(spec)
+def note_spec(spec: Any) -> list[Any]:
+    """Notes a new FeatureSpec.
+
+    Returns:
+        The timestamps among the FeatureSpecs that it belongs to; see ``use_specs``.
+    """
+    if spec.is_timestamp:
+        _timestamp_specs.append(spec)
+    return _timestamp_specs
+
+
+def use_specs(together: list[Any]) -> None:
+    """Says that the script uses FeatureSpecs, perhaps ones of before ``terminate...``.
+
+    Args:
+        together: what ``note_spec`` returned; these are timestamps of batches from now on.
+    """
+    if together is not _timestamp_specs:
+        _timestamp_specs.extend(spec for spec in together if spec not in _timestamp_specs)
 
 
 def terminate_config_initializer() -> None:
@@ -210,7 +223,7 @@ def terminate_config_initializer() -> None:
     Idempotent; ``init`` works again afterwards. The number of threads is the user's and stays:
     calls that want them, of ``mxrec.Table`` too, start them again.
     """
-    global _instance
+    global _instance, _timestamp_specs
     from mxrec.tf import table  # it needs this module
 
     table.release_all()
@@ -219,6 +232,7 @@ def terminate_config_initializer() -> None:
     set_gather_mode(DEFAULT_GATHER_MODE)
     if _instance is not None:
         _instance = None
+        _timestamp_specs = []  # not before init, for which they may have been made
         _mxrec.set_thread_binding(False)
         _mxrec.end_threads()
 

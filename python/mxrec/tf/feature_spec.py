@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from mxrec.tf.access import check_access_and_evict
-from mxrec.tf.config import note_timestamp_spec
+from mxrec.tf.config import note_spec, use_specs
 from mxrec.tf.validation import INT32_MAX, check_bool, check_int, check_str
 
 
@@ -26,8 +26,9 @@ class FeatureSpec:
         eviction_threshold: a key goes at the next trigger when its last use in training is so many
             seconds old, [0, 2^31); None or -1: off.
         is_timestamp: the feature is the timestamp of the samples, in seconds, not ids: int64 or
-            int32, a scalar or one for each sample. Training lookups of FeatureSpecs whose ``batch``
-            has it stamp their keys with it.
+            int32, a scalar or one for each sample. Training lookups whose ``batch`` has it stamp
+            their keys with it; after ``terminate_config_initializer()`` and another ``init`` only
+            if a FeatureSpec that was made in the same time as this one is used again.
         batch_size: number of samples, if it is known: the first dimension of the ids. Checked
             against the static shape, where that is known.
         faae_coefficient: weight of an occurrence in admission, >= 1.
@@ -64,11 +65,10 @@ class FeatureSpec:
         self.batch_size = _optional_count("batch_size", batch_size)
         self.feat_count = _optional_count("feat_count", feat_count)
         self.access = check_access_and_evict(access_threshold, eviction_threshold, faae_coefficient)
-        if self.is_timestamp:
-            note_timestamp_spec(self)
         self.access_threshold = access_threshold
         self.eviction_threshold = eviction_threshold
         self.faae_coefficient = faae_coefficient
+        self._made_with = note_spec(self)
 
     def tensor_of(self, batch: Any) -> Any:
         """Returns the feature's tensor in an element of the dataset.
@@ -79,6 +79,7 @@ class FeatureSpec:
         Raises:
             ValueError: the feature is not there, or its key is there more than once.
         """
+        use_specs(self._made_with)
         found = self._by_key(batch) if isinstance(self.index_key, str) else self._by_index(batch)
         if not found:
             raise ValueError(

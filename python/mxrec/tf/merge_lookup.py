@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from mxrec.tf import constants, graph_state, sessions, timestamps
 from mxrec.tf.config import ConfigInitializer
+from mxrec.tf.log import logger
 from mxrec.tf.lookup_ops import BuiltLookup, Lookup, build
 from mxrec.tf.pooled import Bags
 from mxrec.tf.validation import check_bool
@@ -74,6 +75,7 @@ def do_merge_lookup(is_train: bool = True) -> None:
     for group in several:
         _check_unused(group)
     for group in several:
+        _warn_of_moved(state, group)
         _merge(graph, group)
 
 
@@ -107,6 +109,17 @@ def _check_unused(group: list[BuiltLookup]) -> None:
                 " it has a gradient already, or a tensor of its ASCEND_SPARSE_LOOKUP_ collections "
                 "is in use. Call do_merge_lookup before tf.gradients."
             )
+
+
+def _warn_of_moved(state: graph_state.GraphState, group: list[BuiltLookup]) -> None:
+    moved = set() if state.rewriting is None else state.rewriting.moved
+    if any(built.op in moved for built in group):
+        logger.warning(
+            "do_merge_lookup: graph rewriting has moved ids of lookups of table %r into the input "
+            "pipeline, where their keys are prepared one lookup by one; the merged lookup does not "
+            "find them. Call do_merge_lookup before modify_graph_and_start_emb_cache.",
+            group[0].lookup.table.table_name,
+        )
 
 
 # --- Order --------------------------------------------------------------------------------------

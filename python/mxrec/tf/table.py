@@ -20,7 +20,7 @@ from mxrec.tf.config import ConfigInitializer
 from mxrec.tf.gradients import mark_proxy
 from mxrec.tf.graph_state import TableNodes
 from mxrec.tf.table_options import TableSpec, check_padding, check_rows, check_spec
-from mxrec.tf.validation import INT64_MAX
+from mxrec.tf.validation import INT64_MAX, check_int
 
 _PREFIX = "mxrec/"  # of resource names: keeps a table apart from a dense variable of its name
 
@@ -108,13 +108,23 @@ class SparseTable:
         """Applies the table's rules of eviction at once, as ``mxrec.Table.evict`` does.
 
         Args:
-            now: seconds; None: the time of the latest training use.
-            budget: rows that this call frees at most; None: all.
+            now: seconds in [0, 2^32); None: the time of the latest training use.
+            budget: rows that this call frees at most, >= 0; None: all.
 
         Returns:
             The rows that this call freed.
+
+        Raises:
+            TypeError: ``now`` or ``budget`` is no integer.
+            ValueError: one is out of its range.
+            RuntimeError: the table has no rule of eviction.
         """
-        return int(self._open_engine().evict(now, budget))
+        return int(
+            self._open_engine().evict(
+                None if now is None else check_int("now", now, 0, 2**32 - 1),
+                None if budget is None else check_int("budget", budget, 0, INT64_MAX),
+            )
+        )
 
     def size(self) -> int:
         """Returns the number of keys in the table now."""

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from mxrec.tf import constants, graph_state
 from mxrec.tf.config import ConfigInitializer
+from mxrec.tf.rewrite.edges import Edges
 
 if TYPE_CHECKING:
     from mxrec.tf.table import SparseTable
@@ -199,18 +200,43 @@ def bind_late(graph: Any) -> None:
 
     Args:
         graph: a tf.Graph that is not a function's.
+
+    Raises:
+        TypeError: the timestamps are no integers; the graph's edges are as before.
     """
-    if graph is None or hasattr(graph, "outer_graph"):
+    edges = Edges()
+    note_late(graph, edges)
+    edges.apply()
+    forget_late(graph)
+
+
+def note_late(graph: Any, edges: Edges) -> None:
+    """Builds what ``bind_late`` connects, and leaves it to the caller to connect it.
+
+    Args:
+        graph: a tf.Graph that is not a function's.
+        edges: gets the changes; once they are made, ``forget_late`` is called.
+    """
+    if not _has_late(graph):
         return
-    state = graph_state.state_of(graph)
     collected = graph.get_collection(constants.ASCEND_TIMESTAMP)
-    if not state.untimed or not collected:
-        return
     with graph.as_default(), tf.control_dependencies(None):
         timestamps = _flat(collected[-1], f"the collection {constants.ASCEND_TIMESTAMP}")
-        for op, place, ids in state.untimed:
-            op._update_input(place, _spread(timestamps, ids))
-    state.untimed.clear()
+        for op, place, ids in graph_state.state_of(graph).untimed:
+            edges.connect(op, place, _spread(timestamps, ids))
+
+
+def forget_late(graph: Any) -> None:
+    """Says that the lookups of ``note_late`` have their timestamps."""
+    if _has_late(graph):
+        graph_state.state_of(graph).untimed.clear()
+
+
+def _has_late(graph: Any) -> bool:
+    if graph is None or hasattr(graph, "outer_graph"):
+        return False
+    collected = graph.get_collection(constants.ASCEND_TIMESTAMP)
+    return bool(graph_state.state_of(graph).untimed and collected)
 
 
 def check_bound(graph: Any, table: SparseTable) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 
 import numpy as np
+
+import mxrec
 
 SATURATED = 2**32 - 1
 
@@ -54,19 +57,87 @@ class Sketch:
                 self.arrivals[block] //= 2
 
 
+class Ones:
+    """Values of rows that begin as ones and are trained by SGD."""
+
+    def __init__(self, dim: int, rate: float) -> None:
+        self.dim, self.rate = dim, np.float32(rate)
+        self.rows: dict[int, np.ndarray] = {}
+
+    def add(self, key: int) -> None:
+        self.rows[key] = np.ones(self.dim, np.float32)
+
+    def remove(self, keys: Sequence[int]) -> None:
+        for key in keys:
+            del self.rows[key]
+
+    def read(self, keys: Sequence[int]) -> np.ndarray:
+        zeros = np.zeros(self.dim, np.float32)
+        rows = [self.rows.get(key, zeros) for key in keys]
+        return np.array(rows, np.float32).reshape(len(keys), self.dim)
+
+    def pool(self, keys: Sequence[int], offsets: Sequence[int]) -> np.ndarray:
+        rows = self.read(keys)
+        bags = [rows[a:b].sum(axis=0) for a, b in itertools.pairwise(offsets)]
+        return np.array(bags, np.float32).reshape(len(bags), self.dim)
+
+    def apply(self, keys: Sequence[int], grads: np.ndarray) -> None:
+        sums: dict[int, np.ndarray] = {}
+        for key, grad in zip(keys, grads, strict=True):
+            sums[key] = sums[key] + grad if key in sums else grad.copy()
+        for key, total in sums.items():
+            if key in self.rows:
+                self.rows[key] = self.rows[key] - self.rate * total
+
+
+class Twin:
+    """Values of a table that has neither admission nor eviction: it is told what comes and goes.
+
+    Args:
+        table: with the seed, initializer and optimizer of the one that is tested; empty.
+    """
+
+    def __init__(self, table: mxrec.Table) -> None:
+        self.table = table
+
+    def add(self, key: int) -> None:
+        self.table.lookup(np.array([key]))
+
+    def remove(self, keys: Sequence[int]) -> None:
+        assert self.table.erase(np.array(keys, np.int64)) == len(keys)
+
+    def read(self, keys: Sequence[int]) -> np.ndarray:
+        return self.table.lookup(np.array(keys, np.int64), train=False)
+
+    def pool(self, keys: Sequence[int], offsets: Sequence[int]) -> np.ndarray:
+        return self.table.lookup_pooled(np.array(keys, np.int64), np.array(offsets), train=False)
+
+    def apply(self, keys: Sequence[int], grads: np.ndarray) -> None:
+        self.table.apply_gradients(np.array(keys, np.int64), grads)
+
+
 @dataclasses.dataclass
 class Row:
-    values: np.ndarray
     count: int
     last: int
 
 
 class Model:
-    """A table with SGD whose new rows are ones."""
+    """Which rows a table has.
+
+    Args:
+        values: of the rows.
+        threshold: of admission; None: there is none.
+        coefficient: of an occurrence.
+        sketch: counts the keys that have no row; None: exactly.
+        max_age: rule of eviction, as the following; None: there is none.
+        max_rows: likewise.
+        min_l2: likewise.
+    """
 
     def __init__(
         self,
-        dim: int,
+        values: Ones | Twin,
         threshold: int | None,
         coefficient: int = 1,
         sketch: Sketch | None = None,
@@ -74,7 +145,7 @@ class Model:
         max_rows: int | None = None,
         min_l2: float | None = None,
     ) -> None:
-        self.dim = dim
+        self.values = values
         self.threshold: float | None = threshold
         self.frozen = False
         self.coefficient = coefficient
@@ -109,7 +180,8 @@ class Model:
                 row.last = max(row.last, last[key])
             elif self.threshold is None or seen[key] + more >= self.threshold:
                 self.pending.pop(key, None)
-                self.rows[key] = Row(np.ones(self.dim, np.float32), seen[key] + more, last[key])
+                self.rows[key] = Row(seen[key] + more, last[key])
+                self.values.add(key)
             else:
                 refused.append(key)
         for key in refused:
@@ -128,21 +200,14 @@ class Model:
         return self.read(keys)
 
     def read(self, keys: Sequence[int]) -> np.ndarray:
-        zeros = np.zeros(self.dim, np.float32)
-        rows = [self.rows[key].values if key in self.rows else zeros for key in keys]
-        return np.array(rows, np.float32).reshape(len(keys), self.dim)
+        return self.values.read(keys)
 
-    def apply(self, keys: Sequence[int], grads: np.ndarray, rate: float) -> None:
-        sums: dict[int, np.ndarray] = {}
-        for key, grad in zip(keys, grads, strict=True):
-            sums[key] = sums[key] + grad if key in sums else grad.copy()
-        for key, total in sums.items():
-            if key in self.rows:
-                row = self.rows[key]
-                row.values = row.values - np.float32(rate) * total
+    def apply(self, keys: Sequence[int], grads: np.ndarray) -> None:
+        self.values.apply(keys, grads)
 
     def erase(self, keys: Sequence[int]) -> int:
-        gone = [self.rows.pop(key) for key in set(keys) if key in self.rows]
+        gone = [key for key in set(keys) if key in self.rows]
+        self._drop(gone)
         for key in keys:
             self.pending.pop(key, None)
         return len(gone)
@@ -165,15 +230,20 @@ class Model:
             order = sorted(self.rows, key=lambda key: (self.rows[key].count, mixed(key)))
             self._remove(order[: len(self.rows) - self.max_rows], "rows")
         if self.min_l2 is not None:
+            keys = list(self.rows)
             small = [
                 key
-                for key, row in self.rows.items()
-                if math.sqrt(sum(float(v) ** 2 for v in row.values)) < np.float32(self.min_l2)
+                for key, row in zip(keys, self.read(keys), strict=True)
+                if math.sqrt(sum(float(v) ** 2 for v in row)) < np.float32(self.min_l2)
             ]
             self._remove(small, "l2")
         return before - len(self.rows)
 
     def _remove(self, keys: Sequence[int], cause: str) -> None:
+        self._drop(keys)
+        self.evicted[cause] += len(keys)
+
+    def _drop(self, keys: Sequence[int]) -> None:
         for key in keys:
             del self.rows[key]
-        self.evicted[cause] += len(keys)
+        self.values.remove(keys)

@@ -93,7 +93,7 @@ def test_what_the_table_says_of_its_rules():
         (2**32, ValueError, r"timestamps\[0\] is 4294967296.*milliseconds"),
         (1_700_000_000_000, ValueError, "milliseconds"),
         (2**80, ValueError, "timestamp"),
-        (1.5, TypeError, "timestamp"),
+        (1.5, TypeError, r"timestamp must be an int.*got a float; pass int\(timestamp\)"),
         ("now", TypeError, "timestamp"),
         ([1, 2], TypeError, "timestamp"),
         (np.array([1.0, 2.0]), TypeError, "timestamp"),
@@ -374,3 +374,84 @@ def test_a_loaded_table_that_admits_nobody_says_so(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         mxrec.Table.load(tmp_path / "u").lookup(np.array([1]))
+
+
+# --- Loading with other rules -------------------------------------------------------------------
+
+
+def saved_with_counts(path, mode="exact", threshold=4):
+    """1 has a row; 2 and 3 have counts of 2 and 1."""
+    table = make(threshold, mode)
+    table.lookup(np.array([1] * 4 + [2, 2, 3]), timestamp=100)
+    table.save(path)
+    return table
+
+
+@pytest.mark.parametrize("mode", ["exact", "sketch"])
+def test_load_with_another_threshold(mode, tmp_path):
+    saved_with_counts(tmp_path / "saved", mode)
+    rule = mxrec.Admission(3, 2, mode, 10_000)
+    table = mxrec.Table.load(tmp_path / "saved", admission=rule, num_shards=4)
+    assert table.admission == rule and table.num_shards == 4 and table.dim == make().dim
+    assert table.keys().tolist() == [1]
+    np.testing.assert_array_equal(table.counts(np.array([1, 2, 3])), [4, 2, 1])
+    table.lookup(np.array([2, 4]))  # 2 and another occurrence, which counts two
+    assert sorted(table.keys().tolist()) == [1, 2]
+    # What was given is what is saved.
+    table.save(tmp_path / "again")
+    again = mxrec.Table.load(tmp_path / "again")
+    assert again.admission == rule and again.stats()["admission_threshold"] == 3
+    np.testing.assert_array_equal(again.counts(np.array([1, 2, 4])), [4, 4, 2])
+
+
+def test_load_with_the_saved_threshold_keeps_the_one_in_force(tmp_path):
+    table = saved_with_counts(tmp_path / "saved")
+    table.set_threshold(7)
+    table.save(tmp_path / "saved")
+    for threshold, in_force in ((4, 7), (0, 7), (5, 5)):
+        rule = mxrec.Admission(threshold, expected_keys=10_000)
+        loaded = mxrec.Table.load(tmp_path / "saved", admission=rule)
+        stats = loaded.stats()
+        assert stats["admission_threshold"] == in_force
+        assert stats["admission_frozen"] == (threshold == 0)
+        loaded.set_threshold(2)  # also after a load
+        loaded.lookup(np.array([3]))
+        assert loaded.contains(np.array([3])).all()
+
+
+def test_load_gives_admission_to_a_table_without(tmp_path):
+    plain = mxrec.Table("t", 2, optimizer=mxrec.Adagrad(0.1), memory_rows=50)
+    plain.lookup(np.array([1, 2]))
+    plain.apply_gradients(np.array([1]), np.ones((1, 2), np.float32))
+    plain.save(tmp_path / "saved")
+    table = mxrec.Table.load(tmp_path / "saved", admission=mxrec.Admission(2))
+    table.lookup(np.array([3, 4, 4]))
+    assert sorted(table.keys().tolist()) == [1, 2, 4]
+    assert table.memory_rows == 50 and table.optimizer == plain.optimizer
+    np.testing.assert_array_equal(table.lookup(np.array([1])), plain.lookup(np.array([1])))
+
+
+def test_load_with_other_eviction(tmp_path):
+    saved_with_counts(tmp_path / "saved")
+    table = mxrec.Table.load(tmp_path / "saved", eviction=mxrec.Eviction(max_age=10))
+    assert table.eviction == mxrec.Eviction(max_age=10)
+    assert table.admission == mxrec.Admission(4, expected_keys=10_000)
+    assert table.evict(now=109) == 0 and table.evict(now=110) == 1
+
+
+@pytest.mark.parametrize(
+    ("rules", "error", "message"),
+    [
+        (dict(admission=3), TypeError, r"admission must be a mxrec\.Admission or None, got 3"),
+        (dict(eviction=3), TypeError, r"eviction must be a mxrec\.Eviction or None, got 3"),
+        (
+            dict(admission=mxrec.Admission(3, mode="sketch")),
+            RuntimeError,
+            "admission mode sketch for 4194304 keys but the saved counts are of mode exact",
+        ),
+    ],
+)
+def test_load_refuses_rules(rules, error, message, tmp_path):
+    saved_with_counts(tmp_path / "saved")
+    with pytest.raises(error, match=message):
+        mxrec.Table.load(tmp_path / "saved", **rules)

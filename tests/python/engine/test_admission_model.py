@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
-from admission_model import Model, Sketch
+from admission_model import Model, Ones, Sketch, Twin
+from contents import contents
 
 import mxrec
 
@@ -26,8 +29,16 @@ class Pair:
         }
         if all(rule is None for rule in rules.values()):
             rules["max_age"] = 10
+        # By these everything can be computed by hand; by those only beside another table.
+        kinds = {
+            "ones": {"initializer": mxrec.Ones(), "optimizer": mxrec.SGD(0.5)},
+            "twin": {"initializer": mxrec.Uniform(-1, 1), "optimizer": mxrec.Adagrad(0.3)},
+        }
+        self.kind = str(rng.choice(["ones", "twin"]))
+        kind = {**kinds[self.kind], "seed": int(rng.integers(0, 2**63))}
+        self.by_clock = bool(rng.random() < 0.2)
         self.model = Model(
-            DIM,
+            Ones(DIM, 0.5) if self.kind == "ones" else Twin(mxrec.Table("twin", DIM, **kind)),
             self.threshold,
             coefficient,
             Sketch(expected) if mode == "sketch" else None,
@@ -41,8 +52,7 @@ class Pair:
         self.table = mxrec.Table(
             "t",
             DIM,
-            optimizer=mxrec.SGD(0.5),
-            initializer=mxrec.Ones(),
+            **kind,
             num_shards=int(rng.choice([1, 2, 8])),
             admission=admission,
             eviction=mxrec.Eviction(**rules),
@@ -51,34 +61,55 @@ class Pair:
         self.time = int(rng.integers(0, 5))
 
     def keys(self, most: int = 60) -> np.ndarray:
+        if self.rng.random() < 0.1:
+            return np.empty(0, np.int64)
         ranks = self.rng.zipf(1.3, int(self.rng.integers(0, most))) - 1
         return self.universe[ranks % len(self.universe)].copy()
 
+    def times(self, keys: np.ndarray) -> tuple[object, list[int]]:
+        """What a lookup is given, and the time of each key that it means; moves the clock."""
+        self.time += int(self.rng.integers(0, 4))
+        n = len(keys)
+        kind = self.rng.integers(0, 5)
+        if kind == 0:  # one time for each key, some of long ago
+            given = np.maximum(self.time - self.rng.integers(0, 30, n), 0)
+            return given.astype(np.int32 if self.rng.random() < 0.5 else np.int64), given.tolist()
+        if kind == 1 and n % 2 == 0:  # examples of several keys
+            given = np.maximum(self.time - self.rng.integers(0, 9, n // 2), 0)
+            return given, np.repeat(given, 2).tolist()
+        backwards = self.rng.random() < 0.2
+        at = max(self.time - 25, 0) if backwards else self.time
+        if n == 0:  # a time that was said counts, even of no key
+            self.model.latest = max(self.model.latest, at)
+        return at, [at] * n
+
     def lookup(self) -> None:
         keys = self.keys()
-        self.time += int(self.rng.integers(0, 4))
-        kind = self.rng.integers(0, 4)
-        if kind == 0 and len(keys):  # one time for each key, some of long ago
-            times = np.maximum(self.time - self.rng.integers(0, 30, len(keys)), 0)
-            given = times.astype(np.int32 if self.rng.random() < 0.5 else np.int64)
-        elif kind == 1 and len(keys) % 2 == 0 and len(keys):  # examples of several keys
-            examples = np.maximum(self.time - self.rng.integers(0, 9, len(keys) // 2), 0)
-            times, given = np.repeat(examples, 2), examples
+        pools = self.rng.random() < 0.3
+        offsets = np.sort(self.rng.integers(0, len(keys) + 1, int(self.rng.integers(0, 9))))
+        offsets = np.array([0, *offsets, len(keys)])  # some bags are empty
+        given, times = (None, None) if self.by_clock else self.times(keys)
+        before = int(time.time())
+        if pools:
+            found = self.table.lookup_pooled(keys, offsets, timestamp=given)
         else:
-            backwards = self.rng.random() < 0.2
-            at = max(self.time - 25, 0) if backwards else self.time
-            times, given = np.full(len(keys), at), at
-        if len(keys) == 0:
-            given = self.time
-            self.model.latest = max(self.model.latest, self.time)
-        expected = self.model.lookup(keys.tolist(), times.tolist())
-        np.testing.assert_array_equal(self.table.lookup(keys, timestamp=given), expected)
+            found = self.table.lookup(keys, timestamp=given)
+        if times is None:
+            # Within a second the table alone knows.
+            latest = self.table.stats()["latest_time"]
+            if len(keys):
+                assert before <= latest <= time.time()
+            times, self.time = [latest] * len(keys), latest
+        expected = self.model.lookup(keys.tolist(), times)
+        if pools:
+            expected = self.model.values.pool(keys.tolist(), offsets.tolist())
+        np.testing.assert_array_equal(found, expected)
 
     def apply(self) -> None:
         keys = self.keys()
         grads = self.rng.integers(-2, 3, (len(keys), DIM)).astype(np.float32) / 4
         self.table.apply_gradients(keys, grads)
-        self.model.apply(keys.tolist(), grads, 0.5)
+        self.model.apply(keys.tolist(), grads)
 
     def evaluate(self) -> None:
         keys = self.keys()
@@ -98,8 +129,11 @@ class Pair:
         self.model.set_threshold(n)
 
     def evict(self) -> None:
-        now = None if self.rng.random() < 0.6 else self.time + int(self.rng.integers(-5, 30))
-        now = None if now is None else max(now, 0)
+        now = max(self.time + int(self.rng.integers(-5, 30)), 0)
+        if self.by_clock:
+            now = max(now, int(time.time()) + 2)  # "now" would be a second or the next
+        elif self.rng.random() < 0.6:
+            now = None
         by_age_only = self.model.max_rows is None and self.model.min_l2 is None
         if by_age_only and self.rng.random() < 0.5:
             # Seen by all at once, although memory is freed later.
@@ -124,13 +158,13 @@ class Pair:
         stats = table.stats()
         assert len(table) == len(model.rows) == stats["rows"]
         assert {cause: stats[f"evicted_by_{cause}"] for cause in model.evicted} == model.evicted
-        keys, values = [], []
-        for some, rows in table.items():
-            keys += some.tolist()
-            values += list(rows)
-        assert sorted(keys) == sorted(model.rows)
-        for key, row in zip(keys, values, strict=True):
-            np.testing.assert_array_equal(row, model.rows[key].values)
+        there = contents(table)
+        assert there.keys.tolist() == sorted(model.rows)
+        np.testing.assert_array_equal(there.values, model.read(there.keys.tolist()))
+        if isinstance(model.values, Twin):
+            twin = contents(model.values.table)
+            assert there.slots.shape == (len(there.keys), DIM)
+            np.testing.assert_array_equal(there.slots, twin.slots)
         np.testing.assert_array_equal(
             table.counts(self.universe), [model.count(key) for key in self.universe.tolist()]
         )
@@ -170,7 +204,7 @@ def test_random_streams_equal_the_model(mode, part, request, tmp_path):
 
 def test_a_sketch_ages_as_it_says(rng):
     sketch = Sketch(1)
-    model = Model(1, 15, sketch=sketch)
+    model = Model(Ones(1, 0.5), 15, sketch=sketch)
     table = mxrec.Table("t", 1, admission=mxrec.Admission(15, mode="sketch", expected_keys=1))
     universe = rng.integers(-(2**62), 2**62, 20_000)
     for _ in range(20):

@@ -24,10 +24,10 @@ def keys(*numbers: int) -> np.ndarray:
     return np.array(numbers, np.int64)
 
 
-def train_op(loss: Any) -> Any:
-    """One step of SGD on the tables of the graph."""
+def train_op(loss: Any, optimizer: Any = None) -> Any:
+    """One step, of SGD by default, on the tables of the graph."""
     _, sparse = mx.get_dense_and_sparse_variable()
-    optimizer = opt.gradient_descent.create_hash_optimizer(RATE)
+    optimizer = optimizer or opt.gradient_descent.create_hash_optimizer(RATE)
     return optimizer.apply_gradients(zip(tf.gradients(loss, sparse), sparse, strict=True))
 
 

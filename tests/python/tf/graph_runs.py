@@ -53,10 +53,15 @@ def control_flow_of(version: str) -> Iterator[None]:
 
 def contents(table: Any) -> list[Any]:
     """Keys in ascending order; frequency, embedding and optimizer slots of each."""
+    return contents_of_engine(table.engine)
+
+
+def contents_of_engine(engine: Any) -> list[Any]:
+    """``contents`` of a table of the engine."""
     cursor = (0, 0)
     blocks = []
     while True:
-        cursor, keys, values, slots, frequency, _ = table.engine.scan(cursor, 1 << 16)
+        cursor, keys, values, slots, frequency, _ = engine.scan(cursor, 1 << 16)
         blocks.append((keys, frequency, values, slots))
         if len(keys) == 0:
             break

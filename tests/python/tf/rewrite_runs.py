@@ -17,6 +17,7 @@ from mxrec.tf.log import logger
 
 v1 = tf.compat.v1
 BATCH = 8
+REFUSED = -1.0  # what stands for the loss of a step whose keys did not fit
 
 
 class Trained(NamedTuple):
@@ -108,6 +109,7 @@ def train(
     rewritten: bool = True,
     label_of: Callable[[Any], Any] = lambda batch: batch["label"],
     start: dict[str, Any] | None = None,
+    between: Callable[[int, Any, dict[str, Any]], None] | None = None,
     **table_options: Any,
 ) -> Trained:
     """Trains until the data ends, or so many steps.
@@ -121,6 +123,7 @@ def train(
         rewritten: whether the graph is.
         label_of: the labels in a batch.
         start: arguments of ``init``.
+        between: called after each step with its number, from 1, the session and the tables.
         **table_options: of the tables.
     """
     mx.terminate_config_initializer()
@@ -137,7 +140,12 @@ def train(
             session.run([v1.global_variables_initializer(), *feed.initializers])
             with contextlib.suppress(tf.errors.OutOfRangeError):
                 while steps is None or len(losses) < steps:
-                    losses.append(session.run([loss, train_op])[0])
+                    try:
+                        losses.append(session.run([loss, train_op])[0])
+                    except tf.errors.ResourceExhaustedError:
+                        losses.append(REFUSED)
+                    if between is not None:
+                        between(len(losses), session, made)
         return Trained(losses, {name: contents(table) for name, table in made.items()})
 
 

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from admission_runs import RATE, WAYS, make, train_op
-from graph_runs import contents
+from graph_runs import contents, contents_of_engine
 
+import mxrec
 import mxrec.tf as mx
 from mxrec.tf import evict_hook
+from mxrec.tf.optimizers import adagrad
 
 sys.path.append(str(Path(__file__).parents[1] / "engine"))
-from admission_model import Model, Sketch
+from admission_model import Model, Ones, Sketch, Twin
 
 v1 = tf.compat.v1
 DIM = 3
@@ -37,14 +39,25 @@ class Stream:
             "faae_coefficient": coefficient,
             "eviction_threshold": age,
         }
-        self.model = Model(
+        # By ones and SGD everything can be computed by hand; the others need a table beside.
+        by_hand = bool(rng.integers(0, 2))
+        seed = int(rng.integers(0, 2**31))
+        twin = mxrec.Table(
+            "twin",
             DIM,
+            optimizer=mxrec.Adagrad(RATE, 0.9),
+            initializer=mxrec.Uniform(-1, 1),
+            seed=seed,
+        )
+        self.model = Model(
+            Ones(DIM, RATE) if by_hand else Twin(twin),
             self.threshold,
             coefficient,
             Sketch(expected) if mode == "sketch" else None,
             max_age=age,
         )
-        self.table = make(dim=DIM, admission=mode, admission_keys=expected)
+        initializer = None if by_hand else v1.random_uniform_initializer(-1, 1, seed=seed)
+        self.table = make("t", DIM, initializer, admission=mode, admission_keys=expected)
         self.batch = {
             "ids": v1.placeholder(tf.int64, [None, SLOTS]),
             "time": v1.placeholder(tf.int64, [None]),
@@ -55,7 +68,8 @@ class Stream:
         if way == "config":
             v1.add_to_collection(mx.ASCEND_TIMESTAMP, self.batch["time"])
         self.grads = v1.placeholder(tf.float32, [None, SLOTS, DIM])
-        train = train_op(tf.reduce_sum(rows * self.grads))
+        optimizer = None if by_hand else adagrad.create_hash_optimizer(RATE)
+        train = train_op(tf.reduce_sum(rows * self.grads), optimizer)
         step = v1.train.get_or_create_global_step()
         self.rows, self.train = rows, tf.group(train, v1.assign_add(step, 1))
         self.universe = rng.integers(-(2**62), 2**62, 150)
@@ -73,7 +87,7 @@ class Stream:
 
     def step(self, session: Any) -> None:
         """One batch of training; the hook evicts behind it."""
-        batch = int(self.rng.integers(1, 20))
+        batch = int(self.rng.integers(0, 20))
         ranks = self.rng.zipf(1.3, (batch, SLOTS)) % len(self.universe)
         ids = self.universe[ranks]
         self.time += int(self.rng.integers(0, 6))
@@ -85,14 +99,16 @@ class Stream:
         flat = ids.ravel().tolist()
         expected = self.model.lookup(flat, np.repeat(times, SLOTS).tolist())
         np.testing.assert_array_equal(rows.reshape(-1, DIM), expected)
-        self.model.apply(flat, grads.reshape(-1, DIM), RATE)
+        self.model.apply(flat, grads.reshape(-1, DIM))
 
     def check(self, session: Any) -> None:
         model, table = self.model, self.table
-        there, _, values, _ = contents(table)
+        there, _, values, slots = contents(table)
         assert there.tolist() == sorted(model.rows)
-        for key, row in zip(there.tolist(), values, strict=True):
-            np.testing.assert_array_equal(row, model.rows[key].values)
+        np.testing.assert_array_equal(values, model.read(there.tolist()))
+        if isinstance(model.values, Twin):
+            assert slots.shape == values.shape
+            np.testing.assert_array_equal(slots, contents_of_engine(model.values.table._engine)[3])
         keys = self.universe.tolist()
         np.testing.assert_array_equal(table.counts(self.universe), [model.count(k) for k in keys])
         np.testing.assert_array_equal(session.run(self.read), model.read(keys))

@@ -53,6 +53,26 @@ def test_now(start):
     assert program.table.evict(now=110) == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (dict(now=1.5), TypeError, r"now must be an int, got 1\.5 \(float\)"),
+        (dict(now=True), TypeError, r"now must be an int, got True \(bool\)"),
+        (dict(now=2**32), ValueError, r"now must be in \[0, 4294967295\], got 4294967296"),
+        (dict(budget="all"), TypeError, r"budget must be an int, got 'all' \(str\)"),
+        (dict(budget=-1), ValueError, r"budget must be in \[0, \d+\], got -1"),
+    ],
+)
+def test_bad_arguments(start, arguments, error, message):
+    start()
+    program = aging()
+    program.look(1, time=100)
+    with pytest.raises(error, match=message):
+        program.table.evict(**arguments)
+    assert program.table.size() == 1
+    assert program.table.evict(now=np.int64(110), budget=np.int32(1)) == 1
+
+
 def test_a_trigger_is_seen_at_once_whatever_its_budget(start):
     start()
     program = aging()

@@ -20,6 +20,7 @@ from rewrite_runs import (
     loss_of,
     one_shot,
     op_between,
+    reinitializable,
     train_op_of,
     warnings_of,
 )
@@ -146,6 +147,59 @@ def test_training_lookups_find_what_was_prepared(start: Any, make_iterator: Any)
         assert table.engine.stats()["prepared_lookups"] == 40
         assert other.engine.stats()["prepared_lookups"] == 20
         assert other.engine.stats()["prepared_waiting"] <= PREFETCH
+
+
+@pytest.mark.parametrize(
+    ("make_iterator", "build", "once"),
+    [
+        (one_shot, lambda data, insert: data.map(insert).prefetch(3), True),
+        (
+            initializable,
+            lambda data, insert: data.map(insert, num_parallel_calls=2).repeat(1).take(20),
+            True,
+        ),
+        (
+            reinitializable,
+            lambda data, insert: data.map(lambda batch: insert({**batch, "label": 1})),
+            True,
+        ),
+        # What follows may change the keys.
+        (one_shot, lambda data, insert: data.unbatch().map(insert).batch(BATCH), False),
+        (reinitializable, lambda data, insert: data.map(insert).map(lambda b: dict(b)), False),
+        (initializable, lambda data, insert: data.map(insert).cache(), False),
+    ],
+)
+def test_keys_that_the_dataset_prepares_are_prepared_once(
+    start: Any, make_iterator: Any, build: Any, once: bool
+) -> None:
+    start()
+    specs = [mx.FeatureSpec(*pair) for pair in (("id", "t"), ("small", "u"), ("price", "v"))]
+    with tf.Graph().as_default() as graph:
+        data = build(dataset(20), mx.get_asc_insert_func(specs))
+        feed = make_iterator(data)
+        tables = [create(name) for name in "tuv"]
+        features = [feed.batch[name] for name in ("id", "small", "price")]
+        rows = [lookup(table, ids) for table, ids in zip(tables, features, strict=True)]
+        # Not these keys, or not for this table.
+        rows.append(lookup(tables[1], tf.cast(features[1], tf.int64)))
+        rows.append(lookup(create("w"), features[0]))
+        plan = make_plan(graph, rewriting_of(graph).sites, Wishes())
+        is_two = make_iterator is reinitializable  # of whose datasets one is cut short
+        assert [site.table for site in plan.prepared] == (list("tuv") if once else [])
+        mx.modify_graph_and_start_emb_cache()
+        assert [op_between(keys_of(each)) for each in rows] == [[]] * 5
+        found = [ops.count("MxrecPrepare") for ops in maps_of(graph)]
+        assert found == [2 if once else 5] * (1 + is_two)
+        with v1.Session() as session:
+            session.run([v1.global_variables_initializer(), *feed.initializers])
+            for _ in range(20):
+                session.run(rows)
+            with pytest.raises(tf.errors.OutOfRangeError):
+                session.run(rows)
+    for table in tables if once else ():
+        stats = table.stats()
+        assert stats["prepared_lookups"] == (40 if table.name == "u" else 20)
+        assert stats["prepared_waiting"] == stats["prepared_dropped"] == 0
 
 
 def test_reading_lookups_prepare_nothing(start: Any) -> None:

@@ -90,16 +90,46 @@ def test_what_may_not(name: str) -> None:
         assert comes_from_a_dataset(keys) == (name != "no iterator")
 
 
-@pytest.mark.parametrize("version", ["v1", "v2"])
-def test_control_flow_stays(version: str) -> None:
+def control_flow(ids: Any, state: bool = False) -> dict[str, Any]:
+    def more() -> Any:
+        return tf.random.uniform([], 0, 9, tf.int64) if state else tf.constant(1, tf.int64)
+
+    branches = [lambda: ids + more(), lambda: ids * 2, lambda: ids - more()]
+    found = {
+        "cond": tf.cond(tf.reduce_sum(ids) > 3, branches[0], branches[1]),
+        "switch_case": tf.switch_case(tf.cast(tf.reduce_sum(ids) % 3, tf.int32), branches),
+        "while": tf.while_loop(lambda x: tf.reduce_sum(x) < 100, lambda x: x + more(), [ids]),
+    }
+    return {name: each[0] if isinstance(each, list) else each for name, each in found.items()}
+
+
+@pytest.mark.parametrize(("version", "state"), [("v1", False), ("v1", True), ("v2", True)])
+def test_switches_and_branches_with_state_stay(version: str, state: bool) -> None:
     with control_flow_of(version), tf.Graph().as_default():
-        ids = one_shot(2, 2)
-        chosen = tf.cond(tf.reduce_sum(ids) > 3, lambda: ids + 1, lambda: ids * 2)
-        looped = tf.while_loop(lambda x: tf.reduce_sum(x) < 100, lambda x: x + 1, [ids])
-        looped = looped[0] if isinstance(looped, list) else looped
-        for keys in (chosen, looped):
+        found = control_flow(one_shot(2, 2), state)
+        # It is never built of switches, and never called stateful.
+        case = slicer_of(found["cond"]).refusal(found.pop("switch_case"))
+        assert (case is not None and "is stateful" in case.reason) == state
+        for name, keys in found.items():
             refusal = slicer_of(keys).refusal(keys + 1)
-            assert refusal is not None and "control flow" in refusal.reason
+            assert refusal is not None and "control flow" in refusal.reason, name
+
+
+def test_branches_and_loops_without_state_may_move() -> None:
+    with control_flow_of("v2"), tf.Graph().as_default():
+        ids = one_shot(2, 2)
+        for name, keys in control_flow(ids).items():
+            slicer = slicer_of(keys)
+            assert slicer.refusal(keys) is None, name
+            assert slicer.reach(keys.op).source is ids.op
+
+
+def test_a_branch_that_captures_a_placeholder_stays() -> None:
+    with control_flow_of("v2"), tf.Graph().as_default():
+        ids, fed = one_shot(2, 2), v1.placeholder(tf.int64, [])
+        keys = tf.cond(ids[0, 0] > 3, lambda: ids + fed, lambda: ids)
+        refusal = slicer_of(keys).refusal(keys)
+        assert refusal is not None and "placeholder" in refusal.reason
 
 
 def test_control_inputs_stay() -> None:

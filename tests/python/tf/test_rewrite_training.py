@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import tensorflow as tf
+from graph_runs import contents, control_flow_of
 from rewrite_runs import (
     BATCH,
     ITERATORS,
+    REFUSED,
     assert_same_training,
     create,
     dataset,
@@ -58,14 +61,45 @@ def test_with_admission(make_iterator: Any) -> None:
     def rows_of(batch: Any, tables: dict[str, Any]) -> list[Any]:
         config = {"access_threshold": 5, "faae_coefficient": 2}
         word = tf.strings.to_hash_bucket_fast(batch["word"], 1000)
+        bags = tf.RaggedTensor.from_row_lengths(tf.reshape(batch["id"], [-1]), [4] * BATCH)
+        options = {"access_and_evict_config": config}
         return [
-            lookup(tables["t"], word, access_and_evict_config=config),
-            lookup(tables["u"], batch["id"], access_and_evict_config=config),
+            lookup(tables["t"], bags, combiner="sum", **options),
+            lookup(tables["t"], word, **options),
+            lookup(tables["u"], batch["id"], **options),
+            lookup(tables["t"], batch["id"][:, 0], **options),
         ]
 
     assert_same_training(
         lambda: dataset(STEPS), rows_of, tables=("t", "u"), make_iterator=make_iterator
     )
+    mx.terminate_config_initializer()
+
+
+@pytest.mark.parametrize("make_iterator", ITERATORS)
+def test_branches_and_loops(make_iterator: Any) -> None:
+    def rows_of(batch: Any, tables: dict[str, Any]) -> list[Any]:
+        ids = batch["id"]
+
+        @tf.function(autograph=False)
+        def doubled(x: Any) -> Any:
+            return x * 2
+
+        def halved(x: Any) -> Any:
+            return tf.cond(tf.reduce_max(x) > 1000, lambda: x // 3, lambda: doubled(x) + 1)
+
+        some = [
+            tf.cond(ids[0, 0] % 2 > 0, lambda: ids + 1, lambda: halved(ids)),
+            tf.switch_case(
+                tf.cast(ids[0, 0] % 3, tf.int32), [lambda: ids, lambda: -ids, lambda: ids * ids]
+            ),
+            tf.while_loop(lambda x: tf.reduce_max(x) < 9000, lambda x: [doubled(x) + 1], [ids])[0],
+        ]
+        return [lookup(tables["t"], each) for each in some]
+
+    with control_flow_of("v2"), warnings_of() as warnings:
+        assert_same_training(lambda: dataset(60), rows_of, make_iterator=make_iterator)
+    assert not warnings
     mx.terminate_config_initializer()
 
 
@@ -114,6 +148,88 @@ def test_timestamps_and_eviction(grouped: bool) -> None:
 
     options = {"start": {"group_lookups": grouped}, "tables": ("t", "u")}
     assert_same_training(data, rows_of, **options)
+    mx.terminate_config_initializer()
+
+
+# --- What happens between steps, while batches are prepared already -------------------------------
+
+
+def bags(element: Any) -> dict[str, Any]:
+    sparse = tf.sparse.from_dense(element["id"] % 40)
+    return {"sparse": sparse, "label": element["label"], "time": element["small"][0]}
+
+
+@pytest.mark.parametrize(
+    ("make_iterator", "combiner"),
+    list(zip(ITERATORS, ("sum", "mean", "sqrtn"), strict=True)),
+)
+def test_merged_lookups_of_bags_with_times_and_evictions(make_iterator: Any, combiner: str) -> None:
+    evicted = []
+
+    def rows_of(batch: Any, tables: dict[str, Any]) -> list[Any]:
+        config = {"access_threshold": 2, "eviction_threshold": 30}
+        some = batch["sparse"]
+        more = tf.SparseTensor(some.indices, some.values * 3 + 1, some.dense_shape)
+        options = {"combiner": combiner, "access_and_evict_config": config}
+        rows = [lookup(tables["t"], ids, **options) for ids in (some, more)]
+        v1.add_to_collection(mx.ASCEND_TIMESTAMP, batch["time"])
+        mx.do_merge_lookup()
+        return rows
+
+    def between(step: int, session: Any, tables: dict[str, Any]) -> None:
+        if step % 7 == 0:
+            evicted.append(tables["t"].evict())
+            assert tables["t"].stats()["latest_time"] < 100
+
+    assert_same_training(
+        lambda: dataset(60).map(bags), rows_of, make_iterator=make_iterator, between=between
+    )
+    assert sum(evicted) > 0
+    mx.terminate_config_initializer()
+
+
+@pytest.mark.parametrize("make_iterator", ITERATORS)
+def test_a_restore_in_the_middle_of_an_iteration(make_iterator: Any, tmp_path: Path) -> None:
+    def rows_of(batch: Any, tables: dict[str, Any]) -> list[Any]:
+        word = tf.strings.to_hash_bucket_fast(batch["word"], 1000)
+        config = {"access_threshold": 2}
+        return [
+            lookup(tables["t"], word, access_and_evict_config=config),
+            lookup(tables["t"], batch["id"], access_and_evict_config=config),
+        ]
+
+    def between(step: int, session: Any, tables: dict[str, Any]) -> None:
+        path = str(tmp_path / "model")
+        if step == 10:
+            mx.save_tables(path, step, list(tables.values()))
+        if step in (15, 31):
+            assert mx.restore_tables(path, list(tables.values())) == 10
+
+    assert_same_training(lambda: dataset(50), rows_of, make_iterator=make_iterator, between=between)
+    mx.terminate_config_initializer()
+
+
+@pytest.mark.parametrize("make_iterator", ITERATORS)
+def test_refusals_of_a_full_table(make_iterator: Any) -> None:
+    def rows_of(batch: Any, tables: dict[str, Any]) -> list[Any]:
+        ids = tf.strings.to_number(batch["number"], tf.int64)
+        return [lookup(tables["t"], ids % 200)]
+
+    def between(step: int, session: Any, tables: dict[str, Any]) -> None:
+        if step == 30:  # there is room again
+            engine = tables["t"].engine
+            assert engine.erase(contents(tables["t"])[0][:10].copy()) == 10
+
+    result = assert_same_training(
+        lambda: dataset(60),
+        rows_of,
+        make_iterator=make_iterator,
+        between=between,
+        device_vocabulary_size=30,
+    )
+    refused = [loss == REFUSED for loss in result.losses]
+    assert len(refused) == 60 and any(refused[:30]) and not all(refused[30:])
+    assert 20 <= len(result.tables["t"][0]) <= 30
     mx.terminate_config_initializer()
 
 

@@ -99,6 +99,44 @@ def test_specs_outlive_init(start, made):
         assert last_uses(table) == {1: 5}
 
 
+@pytest.mark.parametrize("where", [{"index_key": "when"}, {"index_key": 1}], ids=["name", "place"])
+def test_specs_of_an_earlier_model_match_no_later_batch(start, where):
+    start()
+    old = [mx.FeatureSpec("time", is_timestamp=True, **where), mx.FeatureSpec("old", "t")]
+    start()
+    table = make()
+    batch = {"ids": keys(1), "when": keys(5)}
+    ids = mx.FeatureSpec("ids", "t", eviction_threshold=50)
+    mx.sparse_lookup(table, ids, batch=batch)
+    assert abs(last_uses(table)[1] - time.time()) < 100
+    # Nor does anyone miss it.
+    mx.sparse_lookup(table, ids, batch={"ids": keys(2)})
+    # The new model may have one of its own, elsewhere.
+    start()
+    table = make()
+    mx.FeatureSpec("ids", is_timestamp=True, index_key="other")
+    mx.sparse_lookup(table, mx.FeatureSpec("ids", "t"), batch=batch | {"other": keys(7)})
+    assert last_uses(table) == {1: 7}
+    assert old
+
+
+@pytest.mark.parametrize("use", ["insert", "lookup"])
+def test_specs_come_back_when_one_of_them_is_used(start, use):
+    start()
+    mx.FeatureSpec("when", is_timestamp=True)
+    used = mx.FeatureSpec("ids", "t")
+    start()
+    table = make()
+    batch = {"ids": keys(1), "when": keys(5)}
+    if use == "insert":
+        data = tf.data.Dataset.from_tensors(batch).map(mx.get_asc_insert_func(used))
+        (batch,) = data
+        mx.sparse_lookup(table, batch["ids"], batch=batch)
+    else:
+        mx.sparse_lookup(table, used, batch=batch)
+    assert last_uses(table) == {1: 5}
+
+
 def test_a_batch_without_its_timestamp(start):
     start()
     mx.FeatureSpec("when", is_timestamp=True)
@@ -137,6 +175,20 @@ def test_other_numbers_of_timestamps_and_milliseconds_are_errors(start):
         with pytest.raises(tf.errors.InvalidArgumentError, match=text):
             mx.sparse_lookup(table, ids, batch={"ids": keys(1, 2, 3), "when": when})
     assert table.size() == 0 and table.counts(keys(1)) == [0]
+
+
+def test_a_graph_without_timestamps_goes_by_the_wall_clock(start):
+    start()
+    when = mx.FeatureSpec("when", is_timestamp=True)
+    with tf.Graph().as_default(), v1.Session() as session:
+        table = make()
+        rows = mx.sparse_lookup(table, keys(1), access_and_evict_config=AGES)
+        before = int(time.time())
+        session.run(rows)
+        assert before <= last_uses(table)[1] <= time.time()
+        assert table.evict() == 0
+        assert table.evict(now=int(time.time()) + 100) == 1
+    assert when.is_timestamp
 
 
 # --- Collection ---------------------------------------------------------------------------------

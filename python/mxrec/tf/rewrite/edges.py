@@ -11,6 +11,8 @@ class Edges:
     def __init__(self) -> None:
         self._data: list[tuple[Any, int, Any]] = []
         self._control: list[tuple[Any, Any, Any]] = []
+        # What has been changed: the op, which input (None: the control inputs), and its value.
+        self._done: list[tuple[Any, int | None, Any]] = []
 
     def connect(self, op: Any, place: int, tensor: Any) -> None:
         """Notes that an op shall get another tensor at one of its inputs."""
@@ -28,25 +30,45 @@ class Edges:
         self._control += [(op, old, new) for op in old._control_outputs]
 
     def apply(self) -> None:
-        """Makes the changes.
+        """Makes the changes that were noted since the last call.
 
         Raises:
-            ValueError: TensorFlow refuses one; the edges are as before.
+            ValueError: TensorFlow refuses one; the edges are as before all calls.
         """
-        done: list[tuple[Any, int, Any]] = []
-        for op, place, tensor in self._data:
-            before = op.inputs[place]
-            try:
-                op._update_input(place, tensor)
-            except Exception as error:
-                for changed, where, what in reversed(done):
-                    changed._update_input(where, what)
-                raise ValueError(
-                    f"input {place} of {op.name!r} cannot become {tensor.name!r} instead of "
-                    f"{before.name!r}: {error}"
-                ) from error
-            done.append((op, place, before))
-        for op, old, new in self._control:
-            inputs = [new if each is old else each for each in op.control_inputs]
-            op._remove_all_control_inputs()
-            op._add_control_inputs(inputs)
+        try:
+            for op, place, tensor in self._data:
+                self._replace(op, place, tensor)
+            for op, old, new in self._control:
+                inputs = [new if each is old else each for each in op.control_inputs]
+                self._done.append((op, None, list(op.control_inputs)))
+                _set_control_inputs(op, inputs)
+        except Exception:
+            self.undo()
+            raise
+        self._data.clear()
+        self._control.clear()
+
+    def undo(self) -> None:
+        """Takes all changes back."""
+        while self._done:
+            op, place, before = self._done.pop()
+            if place is None:
+                _set_control_inputs(op, before)
+            else:
+                op._update_input(place, before)
+
+    def _replace(self, op: Any, place: int, tensor: Any) -> None:
+        before = op.inputs[place]
+        try:
+            op._update_input(place, tensor)
+        except Exception as error:
+            raise ValueError(
+                f"input {place} of {op.name!r} cannot become {tensor.name!r} instead of "
+                f"{before.name!r}: {error}"
+            ) from error
+        self._done.append((op, place, before))
+
+
+def _set_control_inputs(op: Any, inputs: list[Any]) -> None:
+    op._remove_all_control_inputs()
+    op._add_control_inputs(inputs)

@@ -8,10 +8,11 @@ import tensorflow as tf
 
 from mxrec.tf import sessions, timestamps
 from mxrec.tf.log import logger
-from mxrec.tf.rewrite import report
+from mxrec.tf.rewrite import fetches, report
 from mxrec.tf.rewrite.edges import Edges
 from mxrec.tf.rewrite.plan import Plan, make_plan
 from mxrec.tf.rewrite.rebuild import Rebuilt, rebuild
+from mxrec.tf.rewrite.replacements import COLLECTION, Replacements, replacements_of
 from mxrec.tf.rewrite.state import Rewriting, Rewritten, Wishes, rewriting_of
 
 
@@ -29,30 +30,38 @@ def modify_graph(graph: Any, dump_graph: bool = False) -> None:
     """
     _check(graph)
     rewriting = rewriting_of(graph)
-    timestamps.bind_late(graph)
     dump = report.Dump(graph) if dump_graph or rewriting.wishes.dump else None
+    edges = Edges()
+    iterators = graph.get_collection(COLLECTION)
     try:
+        fetches.bring_up_to_date(graph, edges)
+        timestamps.note_late(graph, edges)
+        edges.apply()
         plan = make_plan(graph, rewriting.sites, rewriting.wishes)
-        edges = Edges()
         rebuilt = [rebuild(graph, plan, source, moves, edges) for source, moves in plan.iterators()]
         upstream = _upstream(plan)
         edges.apply()
         upstream.update(_upstream(plan))  # the new tensors too
+        if dump is not None:
+            dump.after(plan, rebuilt)
     except Exception as error:
+        edges.undo()
+        graph.get_collection_ref(COLLECTION)[:] = iterators
         names = ", ".join(repr(site.name) for site in rewriting.sites)
         raise RuntimeError(
             f"The graph could not be rewritten and is as before: {error} Lookups: {names}; pass "
             "modify_graph=False to leave one where it is."
         ) from error
-    rewriting.upstream.update(upstream)
+    timestamps.forget_late(graph)
+    replacements_of(graph).upstream.update(upstream)
     _note(graph, rewriting, plan, rebuilt)
+    new = {each.new.old: each.new.handle for each in rebuilt}
+    graph.get_collection_ref(COLLECTION)[:] = [new.get(each.op.name, each) for each in iterators]
     for stay in plan.stays:
         if not stay.silent:
             logger.warning(
                 "graph rewriting: %s stays where it is, because %r %s.", stay.what, *stay.refusal
             )
-    if dump is not None:
-        dump.after(plan, rebuilt)
 
 
 def _check(graph: Any) -> None:
@@ -82,30 +91,34 @@ def _upstream(plan: Plan) -> dict[str, str]:
 
 
 def _note(graph: Any, rewriting: Rewriting, plan: Plan, rebuilt: list[Rebuilt]) -> None:
+    known = replacements_of(graph)
     for each in rebuilt:
-        _note_iterator(rewriting, plan, each)
+        _note_replacements(known, each)
+        rewriting.iterators.append(_rewritten(plan, each))
+    rewriting.moved.update(site.op for site, _ in plan.lookups)
     rewriting.sites.clear()
     rewriting.wishes = Wishes()
-    rewriting.version = graph.version
     rewriting.done = True
+    known.version = graph.version
 
 
-def _note_iterator(rewriting: Rewriting, plan: Plan, rebuilt: Rebuilt) -> None:
-    rewriting.replaced.update((old.name, new) for old, new in rebuilt.replacements())
+def _note_replacements(known: Replacements, rebuilt: Rebuilt) -> None:
+    known.tensors.update((old.name, new) for old, new in rebuilt.replacements())
     ops = zip(rebuilt.source.sources, rebuilt.get_nexts, strict=True)
-    rewriting.replaced_ops.update((old.name, new) for old, new in ops)
+    known.ops.update((old.name, new) for old, new in ops)
     for move in rebuilt.moves:
-        name = move.tensor.name
-        copies = rewriting.fed_with.setdefault(name, [rewriting.current(move.tensor)])
+        copies = known.fed_with.setdefault(move.tensor.name, [known.tensor(move.tensor)])
         copies.append(rebuilt.moved(move))
+    known.note_iterator(rebuilt.new)
+
+
+def _rewritten(plan: Plan, rebuilt: Rebuilt) -> Rewritten:
     fed = [site.trains for site, move in plan.lookups if move in rebuilt.moves]
-    rewriting.iterators.append(
-        Rewritten(
-            iterator=rebuilt.source.iterator.name,
-            initializers=rebuilt.source.makers,
-            sources=rebuilt.source.sources,
-            components=rebuilt.components,
-            trains=any(fed),
-            reads=not all(fed),
-        )
+    return Rewritten(
+        iterator=rebuilt.source.iterator.name,
+        initializers=rebuilt.source.makers,
+        sources=rebuilt.source.sources,
+        components=rebuilt.components,
+        trains=any(fed),
+        reads=not all(fed),
     )

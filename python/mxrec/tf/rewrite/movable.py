@@ -11,9 +11,9 @@ from tensorflow.python.framework import op_def_registry
 
 _PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
 _SWITCHES = {"Switch", "Merge", "Enter", "Exit", "NextIteration"}  # each also of references
+# The stateless forms (StatelessIf, StatelessWhile, StatelessCase) are calls of functions as others.
 _CONTROL_FLOW = frozenset(
-    {"LoopCond", "_SwitchN", "If", "StatelessIf", "While", "StatelessWhile", "Case"}
-    | {"StatelessCase"}
+    {"LoopCond", "_SwitchN", "If", "While", "Case"}
     | _SWITCHES
     | {f"Ref{name}" for name in _SWITCHES}
 )
@@ -24,8 +24,8 @@ _PYTHON = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 class Obstacles:
     """Says what keeps ops of one graph out of the input pipeline.
 
-    What may move computes its outputs from its inputs alone: no state, no placeholder, no control
-    flow, no order that the graph demands.
+    What may move computes its outputs from its inputs alone: no state, no placeholder, no switches
+    of TensorFlow 1 or branches with state, no order that the graph demands.
     """
 
     def __init__(self, graph: Any) -> None:
@@ -58,7 +58,8 @@ class Obstacles:
         return self._graph.as_graph_def(add_shapes=False).library
 
     @functools.cached_property
-    def _definitions(self) -> dict[str, Any]:
+    def definitions(self) -> dict[str, Any]:
+        """They by name."""
         return {function.signature.name: function for function in self.library.function}
 
     def _of_function(self, name: str) -> str | None:
@@ -68,7 +69,7 @@ class Obstacles:
         return self._functions[name]
 
     def _find_in_function(self, name: str) -> str | None:
-        for node in self._definitions[name].node_def:
+        for node in self.definitions[name].node_def:
             if node.op in _PYTHON or node.op in _PLACEHOLDERS:
                 return f"{node.name!r} is a {node.op}"
             definition = op_def_registry.get(node.op)
@@ -81,7 +82,7 @@ class Obstacles:
         return None
 
     def _called_by(self, op_type: str, attributes: Any) -> Iterator[str]:
-        if op_def_registry.get(op_type) is None and op_type in self._definitions:
+        if op_def_registry.get(op_type) is None and op_type in self.definitions:
             yield op_type
         for value in attributes.values():
             if value.HasField("func"):

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from mxrec.tf.rewrite.iterators import Source, refuse_source, source_of
 from mxrec.tf.rewrite.movable import Obstacles
+from mxrec.tf.rewrite.prepared import prepares
 from mxrec.tf.rewrite.slicing import Refusal, Slicer, comes_from_a_dataset
 from mxrec.tf.rewrite.state import Site, Wishes
 
@@ -59,12 +60,14 @@ class Plan:
         slicer: of the graph.
         moves: by tensor and table.
         lookups: that move, each with its move.
+        prepared: of them, those whose keys the dataset prepares already.
         stays: the rest.
     """
 
     slicer: Slicer
     moves: dict[tuple[str, str | None], Move] = dataclasses.field(default_factory=dict)
     lookups: list[tuple[Site, Move]] = dataclasses.field(default_factory=list)
+    prepared: list[Site] = dataclasses.field(default_factory=list)
     stays: list[Stay] = dataclasses.field(default_factory=list)
     _taken: set[tuple[str, int]] = dataclasses.field(default_factory=set)
 
@@ -105,9 +108,13 @@ def make_plan(graph: Any, sites: Iterable[Site], wishes: Wishes) -> Plan:
         refusal = _refusal(graph, site, plan.slicer)
         if refusal is None:
             source = plan.slicer.reach(site.keys.op).source
-            prepares = site.trains and _share_process(site.op.inputs[0].op, source.inputs[0].op)
-            move = plan.move(site.keys, site.table if prepares else None)
+            may = site.trains and _share_process(site.op.inputs[0].op, source.inputs[0].op)
+            obstacles = plan.slicer.obstacles
+            done = may and prepares(obstacles, source_of(source), site.keys, site.table)
+            move = plan.move(site.keys, site.table if may and not done else None)
             plan.lookups.append((site, move))
+            if done:
+                plan.prepared.append(site)
             continue
         if site.op.graph is graph:
             held_back.append(site)

@@ -13,6 +13,7 @@ from mxrec.tf.rewrite.edges import Edges
 from mxrec.tf.rewrite.iterators import Source
 from mxrec.tf.rewrite.pipeline import Body, extended
 from mxrec.tf.rewrite.plan import Move, Plan
+from mxrec.tf.rewrite.replacements import NewIterator, replacements_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +25,14 @@ class Rebuilt:
         moves: what has been moved behind it.
         get_nexts: the new get_next op for each old one.
         components: how many tensors elements had; the moved ones follow in the order of moves.
+        new: what stands for the iterator.
     """
 
     source: Source
     moves: list[Move]
     get_nexts: list[Any]
     components: int
+    new: NewIterator
 
     def moved(self, move: Move) -> Any:
         """Returns the tensor that a move has led to."""
@@ -65,7 +68,10 @@ def rebuild(graph: Any, plan: Plan, source: Source, moves: list[Move], edges: Ed
             for move, shape in zip(moves, structure["output_shapes"][components:], strict=True)
         ]
         get_nexts = [_get_next(each, handle, structure) for each in source.sources]
-    rebuilt = Rebuilt(source, moves, get_nexts, components)
+    before = replacements_of(graph).iterator(old.outputs[0])
+    bodies = (body,) if before is None else (*before.bodies, body)
+    new = NewIterator(old.name, handle, structure, bodies)
+    rebuilt = Rebuilt(source, moves, get_nexts, components, new)
     _reconnect(rebuilt, edges)
     return rebuilt
 

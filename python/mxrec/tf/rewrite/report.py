@@ -51,7 +51,10 @@ def lines_of(plan: Plan, rebuilt: list[Rebuilt]) -> Iterator[str]:
         yield f"  path: {' -> '.join(op.name for op in path)}"
         moved = ", ".join(f"{op.name} ({op.type})" for op in ops) or "nothing but the ids"
         yield f"  moved: {moved}"
-        yield f"  keys are prepared ahead: {'no' if move.table is None else 'yes'}"
+        ahead = "no" if move.table is None else "yes"
+        if site in plan.prepared:
+            ahead = "yes, by the dataset itself"
+        yield f"  keys are prepared ahead: {ahead}"
     for stay in plan.stays:
         yield f"{stay.what} stays: {stay.refusal.op!r} {stay.refusal.reason}"
     for each in rebuilt:

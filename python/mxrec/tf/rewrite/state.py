@@ -75,43 +75,21 @@ class Rewritten:
 
 @dataclasses.dataclass
 class Rewriting:
-    """State of rewriting in one graph.
+    """State of rewriting in one graph, from ``init`` to ``terminate...``.
 
     Attributes:
         sites: lookups that may be rewritten, and have not been looked at yet.
         wishes: of hooks, for the next rewriting.
-        batches: what ``get_next`` of an iterator returned, by the name of its op.
-        replaced: tensors of old iterators and what stands for each, by name.
-        replaced_ops: their ops likewise.
-        fed_with: tensors that may still be fed, by name: moved tensors and their copies.
-        upstream: name of each tensor from which moved tensors are computed, and of one of them.
         iterators: rewritten ones.
-        version: of the graph, when its edges were last brought up to date.
+        moved: ops of lookups whose keys have moved.
         done: whether a rewriting has taken place.
     """
 
     sites: list[Site] = dataclasses.field(default_factory=list)
     wishes: Wishes = dataclasses.field(default_factory=Wishes)
-    batches: dict[str, Any] = dataclasses.field(default_factory=dict)
-    replaced: dict[str, Any] = dataclasses.field(default_factory=dict)
-    replaced_ops: dict[str, Any] = dataclasses.field(default_factory=dict)
-    fed_with: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
-    upstream: dict[str, str] = dataclasses.field(default_factory=dict)
     iterators: list[Rewritten] = dataclasses.field(default_factory=list)
-    version: int = -1
+    moved: set[Any] = dataclasses.field(default_factory=set)
     done: bool = False
-
-    def current(self, tensor: Any) -> Any:
-        """Returns what stands for a tensor: itself, unless an iterator gave it and is replaced."""
-        while tensor.name in self.replaced:
-            tensor = self.replaced[tensor.name]
-        return tensor
-
-    def current_op(self, op: Any) -> Any:
-        """Returns what stands for an op."""
-        while op.name in self.replaced_ops:
-            op = self.replaced_ops[op.name]
-        return op
 
 
 def rewriting_of(graph: Any) -> Rewriting:

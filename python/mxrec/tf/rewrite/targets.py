@@ -6,7 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from mxrec.tf.rewrite.state import Rewriting, Rewritten, known_rewriting_of
+from mxrec.tf.rewrite.replacements import replacements_of
+from mxrec.tf.rewrite.state import Rewritten, known_rewriting_of
 from mxrec.tf.validation import check_bool
 
 
@@ -24,7 +25,7 @@ def get_initializer(is_training: bool) -> Any:
         ValueError: there is more than one.
     """
     asked = f"get_initializer(is_training={check_bool('is_training', is_training)})"
-    _, iterator = _iterator(is_training, asked)
+    iterator = _iterator(is_training, asked)
     if not iterator.initializers:
         raise RuntimeError(
             f"{asked}: iterator {iterator.iterator!r} is one-shot, and is initialized by itself."
@@ -53,18 +54,19 @@ def get_target_batch(is_training: bool) -> Any:
         ValueError: there is more than one.
     """
     asked = f"get_target_batch(is_training={check_bool('is_training', is_training)})"
-    rewriting, iterator = _iterator(is_training, asked)
+    iterator = _iterator(is_training, asked)
     if len(iterator.sources) > 1:
         names = ", ".join(repr(op.name) for op in iterator.sources)
         raise ValueError(
             f"{asked}: iterator {iterator.iterator!r} has several get_next ops ({names})."
         )
     (source,) = iterator.sources
-    batch = rewriting.batches.get(source.name, source.outputs)
-    return tf.nest.map_structure(rewriting.current, batch, expand_composites=True)
+    known = replacements_of(tf.compat.v1.get_default_graph())
+    batch = known.batches.get(source.name, source.outputs)
+    return tf.nest.map_structure(known.tensor, batch, expand_composites=True)
 
 
-def _iterator(is_training: bool, asked: str) -> tuple[Rewriting, Rewritten]:
+def _iterator(is_training: bool, asked: str) -> Rewritten:
     graph = tf.compat.v1.get_default_graph()
     rewriting = known_rewriting_of(graph)
     if rewriting is None or not rewriting.done:
@@ -85,4 +87,4 @@ def _iterator(is_training: bool, asked: str) -> tuple[Rewriting, Rewritten]:
             f"{asked}: several iterators feed {kind} lookups ({names}); use their own "
             "initializers and batches, which work as before."
         )
-    return rewriting, found[0]
+    return found[0]
