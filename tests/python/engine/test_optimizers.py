@@ -75,7 +75,11 @@ CASES: list[tuple[mxrec.Optimizer, Callable[..., Rule], list[float]]] = [
 ]
 
 
-@pytest.mark.parametrize(("optimizer", "reference", "first_slots"), CASES, ids=lambda c: repr(c))
+def label(part):
+    return getattr(part, "__name__", repr(part))
+
+
+@pytest.mark.parametrize(("optimizer", "reference", "first_slots"), CASES, ids=label)
 def test_parity_with_float64(optimizer, reference, first_slots, rng):
     dim, vocabulary = 5, 300
     rule = reference(optimizer)
