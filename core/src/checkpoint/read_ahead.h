@@ -1,22 +1,24 @@
 // ReadAhead: fetches blocks of rows on a thread of its own, so that reading a table (or a file) and
-// what is done with the blocks overlap.
+// what is done with the blocks overlap. A Block has size() and clear(), as RowBlock has.
 #pragma once
 
 #include <array>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
+#include <new>
 #include <system_error>
 #include <thread>
 
-#include "mxrec/table_types.h"
+#include "mxrec/status.h"
 
 namespace mxrec::checkpoint {
 
+template <class Block>
 class ReadAhead {
  public:
   // fetch: replaces *block by the next rows; empty at the end, after which it is not called again.
-  using Fetch = std::function<Status(RowBlock* block)>;
+  using Fetch = std::function<Status(Block* block)>;
 
   explicit ReadAhead(Fetch fetch) : fetch_(std::move(fetch)) {
     try {
@@ -36,7 +38,7 @@ class ReadAhead {
   ReadAhead(const ReadAhead&) = delete;
   ReadAhead& operator=(const ReadAhead&) = delete;
 
-  Status Next(RowBlock* block) {
+  Status Next(Block* block) {
     if (alone_) return fetch_(block);
     std::unique_lock lock(mu_);
     changed_.wait(lock, [this] { return filled_ > taken_ || done_; });
@@ -53,10 +55,18 @@ class ReadAhead {
  private:
   static constexpr size_t kBlocks = 3;
 
+  Status TryFetch(Block* block) const {
+    try {
+      return fetch_(block);
+    } catch (const std::bad_alloc&) {
+      return ResourceExhausted("out of memory while reading rows of a checkpoint ahead");
+    }
+  }
+
   void Work() {
-    RowBlock block;
+    Block block;
     for (;;) {
-      const Status status = fetch_(&block);
+      const Status status = TryFetch(&block);
       std::unique_lock lock(mu_);
       changed_.wait(lock, [this] { return filled_ - taken_ < kBlocks || stop_; });
       done_ = stop_ || !status.ok() || block.size() == 0;
@@ -75,7 +85,7 @@ class ReadAhead {
   bool alone_ = false;
   std::mutex mu_;  // guards what follows
   std::condition_variable changed_;
-  std::array<RowBlock, kBlocks> blocks_;
+  std::array<Block, kBlocks> blocks_;
   size_t filled_ = 0;
   size_t taken_ = 0;
   bool done_ = false;

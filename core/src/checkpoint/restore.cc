@@ -6,6 +6,7 @@
 #include "checkpoint/data_part.h"
 #include "checkpoint/manifest.h"
 #include "checkpoint/paths.h"
+#include "checkpoint/read_ahead.h"
 #include "mxrec/checkpoint.h"
 #include "mxrec/table.h"
 
@@ -48,16 +49,27 @@ Status CheckFits(const Table& table, const Manifest& manifest, const std::string
 Status ReadParts(Env* env, const std::string& dir, const checkpoint::Uid& uid, PartKind kind,
                  const RowLayout& layout, const std::vector<PartInfo>& parts,
                  const std::function<Status(const RowBlock&)>& add) {
-  RowBlock rows;
+  struct Block {
+    RowBlock rows;
+    uint64_t offset = 0;
+    size_t size() const { return rows.size(); }
+    void clear() { rows.clear(); }
+  };
+  Block block;
   for (size_t i = 0; i < parts.size(); ++i) {
     const std::string path = checkpoint::JoinPath(dir, checkpoint::PartFile(kind, i));
     auto part = PartReader::Open(env, path, uid, static_cast<uint32_t>(i), layout, parts[i]);
     if (!part.ok()) return part.status();
+    checkpoint::ReadAhead<Block> source([&](Block* next) {
+      const Status status = part.value()->Next(&next->rows);
+      next->offset = part.value()->block_offset();
+      return status;
+    });
     for (;;) {
-      MXREC_RETURN_IF_ERROR(part.value()->Next(&rows));
-      if (rows.size() == 0) break;
-      if (Status added = add(rows); !added.ok()) {
-        const uint64_t offset = part.value()->block_offset();
+      MXREC_RETURN_IF_ERROR(source.Next(&block));
+      if (block.size() == 0) break;
+      if (Status added = add(block.rows); !added.ok()) {
+        const uint64_t offset = block.offset;
         if (added.code() == StatusCode::kDataLoss) {
           return checkpoint::Damaged(path, offset, added.message());
         }

@@ -50,7 +50,7 @@ Status WriteParts(Env* env, const std::string& dir, const Uid& uid, const SaveLi
     return {};
   };
 
-  ReadAhead source(
+  ReadAhead<RowBlock> source(
       [&](RowBlock* rows) { return set->scan(static_cast<int64_t>(block_rows), rows); });
   RowBlock rows;
   for (;;) {

@@ -30,6 +30,7 @@ struct InsertRequest {
   uint64_t coefficient = 1;           // of an occurrence
   const float* absent_row = nullptr;  // [dim], read by keys that are not admitted; null: zeros
   bool makes_rows = true;             // as in TrainingUse
+  bool draws_rows = true;             // false: the caller writes the embeddings of new rows
   // [n, dim]; embeddings by batch position or, with `positions` [n], by positions[that].
   float* gather = nullptr;
   const uint32_t* positions = nullptr;

@@ -51,7 +51,7 @@ Status TableState::Load(const RowBlock& block, int block_row_floats, bool replac
   if (n == 0) return {};
   KeyBatch::Ptr batch = KeyBatch::Acquire();
   batch->Partition(block.keys, shard_bits_, KeyBatch::Grouping::kKeys);
-  MXREC_RETURN_IF_ERROR(Insert(batch.get(), {}));
+  MXREC_RETURN_IF_ERROR(Insert(batch.get(), {.draws_rows = false}));
   // Every key is new to this version, or the rows are not what a table saved.
   const auto is_twice = [&](uint32_t s, size_t u) {
     if (batch->count[u] != 1) return true;

@@ -64,7 +64,13 @@ bool TableState::InsertInShard(uint32_t s, KeyBatch* batch, const InsertRequest&
     batch->fresh[u] = 1;
     if (tracker_.counts_recent()) tracker_.ForgetRecent(s, slot);
     shard.arena->Meta(slot).frequency = seen;
-    InitializeRow(batch->key[u], nullptr, shard.arena->Row(slot));
+    float* row = shard.arena->Row(slot);
+    if (request.draws_rows) [[likely]] {
+      InitializeRow(batch->key[u], nullptr, row);
+    } else {
+      format_.Identify(batch->key[u], row);
+      if (optimizer_ != nullptr) optimizer_->InitSlots(Slots(row), dim_);
+    }
     ++shard.inserts;
   }
   return true;
