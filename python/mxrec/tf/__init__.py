@@ -52,6 +52,7 @@ from mxrec.tf.rewrite.hooks import (
 )
 from mxrec.tf.rewrite.targets import get_initializer, get_target_batch
 from mxrec.tf.saver import restore_tables, save_tables
+from mxrec.tf.serving.export import export_saved_model
 from mxrec.tf.summary_hook import TableSummaryHook
 from mxrec.tf.table import SparseTable, create_table, registered_tables, tables_of_graph
 from mxrec.tf.variables import get_dense_and_sparse_variable
@@ -89,6 +90,7 @@ __all__ = [
     "create_table",
     "do_merge_lookup",
     "export",
+    "export_saved_model",
     "get_asc_insert_func",
     "get_dense_and_sparse_variable",
     "get_device_id",
