@@ -43,7 +43,7 @@ class SparseTable:
         self.spec = spec
         self.engine = engine
         self.collection = collection
-        # The SparseOptimizer that dense optimizers hand the table's gradients to; None: there is none.
+        # The SparseOptimizer that dense optimizers hand the gradients to; None: there is none.
         self.trainer: Any = None
         # By name of the threshold: its value, and the lookup that set it. One per engine table.
         self.access_rules: dict[str, tuple[int, str]] = _access_rules.setdefault(spec.name, {})

@@ -14,7 +14,7 @@ from mxrec.tf import config as configuration
 from mxrec.tf import graph_state
 from mxrec.tf.access import check_access_and_evict
 from mxrec.tf.keras import checkpoints, routing, saving, sparse_optimizers, versions
-from mxrec.tf.keras.proxies import proxy_of
+from mxrec.tf.keras.proxies import proxy_for
 from mxrec.tf.log import logger
 from mxrec.tf.lookup import look_up
 from mxrec.tf.pooled import COMBINERS, Pooling
@@ -35,8 +35,9 @@ class Embedding(tf.keras.layers.Layer):  # type: ignore[misc]  # TensorFlow is u
     """Turns ids, any integers, into rows of a table that grows with them.
 
     With ``training=True`` (as in ``model.fit``) ids without a row get one, and the gradient goes to
-    the table's sparse optimizer, whatever dense optimizer the model is compiled with. Otherwise, and
-    while ``trainable`` is False, nothing changes: ids without a row read ``serving_default_value``.
+    the table's sparse optimizer, whatever dense optimizer the model is compiled with. Otherwise,
+    and while ``trainable`` is False, nothing changes: ids without a row read
+    ``serving_default_value``.
 
     A table is known by its name in the whole process: a layer with the name of a table that is
     there, and equal options, shares it. ``mxrec.tf.terminate_config_initializer()`` releases all
@@ -126,7 +127,7 @@ class Embedding(tf.keras.layers.Layer):  # type: ignore[misc]  # TensorFlow is u
         routing.install()
         saving.install()
         checkpoints.install()
-        self._proxy = proxy_of(self._table)
+        self._proxy = proxy_for(self._table, self.trainable)
         self.built = True
 
     @property
@@ -278,9 +279,9 @@ def _make_or_share(
     )
     if difference is not None:
         raise ValueError(
-            f"Table {name!r} exists with another optimizer: {difference}. Give the layer an equal one "
-            "to share the table, or dim=None and none at all; otherwise choose another name, or "
-            "call mxrec.tf.terminate_config_initializer() to release all tables."
+            f"Table {name!r} exists with another optimizer: {difference}. Give the layer an equal "
+            "one to share the table, or dim=None and none at all; otherwise choose another "
+            "name, or call mxrec.tf.terminate_config_initializer() to release all tables."
         )
     if table.trainer is None:
         optimizer.bind(table)  # now: a restore needs the optimizer's slots

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
 import tensorflow as tf
@@ -10,23 +9,25 @@ import tensorflow as tf
 from mxrec.tf.keras.versions import IS_KERAS_3
 from mxrec.tf.table import SparseTable, table_of_proxy
 
-# Keras 3's variables of the proxies: one for each, so that layers that share a table share it.
-_variables: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
+def proxy_for(table: SparseTable, trainable: bool) -> Any:
+    """Returns a variable that stands for a table among a layer's weights.
 
-def proxy_of(table: SparseTable) -> Any:
-    """Returns the variable that stands for a table among a layer's weights."""
+    In Keras 3 each layer has one of its own, as freezing a layer freezes its variables; those of a
+    table are the same variable of TensorFlow, and have the same gradient.
+
+    Args:
+        table: the table.
+        trainable: of the layer.
+    """
     proxy = table.nodes().proxy
     if not IS_KERAS_3:
         return proxy
-    variable = _variables.get(id(proxy))
-    if variable is None or variable.value is not proxy:
-        variable = tf.keras.Variable(
-            tf.zeros([0, table.dim]), trainable=True, dtype="float32", name=f"{table.name}_proxy"
-        )
-        # Keras makes a variable of its own; gradients are taken with respect to the table's.
-        variable._value = proxy
-        _variables[id(proxy)] = variable
+    variable = tf.keras.Variable(
+        tf.zeros([0, table.dim]), trainable=trainable, dtype="float32", name=f"{table.name}_proxy"
+    )
+    # Keras makes a variable of its own; gradients are taken with respect to the table's.
+    variable._value = proxy
     return variable
 
 

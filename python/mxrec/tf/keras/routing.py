@@ -9,6 +9,7 @@ taken out, and not at all if the step is dropped.
 
 from __future__ import annotations
 
+import contextvars
 import functools
 from collections.abc import Iterable
 from typing import Any
@@ -22,11 +23,15 @@ _INSTALLED = "_mxrec_hands_on_tables"
 
 Pairs = list[tuple[Any, Any]]
 
+# By id of a variable: the slices whose values Keras's loss scaling has instead of its gradient.
+_slices: contextvars.ContextVar[dict[int, Any]] = contextvars.ContextVar("slices")
+
 
 def install() -> None:
     """Wraps Keras's optimizers process-wide. Idempotent; nothing changes for other variables."""
     if IS_KERAS_3:
         _wrap(tf.keras.optimizers.Optimizer, "apply", _handing_on_3)
+        _wrap(tf.keras.optimizers.LossScaleOptimizer, "apply", _scaling_values_3)
     else:
         _wrap(tf.keras.optimizers.Optimizer, "apply_gradients", _handing_on_2)
         _wrap(tf.keras.optimizers.legacy.Optimizer, "apply_gradients", _handing_on_2)
@@ -97,10 +102,45 @@ def _handing_on_3(dense_apply: Any) -> Any:
     return apply
 
 
+def _scaling_values_3(apply: Any) -> Any:
+    """Loss scaling of Keras 3 makes slices dense, which the rows of a table are too many for."""
+
+    @functools.wraps(apply)
+    def scaling(self: Any, grads: Iterable[Any], trainable_variables: Any = None) -> Any:
+        grads = list(grads)
+        variables = (
+            self._trainable_variables if trainable_variables is None else trainable_variables
+        )
+        slices = {
+            id(variable): grad
+            for grad, variable in zip(grads, variables, strict=False)
+            if isinstance(grad, tf.IndexedSlices) and table_of(variable) is not None
+        }
+        values = [
+            slices[id(variable)].values if id(variable) in slices else grad
+            for grad, variable in zip(grads, variables, strict=False)
+        ]
+        token = _slices.set(slices)
+        try:
+            return apply(self, values if slices else grads, trainable_variables)
+        finally:
+            _slices.reset(token)
+
+    return scaling
+
+
 def _split(pairs: Pairs) -> tuple[Pairs, Pairs]:
     """The pairs of tables, and the others."""
-    sparse = [(grad, variable) for grad, variable in pairs if table_of(variable) is not None]
-    dense = [(grad, variable) for grad, variable in pairs if table_of(variable) is None]
+    slices = _slices.get({})
+    sparse, dense = [], []
+    for grad, variable in pairs:
+        if table_of(variable) is None:
+            dense.append((grad, variable))
+            continue
+        known = slices.get(id(variable))
+        if known is not None and tf.is_tensor(grad) and not isinstance(grad, tf.IndexedSlices):
+            grad = tf.IndexedSlices(grad, known.indices, known.dense_shape)
+        sparse.append((grad, variable))
     return sparse, dense
 
 
@@ -108,15 +148,17 @@ def _apply(pairs: Pairs, iterations: Any) -> list[Any]:
     """Updates the tables.
 
     Args:
-        pairs: of gradients and Keras's variables of tables; a table may come several times.
+        pairs: of gradients and Keras's variables of tables. Different variables of one table have
+            the same gradient, which counts once.
         iterations: the dense optimizer's count of steps before this one.
     """
     groups: dict[int, tuple[Any, Pairs]] = {}
+    variables: dict[str, Any] = {}
     for grad, variable in pairs:
-        if grad is None:
-            continue
         table = table_of(variable)
         assert table is not None
+        if grad is None or variables.setdefault(table.name, variable) is not variable:
+            continue
         trainer = table.trainer
         if trainer is None:
             raise ValueError(

@@ -12,12 +12,14 @@ import contextlib
 import functools
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from mxrec.tf import table_checkpoint
 from mxrec.tf.keras.versions import IS_KERAS_3
 from mxrec.tf.table import SparseTable
 
@@ -37,6 +39,7 @@ def save_into(store: Any, table: SparseTable) -> None:
     """
     if not table.is_save:
         return
+    started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mxrec-keras-") as temporary:
         directory = os.path.join(temporary, "table")
         table.engine.save(directory)
@@ -47,6 +50,7 @@ def save_into(store: Any, table: SparseTable) -> None:
                 content = np.memmap(path, np.uint8, "r")
             for number, start in enumerate(range(0, max(len(content), 1), _CHUNK_BYTES)):
                 store[f"{name}.{number:06d}"] = np.array(content[start : start + _CHUNK_BYTES])
+    table_checkpoint.note_seconds(table, "save", started)
 
 
 def load_from(store: Any, table: SparseTable) -> None:
@@ -59,12 +63,13 @@ def load_from(store: Any, table: SparseTable) -> None:
     """
     if not table.is_save:
         return
-    names = sorted(name for name in store.keys() if "." in name)
+    names = sorted(name for name in store.keys() if "." in name)  # noqa: SIM118  # no dict
     if not names:
         raise ValueError(
             f"The weights file has no rows of table {table.name!r}: it was saved without the "
             "table (is_save=False), or by a model that had another layer in this place."
         )
+    started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mxrec-keras-") as temporary:
         directory = os.path.join(temporary, "table")
         os.mkdir(directory)
@@ -73,6 +78,7 @@ def load_from(store: Any, table: SparseTable) -> None:
             with open(os.path.join(directory, file_name), "ab") as file:
                 file.write(np.asarray(store[name], np.uint8).tobytes())
         table.engine.restore(directory)
+    table_checkpoint.note_seconds(table, "restore", started)
 
 
 def install() -> None:
@@ -88,7 +94,9 @@ def install() -> None:
 def tables_of_model(model: Any) -> list[SparseTable]:
     """Returns the tables of a model's layers, each once."""
     layers = model._flatten_layers()
-    tables = [layer.table for layer in layers if isinstance(getattr(layer, "table", None), SparseTable)]
+    tables = [
+        layer.table for layer in layers if isinstance(getattr(layer, "table", None), SparseTable)
+    ]
     return list({table.name: table for table in tables}.values())
 
 

@@ -67,7 +67,9 @@ def export(
             receivers = receiver.receiver_tensors
             if not isinstance(receivers, dict):
                 receivers = {"inputs": receivers}
-            signatures = {name: output.as_signature_def(receivers) for name, output in exported.items()}
+            signatures = {
+                name: output.as_signature_def(receivers) for name, output in exported.items()
+            }
             if len(signatures) == 1:
                 signatures.setdefault("serving_default", next(iter(signatures.values())))
             graphs.export_signatures(session, signatures, placement, model_dir, tables_dir)

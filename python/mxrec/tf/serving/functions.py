@@ -42,15 +42,13 @@ class _Exported(tf.Module):  # type: ignore[misc]
         self.kept: list[Any] = []
         self.marker: Any = None
 
-    @tf.function(autograph=False)
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Predicts."""
         return self._call(*args, **kwargs)
 
 
-def export(
-    model: Any, inputs: Any, placement: Placement, model_dir: str, tables_dir: str
-) -> None:
+def export(model: Any, inputs: Any, placement: Placement, model_dir: str, tables_dir: str) -> None:
     """Writes a SavedModel of a Keras model or function; see ``export_saved_model``."""
     call = call_of(model, inputs)
     module = _Exported(call)
@@ -82,9 +80,7 @@ def export(
             file.write(freezer.marker())
     variables = {id(v): v for f in (concrete, signature_concrete) for v in f.graph.variables}
     tables = {id(v) for v in module.tables}
-    module.kept.extend(
-        v for key, v in variables.items() if key not in tables and not is_proxy(v)
-    )
+    module.kept.extend(v for key, v in variables.items() if key not in tables and not is_proxy(v))
     module.kept.extend(call.resources())
     with scope.freezing(freezer):  # saving may trace once more
         tf.saved_model.save(module, model_dir, signatures={"serving_default": signature_concrete})

@@ -238,9 +238,9 @@ def _check_no_tables_left(graph_def: Any) -> None:
     for node in [*graph_def.node, *functions]:
         if node.op.startswith("Mxrec") and node.op != "MxrecServedRead":
             raise ValueError(
-                f"{node.name!r} ({node.op}) cannot be frozen: outputs must need nothing but lookups "
-                "outside of functions and of their gradients. Choose tensors of the forward pass "
-                "as outputs, and build lookups of tf.cond in TensorFlow 1's control flow "
+                f"{node.name!r} ({node.op}) cannot be frozen: outputs must need nothing but "
+                "lookups outside of functions, and no gradients. Choose tensors of the forward "
+                "pass as outputs, and build lookups of tf.cond in TensorFlow 1's control flow "
                 "(tf.compat.v1.disable_control_flow_v2)."
             )
 
@@ -256,7 +256,9 @@ def _table_of(op: Any) -> Any:
     if handle.type == "VarHandleOp":
         table = table_of_resource_name(tf.compat.as_text(handle.get_attr("shared_name")))
     if table is None:
-        raise ValueError(f"The table of {op.name!r} is not one of this process; export it where it is.")
+        raise ValueError(
+            f"The table of {op.name!r} is not one of this process; export it where it is."
+        )
     return table
 
 

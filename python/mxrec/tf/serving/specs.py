@@ -101,8 +101,8 @@ def call_of(model: Any, inputs: Any) -> Call:
     if inputs is None:
         if not keras or not getattr(model, "inputs", None):
             raise ValueError(
-                "inputs must be given: tf.TensorSpecs (or specs of ragged or sparse tensors) in the "
-                "structure that the model is called with."
+                "inputs must be given: tf.TensorSpecs, or specs of ragged or sparse tensors, in "
+                "the structure that the model is called with."
             )
         inputs, names = _inputs_of(model)
     for spec in tf.nest.flatten(inputs):
@@ -189,6 +189,12 @@ def _joined(spec: Any, parts: dict[str, Any]) -> Any:
 
 
 def split(spec: Any, value: Any) -> dict[str, Any]:
+    """Returns the plain tensors of a value, by what is added to its name.
+
+    Args:
+        spec: the value's.
+        value: a tensor, or a ragged or sparse one.
+    """
     if isinstance(spec, tf.RaggedTensorSpec):
         tensors = [value.flat_values, *value.nested_row_splits]
     elif isinstance(spec, tf.SparseTensorSpec):
