@@ -73,7 +73,7 @@ def export(model: Any, inputs: Any, placement: Placement, model_dir: str, tables
     freezer = Freezer(placement, tables_dir, constants, asset)
     with scope.freezing(freezer):
         concrete = module.__call__.get_concrete_function(*call.args, **call.kwargs)
-        signature = tf.function(call.signature_function(module), autograph=False)
+        signature = tf.function(call.signature_function(concrete), autograph=False)
         signature_concrete = signature.get_concrete_function(**call.signature_specs)
     if freezer.uses_directory:
         with open(marker, "w", encoding="utf-8") as file:

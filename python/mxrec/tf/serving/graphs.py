@@ -137,6 +137,7 @@ class _Export:
             for op in [op for op in graph.get_operations() if op.type in _FROZEN]:
                 self._freeze(op)
         result = self._part_of(graph.as_graph_def())
+        _drop_unused_functions(result)
         _check_no_tables_left(result)
         return result
 
@@ -233,6 +234,27 @@ def _ops_of(tensor_names: set[str]) -> list[str]:
     return sorted({name.rsplit(":", 1)[0] for name in tensor_names})
 
 
+def _drop_unused_functions(graph_def: Any) -> None:
+    """Gradients of functions, for one, stay in a graph's library when nothing calls them."""
+    functions = {function.signature.name: function for function in graph_def.library.function}
+    used: set[str] = set()
+    waiting = list(graph_def.node)
+    while waiting:
+        node = waiting.pop()
+        called = {node.op}
+        for value in node.attr.values():
+            called.add(value.func.name)
+            called.update(each.name for each in value.list.func)
+        for name in (called & functions.keys()) - used:
+            used.add(name)
+            waiting.extend(functions[name].node_def)
+    kept = [function for name, function in functions.items() if name in used]
+    gradients = [each for each in graph_def.library.gradient if each.function_name in used]
+    del graph_def.library.function[:], graph_def.library.gradient[:]
+    graph_def.library.function.extend(kept)
+    graph_def.library.gradient.extend(gradients)
+
+
 def _check_no_tables_left(graph_def: Any) -> None:
     functions = [node for function in graph_def.library.function for node in function.node_def]
     for node in [*graph_def.node, *functions]:
@@ -240,8 +262,8 @@ def _check_no_tables_left(graph_def: Any) -> None:
             raise ValueError(
                 f"{node.name!r} ({node.op}) cannot be frozen: outputs must need nothing but "
                 "lookups outside of functions, and no gradients. Choose tensors of the forward "
-                "pass as outputs, and build lookups of tf.cond in TensorFlow 1's control flow "
-                "(tf.compat.v1.disable_control_flow_v2)."
+                "pass as outputs; build lookups outside of tf.function, and outside of tf.cond or "
+                "with TensorFlow 1's control flow (tf.compat.v1.disable_control_flow_v2)."
             )
 
 

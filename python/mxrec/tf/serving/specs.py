@@ -45,11 +45,11 @@ class Call:
                 named[full] = tf.TensorSpec(part.shape, part.dtype, full)
         return named
 
-    def signature_function(self, module: Any) -> Callable[..., dict[str, Any]]:
+    def signature_function(self, called: Any) -> Callable[..., dict[str, Any]]:
         """Returns the function of plain tensors behind the signature.
 
         Args:
-            module: is called as the model is.
+            called: is called as the model is.
         """
         specs = self._flat_specs()
 
@@ -59,7 +59,7 @@ class Call:
                 for name, spec in zip(self.names, specs, strict=True)
             ]
             args, kwargs = tf.nest.pack_sequence_as((self.args, self.kwargs), flat)
-            return self._named(module(*args, **kwargs))
+            return self._named(called(*args, **kwargs))
 
         return serve
 
@@ -109,6 +109,8 @@ def call_of(model: Any, inputs: Any) -> Call:
         if not isinstance(spec, tf.TypeSpec):
             raise TypeError(f"inputs must be tf.TypeSpecs, got {spec!r} ({type(spec).__name__}).")
     names = names or _names_of(inputs)
+    # Named specs would be traced apart from tensors of the same shapes.
+    inputs = tf.nest.map_structure(_without_name, inputs)
     output_names = None
     if keras:
         output_names = tuple(getattr(model, "output_names", None) or ()) or None
@@ -145,6 +147,10 @@ def _spec_of(keras_tensor: Any) -> tf.TypeSpec:
         rank = getattr(keras_tensor, "ragged_rank", None) or 1
         return tf.RaggedTensorSpec(shape, dtype, rank, keras_tensor.row_splits_dtype or tf.int64)
     return tf.TensorSpec(shape, dtype)
+
+
+def _without_name(spec: Any) -> Any:
+    return tf.TensorSpec(spec.shape, spec.dtype) if isinstance(spec, tf.TensorSpec) else spec
 
 
 def _names_of(specs: Any) -> list[str]:
