@@ -315,6 +315,18 @@ def test_functional_models_of_sparse_and_ragged_inputs(start):
     assert model.layers[1].table.size() == 3
 
 
+def test_names_of_layers(start):
+    start()
+    K.backend.clear_session()
+    inputs = K.Input((), dtype="int64", name="_.user")
+    layers = [mx.Embedding("_.user", 2), mx.Embedding("_.user"), mx.Embedding("_.user")]
+    names = ["embedding__.user", "embedding__.user_1", "embedding__.user_2"]
+    assert [layer.name for layer in layers] == names
+    model = K.Model(inputs, K.layers.Add()([layer(inputs) for layer in layers]))
+    assert model(tf.constant([1], tf.int64), training=True).shape == [1, 2]
+    assert mx.Embedding("_.user", layer_name="own").name == "own"
+
+
 def test_masks(start):
     start()
     layer = mx.Embedding("t", 2, optimizer="sgd", mask_zero=True)

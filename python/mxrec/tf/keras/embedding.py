@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,8 +61,7 @@ class Embedding(tf.keras.layers.Layer):  # type: ignore[misc]  # TensorFlow is u
         eviction_threshold: seconds; None: off.
         faae_coefficient: weight of an occurrence; None: 1.
         key_dtype: tf.int64 or tf.int32.
-        layer_name: of the layer; None: made of the table's name. Layers of one model need different
-            ones.
+        layer_name: of the layer; None: "embedding_<name>", with a number from the second layer on.
         **kwargs: further options of ``create_table`` (without a vocabulary size the table grows
             without limit), and arguments of a Keras layer (``trainable``, ``dtype``, ...).
 
@@ -305,8 +303,10 @@ def _table_there(name: str, given: dict[str, Any]) -> SparseTable:
 
 
 def _layer_name(table_name: str) -> str:
-    # A name scope of TensorFlow begins with a letter, digit or dot.
-    return table_name if re.match(r"[A-Za-z0-9]", table_name) else f"embedding{table_name}"
+    # Not the table's name alone: inputs are often called that, and names in a model differ.
+    name = f"embedding_{table_name}"
+    number = tf.keras.backend.get_uid(name)
+    return name if number == 1 else f"{name}_{number - 1}"
 
 
 def _as_ragged(ids: Any) -> Any:
