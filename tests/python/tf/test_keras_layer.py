@@ -317,7 +317,7 @@ def test_functional_models_of_sparse_and_ragged_inputs(start):
 
 def test_names_of_layers(start):
     start()
-    K.backend.clear_session()
+    K.backend.clear_session()  # numbers of names start again
     inputs = K.Input((), dtype="int64", name="_.user")
     layers = [mx.Embedding("_.user", 2), mx.Embedding("_.user"), mx.Embedding("_.user")]
     names = ["embedding__.user", "embedding__.user_1", "embedding__.user_2"]
