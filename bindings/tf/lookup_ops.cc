@@ -18,26 +18,12 @@
 #include "mxrec/pooling.h"
 #include "mxrec/table.h"
 #include "op_registration.h"
+#include "reading.h"
 #include "register_ops.h"
 #include "shape_functions.h"
 
 namespace mxrec::tf {
 namespace {
-
-Status CheckWidth(const Table& table, const Tensor& like) {
-  MXREC_RETURN_IF_ERROR(CheckRank("like", like, 2));
-  if (like.shape()[1] == table.dim()) return {};
-  return InvalidArgument("table '" + table.name() + "' has dim " + std::to_string(table.dim()) +
-                         ", this op was built for dim " + std::to_string(like.shape()[1]) +
-                         ": build the graph after create_table");
-}
-
-// absent: [dim], or [0] for zeros.
-Result<const float*> AbsentRow(const Tensor& absent, int dim) {
-  if (absent.shape() == Shape{0}) return nullptr;
-  MXREC_RETURN_IF_ERROR(CheckShape("absent", absent, {dim}));
-  return absent.data<float>();
-}
 
 // Inputs (table, proxy, ids, like, absent, timestamps). `proxy` is what gradients are taken with
 // respect to; its value is never read. timestamps: [m] as in TrainingUse.

@@ -9,6 +9,7 @@ namespace {
   RegisterPoolingOps();
   RegisterApplyOps();
   RegisterTableOps();
+  RegisterServedOps();
   return true;
 }();
 

@@ -8,5 +8,6 @@ void RegisterRowOps();
 void RegisterPoolingOps();
 void RegisterApplyOps();
 void RegisterTableOps();
+void RegisterServedOps();
 
 }  // namespace mxrec::tf

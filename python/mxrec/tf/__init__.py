@@ -1,5 +1,7 @@
 """mxrec in TensorFlow: tables, lookups, optimizers, saving. Needs TensorFlow 2.15 to 2.21."""
 
+from typing import TYPE_CHECKING, Any
+
 # Loads the ops, and says which TensorFlow versions work if it cannot; so it comes first.
 from mxrec.tf import ops  # isort: skip
 
@@ -50,9 +52,13 @@ from mxrec.tf.rewrite.hooks import (
 )
 from mxrec.tf.rewrite.targets import get_initializer, get_target_batch
 from mxrec.tf.saver import restore_tables, save_tables
+from mxrec.tf.serving.export import export_saved_model
 from mxrec.tf.summary_hook import TableSummaryHook
 from mxrec.tf.table import SparseTable, create_table, registered_tables, tables_of_graph
 from mxrec.tf.variables import get_dense_and_sparse_variable
+
+if TYPE_CHECKING:
+    from mxrec.tf.keras import Embedding, TableSummaryCallback
 
 saver.install()
 precision_mode.install()
@@ -70,18 +76,21 @@ __all__ = [
     "BaseEnum",
     "CacheModeEnum",
     "ConfigInitializer",
+    "Embedding",
     "EvictHook",
     "FeatureSpec",
     "GraphModifierHook",
     "LookupSubgraphSlicerHook",
     "OrphanLookupKeySlicerHook",
     "SparseTable",
+    "TableSummaryCallback",
     "TableSummaryHook",
     "clear_channel",
     "constants",
     "create_table",
     "do_merge_lookup",
     "export",
+    "export_saved_model",
     "get_asc_insert_func",
     "get_dense_and_sparse_variable",
     "get_device_id",
@@ -112,3 +121,14 @@ __all__ = [
     "tables_of_graph",
     "terminate_config_initializer",
 ]
+
+_OF_KERAS = ("Embedding", "TableSummaryCallback")
+
+
+def __getattr__(name: str) -> Any:
+    # Keras takes seconds to load, and who uses none must not wait for it.
+    if name in _OF_KERAS:
+        from mxrec.tf import keras
+
+        return getattr(keras, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

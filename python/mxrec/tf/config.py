@@ -105,6 +105,11 @@ class ConfigInitializer:
 _instance: ConfigInitializer | None = None
 
 
+def is_initialized() -> bool:
+    """Returns whether ``init`` was called, and ``terminate_config_initializer`` not since."""
+    return _instance is not None
+
+
 def init(**kwargs: Any) -> None:
     """Initializes the library.
 

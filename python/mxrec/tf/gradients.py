@@ -111,6 +111,7 @@ for _name, _gradient in (
 for _name in (
     "MxrecRead",
     "MxrecPooledRead",
+    "MxrecServedRead",
     "MxrecBagSplits",
     "MxrecMissing",
     "MxrecPrepare",
@@ -136,6 +137,11 @@ def mark_proxy(variable: Any) -> None:
     setattr(variable, _PROXY_MARK, True)
 
 
+def is_proxy(variable: Any) -> bool:
+    """Returns whether a variable is the proxy of a table."""
+    return hasattr(variable, _PROXY_MARK)
+
+
 def install() -> None:
     """Keeps proxies out of ``tf.GradientTape.watched_variables``. Idempotent.
 
@@ -149,7 +155,7 @@ def _without_proxies(watched_variables: Callable[[Any], Any]) -> Callable[[Any],
     @functools.wraps(watched_variables)
     def dense_watched_variables(self: Any) -> Any:
         watched = watched_variables(self)
-        return tuple(variable for variable in watched if not hasattr(variable, _PROXY_MARK))
+        return tuple(variable for variable in watched if not is_proxy(variable))
 
     setattr(dense_watched_variables, _FILTERED, True)
     return dense_watched_variables

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import execute, record
 from tensorflow.python.ops import resource_variable_ops
+from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 from tensorflow.python.ops.control_flow_v2_func_graphs import WhileBodyFuncGraph, WhileCondFuncGraph
 
 from mxrec.tf import graph_state, timestamps
@@ -26,7 +27,7 @@ from mxrec.tf.keys import as_dense, keys_of
 from mxrec.tf.log import warn_once
 from mxrec.tf.lookup_ops import Lookup, build, insert_custom
 from mxrec.tf.ops import library
-from mxrec.tf.pooled import as_composite, bags_of, pop_pooling
+from mxrec.tf.pooled import Pooling, as_composite, bags_of, pop_pooling
 from mxrec.tf.table import SparseTable
 from mxrec.tf.validation import INT32_MAX, check_bool, check_int
 
@@ -81,10 +82,7 @@ def sparse_lookup(
         TypeError: an argument has the wrong type.
         ValueError: an argument is out of its range, or the lookup is inside ``tf.while_loop``.
     """
-    config = ConfigInitializer.get_instance()
-    _check_lookup([hashtable], is_train, is_grad, send_count)
-    check_bool("modify_graph", modify_graph)
-    scope = _scope_name(name, hashtable)
+    ConfigInitializer.get_instance()
     access = check_access_and_evict_config(access_and_evict_config)
     if access is None:
         access = ids.access if isinstance(ids, FeatureSpec) else AccessConfig()
@@ -94,7 +92,66 @@ def sparse_lookup(
         warn_once(
             ("sparse_lookup", names), "sparse_lookup: unknown arguments are ignored: %s", names
         )
-    _refuse_while_loop(scope)
+    return look_up(
+        hashtable,
+        ids,
+        send_count=send_count,
+        is_train=is_train,
+        name=name,
+        modify_graph=modify_graph,
+        batch=batch,
+        access=access,
+        is_grad=is_grad,
+        serving_default_value=serving_default_value,
+        pooling=pooling,
+    )
+
+
+def look_up(
+    hashtable: SparseTable,
+    ids: Any,
+    *,
+    send_count: int | None = None,
+    is_train: bool = True,
+    name: str | None = None,
+    modify_graph: bool = False,
+    batch: Any = None,
+    access: AccessConfig,
+    is_grad: bool = True,
+    serving_default_value: Any = None,
+    pooling: Pooling,
+    whole_steps: bool = False,
+) -> Any:
+    """Does what ``sparse_lookup`` does, with checked arguments.
+
+    Args:
+        hashtable: as there.
+        ids: as there.
+        send_count: as there.
+        is_train: as there.
+        name: as there.
+        modify_graph: as there.
+        batch: as there.
+        access: thresholds.
+        is_grad: as there.
+        serving_default_value: as there.
+        pooling: combiner and weights.
+        whole_steps: a ``tf.while_loop`` around has the step's gradients and updates inside as well.
+
+    Returns:
+        As there.
+
+    Raises:
+        TypeError: as there.
+        ValueError: as there, or the lookup is compiled by XLA.
+    """
+    config = ConfigInitializer.get_instance()
+    _check_lookup([hashtable], is_train, is_grad, send_count)
+    check_bool("modify_graph", modify_graph)
+    scope = _scope_name(name, hashtable)
+    _refuse_xla(scope)
+    if not whole_steps:
+        _refuse_while_loop(scope)
     with tf.compat.v1.name_scope(scope) as full_scope:
         ids = _tensor_of(hashtable, ids, batch)
         bags = bags_of(ids, pooling)
@@ -240,6 +297,18 @@ def _refuse_while_loop(scope: str) -> None:
         if isinstance(graph, (WhileBodyFuncGraph, WhileCondFuncGraph)):
             raise ValueError(_WHILE.format(scope))
         graph = getattr(graph, "outer_graph", None)
+
+
+def _refuse_xla(scope: str) -> None:
+    if tf.executing_eagerly():
+        return
+    if GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
+        raise ValueError(
+            f"sparse_lookup {scope!r} is compiled by XLA, which has no tables: leave out "
+            "jit_compile=True of tf.function, and of model.compile (or pass jit_compile=False). "
+            "Parts of the model that look nothing up may still be compiled, each in a tf.function "
+            "of its own."
+        )
 
 
 _WHILE = (

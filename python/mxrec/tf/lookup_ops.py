@@ -16,6 +16,7 @@ from mxrec.tf.initial_values import call_custom
 from mxrec.tf.ops import library
 from mxrec.tf.pooled import Bags
 from mxrec.tf.rewrite.state import note_lookup
+from mxrec.tf.serving import scope
 from mxrec.tf.table import SparseTable
 
 
@@ -77,6 +78,9 @@ def build(lookup: Lookup) -> tf.Tensor:
     Returns:
         The rows of the bags, or of the keys: float32.
     """
+    freezer = scope.current()
+    if freezer is not None:
+        return freezer.look_up(lookup)
     rows, output = _train(lookup) if lookup.is_train else _read(lookup)
     if lookup.may_move_as is not None:
         note_lookup(lookup.may_move_as, lookup.table.table_name, output, trains=lookup.is_train)

@@ -9,6 +9,8 @@ from typing import Any
 import tensorflow as tf
 
 from mxrec.tf.ops import library
+from mxrec.tf.serving import bags as frozen_bags
+from mxrec.tf.serving import scope
 
 COMBINERS = ("sum", "mean", "sqrtn")
 
@@ -136,9 +138,12 @@ def _of_sparse(ids: tf.SparseTensor, pooling: Pooling) -> Bags:
             same = [weights.indices]
         weights = _as_float(weights.values)
     outer = ids.shape[:-1] if ids.shape.rank is not None else tf.TensorShape(None)
-    splits = library.mxrec_bag_splits(
-        indices=ids.indices, dense_shape=ids.dense_shape, weights_indices=same
-    )
+    if scope.current() is None:
+        splits = library.mxrec_bag_splits(
+            indices=ids.indices, dense_shape=ids.dense_shape, weights_indices=same
+        )
+    else:  # an exported model may have to do without the library
+        splits = frozen_bags.splits_of(ids.indices, ids.dense_shape, same)
 
     def finish(pooled: Any) -> Any:
         if outer.rank == 1:

@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
-from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from mxrec.histograms import Histograms
 from mxrec.tf import graph_state
+from mxrec.tf.summaries import TableSummaries
 from mxrec.tf.table import SparseTable, tables_of_graph
 from mxrec.tf.validation import INT32_MAX, check_bool, check_int
-
-_COUNTERS = (
-    "seen",
-    "admitted",
-    "refused",
-    "evicted_by_age",
-    "evicted_by_rows",
-    "evicted_by_l2",
-    "rows",
-    "bytes",
-)
 
 
 @dataclasses.dataclass
@@ -39,9 +26,18 @@ class _Training:
 class TableSummaryHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # TensorFlow is untyped
     """Writes what becomes of the keys of each table of the graph, for TensorBoard.
 
-    Scalars ``mxrec/<table>/<what>``, where what is ``seen`` (keys of lookups, repetitions
-    included), ``admitted``, ``refused``, ``evicted_by_age``, ``evicted_by_rows``,
-    ``evicted_by_l2`` (since the table was created or restored), ``rows`` and ``bytes`` (now).
+    Scalars ``mxrec/<table>/<what>``, where what is one of
+
+    * ``seen`` (keys of training lookups, repetitions included), ``inserts``, ``admitted``,
+      ``refused``, ``evicted_by_age``, ``evicted_by_rows``, ``evicted_by_l2``, ``erased``,
+      ``growth_events``: since the table was created or restored;
+    * ``rows``, ``bytes``, ``load``, and whatever ``stats()`` says of parts of the memory and of
+      tiers (``bytes_rows``, ``bytes_index``, ...): now;
+    * ``hit_rate`` and ``hot_rate``: of the keys looked up since the summary before, the share that
+      had a row, and that had one among the hot rows; left out where no key was looked up;
+    * ``save_seconds`` and ``restore_seconds``: of the table's part in the latest checkpoint that
+      this process wrote or read; left out before there is one.
+
     With histograms also ``frequencies`` and ``ages`` of the rows (``mxrec.Table.histograms``). In a
     graph without training lookups the hook does nothing.
 
@@ -73,7 +69,7 @@ class TableSummaryHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
             )
         self._directory = output_dir
         self._writer = summary_writer
-        self._histograms = check_bool("histograms", histograms)
+        self._summaries = TableSummaries(check_bool("histograms", histograms))
         # By graph: train_and_evaluate evaluates in the middle of training.
         self._trainings: weakref.WeakKeyDictionary[Any, _Training] = weakref.WeakKeyDictionary()
 
@@ -133,21 +129,7 @@ class TableSummaryHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
 
     def _write(self, training: _Training, step: int) -> None:
         training.written = step
-        values = [value for table in training.tables for value in self._values(table)]
-        self._writer.add_summary(tf.compat.v1.Summary(value=values), step)
-
-    def _values(self, table: SparseTable) -> Iterable[Any]:
-        stats = table.stats()
-        scope = f"mxrec/{table.table_name}"
-        for name in _COUNTERS:
-            number = float(stats[name])
-            yield tf.compat.v1.Summary.Value(tag=f"{scope}/{name}", simple_value=number)
-        if self._histograms:
-            histograms = table.histograms()
-            for name in ("frequencies", "ages"):
-                yield tf.compat.v1.Summary.Value(
-                    tag=f"{scope}/{name}", histo=_proto(histograms, name)
-                )
+        self._writer.add_summary(self._summaries.of(training.tables), step)
 
 
 class GovernedTableSummaryHook(TableSummaryHook):
@@ -156,22 +138,3 @@ class GovernedTableSummaryHook(TableSummaryHook):
     def tables(self, graph: Any) -> list[SparseTable]:
         """Returns the tables that have admission or a rule of eviction."""
         return [table for table in super().tables(graph) if table.admits or table.evicts]
-
-
-def _proto(histograms: Histograms, name: str) -> Any:
-    counts, edges = histograms[name], histograms["edges"]
-    used = np.flatnonzero(counts)
-    if len(used) == 0:
-        return tf.compat.v1.HistogramProto()
-    # Buckets end at their limits, which TensorBoard draws from one to the next.
-    first, last = int(used[0]), int(used[-1])
-    middles = (edges[:-1] + edges[1:] - 1) / 2
-    return tf.compat.v1.HistogramProto(
-        min=float(edges[first]),
-        max=float(edges[last + 1] - 1),
-        num=float(counts.sum()),
-        sum=float((counts * middles).sum()),
-        sum_squares=float((counts * middles**2).sum()),
-        bucket_limit=[float(edge) for edge in edges[first : last + 2]],
-        bucket=[0.0, *(float(count) for count in counts[first : last + 1])],
-    )

@@ -20,7 +20,7 @@ from mxrec.tf.config import ConfigInitializer
 from mxrec.tf.gradients import mark_proxy
 from mxrec.tf.graph_state import TableNodes
 from mxrec.tf.table_options import TableSpec, check_padding, check_rows, check_spec
-from mxrec.tf.validation import INT64_MAX, check_int
+from mxrec.tf.validation import INT64_MAX, check_bool, check_int
 
 _PREFIX = "mxrec/"  # of resource names: keeps a table apart from a dense variable of its name
 
@@ -43,6 +43,8 @@ class SparseTable:
         self.spec = spec
         self.engine = engine
         self.collection = collection
+        # The SparseOptimizer that dense optimizers hand the gradients to; None: there is none.
+        self.trainer: Any = None
         # By name of the threshold: its value, and the lookup that set it. One per engine table.
         self.access_rules: dict[str, tuple[int, str]] = _access_rules.setdefault(spec.name, {})
 
@@ -215,6 +217,8 @@ def create_table(
     admission_keys: int = 4_194_304,
     evict_max_rows: int | None = None,
     evict_min_l2: float | None = None,
+    use_dynamic_expansion: bool | None = None,
+    exist_ok: bool = False,
 ) -> SparseTable:
     """Creates an embedding table, or attaches another graph to it.
 
@@ -261,6 +265,8 @@ def create_table(
             trigger, [1, 2^63); None: no such rule.
         evict_min_l2: rule of eviction: rows whose embedding has a smaller L2 norm go, above 0;
             None: no such rule.
+        use_dynamic_expansion: the table grows without limit; None: as ``init`` was told.
+        exist_ok: if the graph has a table of that name with equal options, it is returned.
 
     Returns:
         The table.
@@ -274,6 +280,9 @@ def create_table(
     """
     config = ConfigInitializer.get_instance()
     del optimizer_list
+    expansion = config.use_dynamic_expansion
+    if use_dynamic_expansion is not None:
+        expansion = check_bool("use_dynamic_expansion", use_dynamic_expansion)
     spec = check_spec(
         name=name,
         key_dtype=key_dtype,
@@ -284,7 +293,7 @@ def create_table(
             host_vocabulary_size,
             ssd_vocabulary_size,
             ssd_data_path,
-            config.use_dynamic_expansion,
+            expansion,
         ),
         is_save=is_save,
         is_dp=is_dp,
@@ -304,17 +313,18 @@ def create_table(
     )
     if spec.enable_merge:
         grouping.install()
+    check_bool("exist_ok", exist_ok)
     collection = config.train_params_config.ascend_global_hashtable_collection
     with _lock:
-        return _attach(spec, collection, config.use_hot)
+        return _attach(spec, collection, config.use_hot, exist_ok)
 
 
-def _attach(spec: TableSpec, collection: str, use_hot: bool) -> SparseTable:
+def _attach(spec: TableSpec, collection: str, use_hot: bool, exist_ok: bool) -> SparseTable:
     state = graph_state.state_here()
     function = _function_here()
     there = state.tables.get(spec.name)
     creators = state.creators.setdefault(spec.name, weakref.WeakSet())
-    if there is not None and (function is None or function in creators):
+    if there is not None and not exist_ok and (function is None or function in creators):
         raise ValueError(
             f"name={spec.name!r} is taken by another table of this graph; choose another name or "
             "use the table that is there."
@@ -324,7 +334,8 @@ def _attach(spec: TableSpec, collection: str, use_hot: bool) -> SparseTable:
         engine = _make_engine(spec, use_hot)
     elif (difference := known.spec.difference(spec)) is not None:
         raise ValueError(
-            f"Table {spec.name!r} exists in another graph with different options: {difference}. "
+            f"Table {spec.name!r} exists {'in another graph ' if there is None else ''}with "
+            f"different options: {difference}. "
             "Pass equal options, choose another name, or call terminate_config_initializer()."
         )
     else:

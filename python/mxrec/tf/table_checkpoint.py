@@ -22,6 +22,7 @@ import re
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -75,6 +76,23 @@ class _State(NamedTuple):
 # closed engine are gone all the same.
 _states: dict[str, _State] = {}
 _last_prefix: str | None = None
+# By table name: its engine, and what its latest save and restore took.
+_seconds: dict[str, tuple[Any, dict[str, float]]] = {}
+
+
+def seconds_of(table: SavedTable) -> dict[str, float]:
+    """What a table's latest "save" and "restore" took in this process, as far as there were any."""
+    engine, seconds = _seconds.get(table.table_name, (None, {}))
+    return {} if engine is None or engine != table.engine else dict(seconds)
+
+
+def note_seconds(table: SavedTable, what: str, started: float) -> None:
+    """Notes what a "save" or "restore" took that began at ``time.monotonic() == started``."""
+    engine, seconds = _seconds.get(table.table_name, (None, {}))
+    if engine is None or engine != table.engine:
+        seconds = {}
+        _seconds[table.table_name] = table.engine, seconds
+    seconds[what] = time.monotonic() - started
 
 
 def last_prefix() -> str | None:
@@ -264,8 +282,10 @@ def restoring(
         replaced: list[SavedTable] = []
         try:
             for table, path in outdated:
+                started = time.monotonic()
                 info = table.engine.restore(path)
                 replaced.append(table)
+                note_seconds(table, "restore", started)
                 _states[table.table_name] = _state_of(table, info, table.engine.version)
             yield
         except BaseException:
@@ -325,7 +345,9 @@ def _save_table(table: SavedTable, path: str, step: int) -> _State:
     # Another thread may train while the engine writes: the version from before the save then
     # differs from the table's, and the next restore reads the files.
     version = table.engine.version
+    started = time.monotonic()
     info = table.engine.save(path, step)
+    note_seconds(table, "save", started)
     return _state_of(table, info, version)
 
 

@@ -1,4 +1,4 @@
-"""TableSummaryHook: scalars and histograms of tables in event files."""
+"""Summaries of tables in event files: TableSummaryHook and TableSummaryCallback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import tensorflow as tf
 from admission_runs import by_config, keys, make, train_op
 from evict_program import estimator, input_fn
 
+import mxrec
 import mxrec.tf as mx
+from mxrec.tf.summaries import TableSummaries
 
 v1 = tf.compat.v1
 needs_estimator = pytest.mark.skipif(
@@ -20,6 +22,12 @@ needs_estimator = pytest.mark.skipif(
 )
 SCALARS = {
     "seen",
+    "inserts",
+    "erased",
+    "load",
+    "growth_events",
+    "hit_rate",
+    "hot_rate",
     "admitted",
     "refused",
     "evicted_by_age",
@@ -39,8 +47,20 @@ def events(directory: Path) -> dict[str, dict[int, Any]]:
                 if value.tag.startswith("mxrec/"):
                     assert event.step not in found[value.tag], (value.tag, event.step)
                     kind = value.WhichOneof("value")
-                    found[value.tag][event.step] = getattr(value, kind)
+                    if kind == "tensor":  # which a summary of TensorFlow 2 may make of numbers
+                        found[value.tag][event.step] = float(tf.make_ndarray(value.tensor))
+                    else:
+                        found[value.tag][event.step] = getattr(value, kind)
     return dict(found)
+
+
+def scalars_of(found: dict[str, Any], table: str) -> set[str]:
+    """What was written of a table, but for the parts that its memory has."""
+    stats = mx.table.table_of_name(table).stats()
+    parts = {name for name in stats if name.startswith(("bytes_", "rows_"))}
+    tags = {tag.removeprefix(f"mxrec/{table}/") for tag in found if f"/{table}/" in tag}
+    assert {"bytes_rows", "bytes_index"} <= parts <= tags
+    return tags - parts
 
 
 class Program:
@@ -73,7 +93,7 @@ def test_scalars(start, tmp_path):
                 session.run(program.ids, {program.ids: keys(1)})  # no step
             program.table.evict(budget=None)
     found = events(tmp_path)
-    assert set(found) == {f"mxrec/{table}/{what}" for table in ("t", "other") for what in SCALARS}
+    assert scalars_of(found, "t") == scalars_of(found, "other") == SCALARS
     assert {tuple(steps) for steps in found.values()} == {(1, 3, 4)}
     number = {tag.removeprefix("mxrec/t/"): steps for tag, steps in found.items()}
     assert number["seen"] == {1: 3.0, 3: 9.0, 4: 12.0}
@@ -157,7 +177,7 @@ def test_estimators_write_where_keys_are_admitted_or_evicted(start, tmp_path, ac
     if not access and not table:
         assert found == {}
         return
-    assert set(found) == {f"mxrec/t/{what}" for what in SCALARS}
+    assert scalars_of(found, "t") == SCALARS | {"save_seconds"}
     assert found["mxrec/t/rows"] == {1: 4.0, 3: 12.0, 4: 16.0}
 
 
@@ -187,3 +207,102 @@ def test_train_and_evaluate_writes_while_training(start, tmp_path):
     )
     assert list(events(tmp_path)["mxrec/t/rows"]) == [1, 4, 6]
     assert events(tmp_path / "eval") == {}
+
+
+def test_rates_are_since_the_summary_before(start):
+    start()
+    table = make()
+    summaries = TableSummaries(histograms=False)
+
+    def numbers() -> dict[str, float]:
+        values = summaries.of([table]).value
+        return {value.tag.removeprefix("mxrec/t/"): value.simple_value for value in values}
+
+    assert "hit_rate" not in numbers()  # nothing was looked up
+    mx.sparse_lookup(table, keys(1, 2, 3, 4))
+    assert numbers()["hit_rate"] == 0.0
+    mx.sparse_lookup(table, keys(1, 2, 3, 5))
+    found = numbers()
+    assert found["hit_rate"] == 0.75
+    assert 0.0 <= found["hot_rate"] <= 0.75
+    assert "hit_rate" not in numbers()
+    mx.terminate_config_initializer()
+    start()
+    table = make()  # another table of the name
+    mx.sparse_lookup(table, keys(1))
+    assert numbers()["hit_rate"] == 0.0
+
+
+def test_parts_and_tiers_are_written_when_stats_has_them():
+    class Tiered:
+        table_name = "t"
+        engine = mxrec.Table("t", 1)._engine
+
+        def stats(self) -> dict[str, Any]:
+            return {**self.engine.stats(), "bytes_ssd": 5, "rows_host": 7, "other": 9}
+
+    found = {v.tag: v.simple_value for v in TableSummaries(histograms=False).of([Tiered()]).value}
+    assert found["mxrec/t/bytes_ssd"] == 5.0
+    assert found["mxrec/t/rows_host"] == 7.0
+    assert "mxrec/t/other" not in found
+
+
+def test_times_of_checkpoints(start, tmp_path):
+    start()
+    table = make()
+    mx.sparse_lookup(table, keys(1, 2))
+    summaries = TableSummaries(histograms=False)
+    tags = lambda: {value.tag for value in summaries.of([table]).value}  # noqa: E731
+    assert not any("seconds" in tag for tag in tags())
+    mx.save_tables(tmp_path / "c")
+    assert "mxrec/t/save_seconds" in tags() and "mxrec/t/restore_seconds" not in tags()
+    mx.sparse_lookup(table, keys(3))
+    mx.restore_tables(tmp_path / "c")
+    assert "mxrec/t/restore_seconds" in tags()
+
+
+def fitted(tmp_path: Path, **options: Any) -> dict[str, dict[int, Any]]:
+    inputs = tf.keras.Input((2,), dtype="int64")
+    rows = mx.Embedding("t", 2, optimizer="sgd")(inputs)
+    model = tf.keras.Model(inputs, tf.keras.layers.Dense(1)(tf.keras.layers.Flatten()(rows)))
+    model.compile("sgd", "mse")
+    callback = mx.TableSummaryCallback(tmp_path, **options)
+    ids = np.arange(24).reshape(12, 2)
+    for _ in range(2):
+        model.fit(ids, np.ones(12), batch_size=4, epochs=2, verbose=0, callbacks=[callback])
+    return events(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [({}, [3, 6, 9, 12]), ({"update_freq": 2}, [1, 3, 5, 6, 7, 9, 11, 12])],
+)
+def test_fit_writes(start, tmp_path, options, steps):
+    start()
+    found = fitted(tmp_path, histograms=True, **options)
+    assert SCALARS - {"hot_rate", "hit_rate"} < {tag.removeprefix("mxrec/t/") for tag in found}
+    assert list(found["mxrec/t/rows"]) == steps
+    assert found["mxrec/t/rows"][12] == 24.0
+    assert found["mxrec/t/seen"][12] == 96.0
+    assert found["mxrec/t/hit_rate"][12] == 1.0
+    assert found["mxrec/t/frequencies"][12].num == 24.0
+
+
+def test_fit_without_tables_writes_nothing(start, tmp_path):
+    start()
+    model = tf.keras.Sequential([tf.keras.Input((1,)), tf.keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    callback = mx.TableSummaryCallback(tmp_path / "x")
+    model.fit(np.ones((2, 1)), np.ones(2), verbose=0, callbacks=[callback])
+    assert not (tmp_path / "x").exists()
+
+
+def test_rejected_arguments_of_the_callback(tmp_path):
+    for kwargs, error, text in [
+        ({"update_freq": "batch"}, ValueError, "update_freq must be 'epoch'"),
+        ({"update_freq": 0}, ValueError, "update_freq"),
+        ({"histograms": 1}, TypeError, "histograms"),
+        ({"log_dir": None}, TypeError, "log_dir"),
+    ]:
+        with pytest.raises(error, match=text):
+            mx.TableSummaryCallback(**{"log_dir": tmp_path, **kwargs})

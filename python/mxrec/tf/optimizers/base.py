@@ -54,6 +54,16 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]
         """The engine's options: the kind and the hyperparameters."""
         return self._options
 
+    @property
+    def learning_rate(self) -> Any:
+        """The learning rate as it was given."""
+        return self._learning_rate
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Those fields of the options that were given."""
+        return dict(self._hyperparameters)
+
     def minimize(
         self,
         loss: Any,
@@ -146,14 +156,27 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]
                 self.get_name(),
             )
         with tf.compat.v1.name_scope(name or self.get_name()) as scope:
-            rate = self._rate_now(global_step) if pairs else None
-            groups: dict[str, list[Update]] = {}
-            for grad, target in pairs:
-                update = update_for(grad, target)
-                groups.setdefault(update.table.table_name, []).append(update)
-            tables = [self._merged(updates) for updates in groups.values()]
-            applied = _apply(tables, rate)
-            return _finish([op for op in applied if op is not None], global_step, scope)
+            return _finish(self.update(pairs, global_step), global_step, scope)
+
+    def update(self, grads_and_vars: Iterable[tuple[Any, Any]], step: Any = None) -> list[Any]:
+        """Updates the tables as ``apply_gradients`` does, and counts no step.
+
+        Args:
+            grads_and_vars: as there, without gradients that are None.
+            step: for a learning rate that is a schedule: scalar; None: the global step.
+
+        Returns:
+            The operations; in eager mode they have run and there are none.
+        """
+        groups: dict[str, list[Update]] = {}
+        for grad, target in grads_and_vars:
+            update = update_for(grad, target)
+            groups.setdefault(update.table.table_name, []).append(update)
+        if not groups:
+            return []
+        rate = self._rate_now(step)
+        tables = [self._merged(updates) for updates in groups.values()]
+        return [op for op in _apply(tables, rate) if op is not None]
 
     def _merged(self, updates: list[Update]) -> Update:
         """All updates of one table as one; binds the optimizer to the table."""
@@ -163,7 +186,7 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]
                 f"grads_and_vars has both addresses and keys of table {table.table_name!r}; pass "
                 "one kind, so that each row is updated once."
             )
-        self._bind(table)
+        self.bind(table)
         return Update(
             table,
             updates[0].by,
@@ -172,7 +195,13 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]
             any(update.carried_by_user for update in updates),
         )
 
-    def _bind(self, table: SparseTable) -> None:
+    def bind(self, table: SparseTable) -> None:
+        """Makes this the optimizer that ops of the table use; its rows get the slots for it.
+
+        Raises:
+            ValueError: another optimizer of this graph updates the table.
+            RuntimeError: the table is trained by one of another kind.
+        """
         # An op takes the learning rate as input and all else from the table when it runs: what is
         # bound last rules every op of the graph.
         optimizers = graph_state.state_here().optimizers

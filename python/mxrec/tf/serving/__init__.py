@@ -1,0 +1,1 @@
+"""Exporting models for serving: SavedModels whose tables are frozen."""
