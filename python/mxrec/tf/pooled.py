@@ -143,7 +143,7 @@ def _of_sparse(ids: tf.SparseTensor, pooling: Pooling) -> Bags:
     def finish(pooled: Any) -> Any:
         if outer.rank == 1:
             return pooled
-        shape = tf.concat([ids.dense_shape[:-1], [pooled.shape[-1]]], axis=0)
+        shape = tf.concat([ids.dense_shape[:-1], pooled.shape.as_list()[-1:]], axis=0)
         result = tf.reshape(pooled, shape)
         if not tf.executing_eagerly():
             result.set_shape(outer.concatenate(pooled.shape[-1:]))
@@ -161,7 +161,7 @@ def _of_sparse(ids: tf.SparseTensor, pooling: Pooling) -> Bags:
 
 
 def _scattered(ids: tf.SparseTensor, rows: Any) -> Any:
-    shape = tf.concat([ids.dense_shape, [rows.shape[-1]]], axis=0)
+    shape = tf.concat([ids.dense_shape, rows.shape.as_list()[-1:]], axis=0)
     dense = tf.scatter_nd(ids.indices, rows, shape)
     if not tf.executing_eagerly():
         dense.set_shape(ids.shape.concatenate(rows.shape[-1:]))
@@ -190,7 +190,7 @@ def _of_ragged(ids: tf.RaggedTensor, pooling: Pooling) -> Bags:
             return pooled
         return tf.RaggedTensor.from_nested_row_splits(pooled, outer, validate=False)
 
-    count = splits.shape[0]
+    (count,) = splits.shape.as_list()
     return Bags(
         flat,
         ids.shape,
