@@ -5,6 +5,7 @@ from mxrec.tf import ops  # isort: skip
 
 from mxrec.tf import (
     constants,
+    eos_map,
     gradients,
     hccl_ops,
     npu_ops,
@@ -59,6 +60,7 @@ precision_mode.install()
 sessions.install(before_run=fetches.bring_up_to_date)
 fetches.install()
 batches.install()
+eos_map.install()
 
 __all__ = [
     "ASCEND_SPARSE_LOOKUP_ID_OFFSET",
