@@ -7,8 +7,10 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.client import session as session_lib
 
+from mxrec.tf.log import logger
 from mxrec.tf.rewrite.edges import Edges
-from mxrec.tf.rewrite.state import known_rewriting_of
+from mxrec.tf.rewrite.slicing import GET_NEXT
+from mxrec.tf.rewrite.state import Rewriting, known_rewriting_of
 
 _INSTALLED = "_mxrec_fetches_installed"
 
@@ -26,7 +28,11 @@ def install() -> None:
 def bring_up_to_date(graph: Any) -> None:
     """Connects ops that were built since the rewriting; to be called before a run."""
     rewriting = known_rewriting_of(graph)
-    if rewriting is None or not rewriting.replaced or rewriting.version == graph.version:
+    if rewriting is None:
+        return
+    if rewriting.sites and not rewriting.done and not rewriting.missed:
+        _say_what_is_missed(graph, rewriting)
+    if not rewriting.replaced or rewriting.version == graph.version:
         return
     edges = Edges()
     for name in rewriting.replaced:
@@ -37,6 +43,20 @@ def bring_up_to_date(graph: Any) -> None:
         edges.reorder(old, rewriting.current_op(old))
     edges.apply()
     rewriting.version = graph.version
+
+
+def _say_what_is_missed(graph: Any, rewriting: Rewriting) -> None:
+    rewriting.missed = True
+    if any(op.type == GET_NEXT for op in graph.get_operations()):
+        names = [repr(site.name) for site in rewriting.sites]
+        others = f" and {len(names) - 3} others" if len(names) > 3 else ""
+        logger.warning(
+            "sparse_lookup: %s asked for modify_graph=True, but the graph runs without having been "
+            "rewritten; results are the same, and keys are not prepared in the input pipeline. "
+            "Call modify_graph_and_start_emb_cache() before the first Session.run, or give "
+            "GraphModifierHook() to the Estimator.",
+            ", ".join(names[:3]) + others,
+        )
 
 
 def _first(values: Any) -> Any:

@@ -88,6 +88,7 @@ class Rewriting:
         iterators: rewritten ones.
         version: of the graph, when its edges were last brought up to date.
         done: whether a rewriting has taken place.
+        missed: whether the graph has run without one, and was looked at for it.
     """
 
     sites: list[Site] = dataclasses.field(default_factory=list)
@@ -100,6 +101,7 @@ class Rewriting:
     iterators: list[Rewritten] = dataclasses.field(default_factory=list)
     version: int = -1
     done: bool = False
+    missed: bool = False
 
     def current(self, tensor: Any) -> Any:
         """Returns what stands for a tensor: itself, unless an iterator gave it and is replaced."""
