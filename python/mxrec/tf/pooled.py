@@ -34,7 +34,8 @@ def pop_pooling(kwargs: dict[str, Any]) -> Pooling:
     """
     combiner = kwargs.pop("combiner", None)
     if combiner is not None and combiner not in COMBINERS:
-        raise ValueError(f"combiner must be None, 'sum', 'mean' or 'sqrtn', got {combiner!r}.")
+        kind = ValueError if isinstance(combiner, str) else TypeError
+        raise kind(f"combiner must be None, 'sum', 'mean' or 'sqrtn', got {combiner!r}.")
     given = [kwargs.pop(name, None) for name in ("sp_weights", "weights")]
     if given[0] is not None and given[1] is not None:
         raise ValueError("sp_weights and weights are the same; pass one of them.")
