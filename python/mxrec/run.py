@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         tensorflow1.install(directory)
     sys.argv = [script, *arguments.arguments]
-    sys.path[0] = directory  # as Python does for a script
+    # As Python does for a script: its directory in place of the working directory of "-m".
+    sys.path[:] = [directory, *(sys.path if sys.flags.safe_path else sys.path[1:])]
     try:
         runpy.run_path(script, run_name="__main__")
     except AttributeError as error:

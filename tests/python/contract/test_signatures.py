@@ -125,7 +125,19 @@ SIGNATURES: dict[str, dict[str, Any]] = {
         "use_nesterov": False,
         "name": "Momentum",
     },
+    "mx_rec.util.initialize.clear_channel": {"is_train_channel": False},
+    "mx_rec.util.initialize.terminate_config_initializer": {},
+    "mx_rec.util.variable.get_dense_and_sparse_variable": {},
+    "mxrec.tf.host_pipeline_ops.set_threshold": {
+        "threshold": NONE,
+        "emb_name": NONE,
+        "ids_name": NONE,
+    },
+    "mxrec.tf.host_pipeline_ops.return_timestamp": {"x": ...},
+    "mxrec.tf.hccl_ops.allreduce": {"tensor": ..., "reduction": "sum"},
+    "mxrec.tf.npu_ops.dropout": {"x": ..., "keep_prob": ...},
     "tf_adapter.npu_hooks_append": {"hooks_list": NONE},
+    "tf_adapter.DumpConfig": {"enable_dump": False, "dump_path": NONE},
 }
 # Parameters that scripts pass by name, wherever they stand.
 BY_NAME = {

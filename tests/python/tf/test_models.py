@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def rows_of_tables(source: FileSource, model: str) -> int:
 
 
 def test_models_learn(tmp_path: Path, rng: np.random.Generator) -> None:
-    """A CSV whose label depends on two columns and on a number."""
+    """From a CSV whose label depends on two columns and a number; one from Criteo's format too."""
     rows = 4000
     first, second = rng.integers(0, 12, rows), rng.integers(0, 9, rows)
     kind, number = rng.integers(0, 2, rows), rng.normal(size=rows)
@@ -52,7 +53,12 @@ def test_models_learn(tmp_path: Path, rng: np.random.Generator) -> None:
     data.write_text(f"first,second,kind,number,label\n{table}\n")
     source = FileSource(data, "label", 0.1)
     options = f"--data {data} --label label --dim 8 --epochs 4 --batch-size 128"
-    reports = execute(*(f"models/{model} {options}" for model in MODELS))
+    clicks = tmp_path / "clicks.tsv"
+    SyntheticSource(2000, seed=1, holdout=0.1).write_tsv(clicks)
+    programs = [f"models/{model} {options}" for model in MODELS]
+    *reports, criteo = execute(*programs, f"models/deepfm --data {clicks} --dim 4 --epochs 3")
+    assert criteo["rows"] == 200 and criteo["last_loss"] < criteo["first_loss"]
+    assert criteo["table_rows"] == rows_of_tables(FileSource(clicks, None, 0.1), "deepfm")
     for model, report in zip(MODELS, reports, strict=True):
         assert report["rows"] == rows // 10
         assert report["last_loss"] < 0.8 * report["first_loss"]
@@ -61,27 +67,22 @@ def test_models_learn(tmp_path: Path, rng: np.random.Generator) -> None:
     assert len(reports[-1]["auc"]) == 2
 
 
-def test_criteo_s_format(tmp_path: Path) -> None:
-    data = tmp_path / "clicks.tsv"
-    SyntheticSource(2000, seed=1, holdout=0.1).write_tsv(data)
-    (report,) = execute(f"models/deepfm --data {data} --dim 4 --epochs 3")
-    assert report["rows"] == 200 and report["last_loss"] < report["first_loss"]
-    assert report["table_rows"] == rows_of_tables(FileSource(data, None, 0.1), "deepfm")
-
-
-def test_unusable_data(tmp_path: Path) -> None:
+def test_unusable_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES / "models")
+    mmoe = runpy.run_path(str(EXAMPLES / "models" / "mmoe.py"))
     data = tmp_path / "small.csv"
     data.write_text("a,b\n" + "x,0\ny,1\n" * 20)
-    arguments = ["--data", data, "--label", "b", "--second-task", "c=1"]
-    result = subprocess.run(
-        [sys.executable, EXAMPLES / "models" / "mmoe.py", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert result.returncode == 2
-    assert "--second-task is 'c=1'; it must be COLUMN=VALUE, COLUMN one of a" in result.stderr
+    for task, text in {
+        "c=1": "it must be COLUMN=VALUE, COLUMN one of a",
+        "a": "it must be COLUMN=VALUE",
+        "a=z": "no row to train on has that value",
+    }.items():
+        arguments = ["--data", str(data), "--label", "b", "--second-task", task]
+        with pytest.raises(SystemExit) as stop:
+            mmoe["main"](mmoe["mmoe"], "", arguments, tasks=2)
+        assert stop.value.code == 2
+        assert f"--second-task is {task!r}; {text}" in capsys.readouterr().err
+    sys.modules.pop("ctr")
 
 
 @pytest.mark.slow
