@@ -11,6 +11,7 @@ import os
 import runpy
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from mxrec import compat
 
@@ -76,12 +77,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _is_of_tensorflow1(error: AttributeError) -> bool:
-    module = getattr(error.obj, "__name__", "")
-    if not (isinstance(module, str) and module.startswith(("tensorflow", "keras.api"))):
+    """Whether what lacks the name has it in TensorFlow 1."""
+    if error.name is None or "tensorflow" not in sys.modules:
         return False
-    import tensorflow.compat.v1 as tensorflow1
+    import tensorflow as tf
 
-    return error.name is not None and hasattr(tensorflow1, error.name)
+    if isinstance(error.obj, tf.data.Dataset):
+        return hasattr(tf.compat.v1.data.Dataset, error.name)
+    name = getattr(error.obj, "__name__", "")
+    _, found, module = f"{name}.".partition("tensorflow._api.v2.")
+    if name != tf.__name__ and not found:
+        return False
+    old: Any = tf.compat.v1
+    for part in filter(None, module.split(".")):
+        old = getattr(old, part, None)
+    return hasattr(old, error.name)
 
 
 if __name__ == "__main__":

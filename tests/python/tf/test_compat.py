@@ -144,17 +144,29 @@ def test_a_script_of_the_accelerator_runs_unchanged(tmp_path):
     assert "['--a', 'b'] runs 5 steps 50 rows 50\nfalls True\n" in result.stdout
 
 
-def test_scripts_of_tensorflow_1_are_told_how(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "is_old"),
+    [
+        ("tf.ConfigProto", True),
+        ("tf.train.Saver", True),
+        ("tf.data.Dataset.range(3).make_one_shot_iterator", True),
+        ("tf.no_such_name", False),
+        ("tf.train.no_such_name", False),
+        ("sys.no_such_name", False),
+    ],
+)
+def test_scripts_of_tensorflow_1_are_told_how(tmp_path, monkeypatch, name, is_old):
     script = tmp_path / "old.py"
-    script.write_text("import tensorflow as tf\nimport npu_device\ntf.ConfigProto()\n")
+    script.write_text(f"import sys\nimport tensorflow as tf\nimport npu_device\n{name}\n")
     monkeypatch.setattr(sys, "argv", ["mxrec.run"])
     monkeypatch.setattr(sys, "path", list(sys.path))
     with pytest.raises(AttributeError) as caught:
         run.main([str(script)])
-    assert caught.value.__notes__ == [
+    hint = (
         "\nmxrec.run: the script uses names of TensorFlow 1, which this TensorFlow has in "
         f"tensorflow.compat.v1. Run it with: python -m mxrec.run --tf1 {script}"
-    ]
+    )
+    assert getattr(caught.value, "__notes__", []) == ([hint] if is_old else [])
 
 
 def test_the_script_sees_itself_as_the_program(tmp_path, monkeypatch, capsys):
