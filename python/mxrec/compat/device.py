@@ -22,8 +22,11 @@ __all__ = [
 class Options:
     """Options of the accelerator: kept, and without effect on the CPU.
 
-    An attribute that was not set is another set of options.
+    An attribute that was not set is another set of options, and an empty one is false.
     """
+
+    def __bool__(self) -> bool:
+        return bool(self.__dict__)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

@@ -81,7 +81,20 @@ def close_session(sess: Any) -> None:
 
 
 def set_keras_session_npu_config(config: Any = None) -> Any:
-    """Makes a Session with ``npu_config_proto``'s config the one of Keras, and returns it."""
+    """Makes a Session with ``npu_config_proto``'s config the one of Keras, and returns it.
+
+    Args:
+        config: a ``tf.compat.v1.ConfigProto``.
+
+    Raises:
+        ImportError: Keras has no Sessions, which is so from TensorFlow 2.16 on.
+    """
+    if not hasattr(tf.compat.v1.keras.backend, "set_session"):
+        raise ImportError(
+            "set_keras_session_npu_config needs Keras 2, which TensorFlow has up to version 2.15; "
+            f"this is TensorFlow {tf.__version__}. Leave the call out, or install "
+            "tensorflow==2.15.1."
+        )
     session = tf.compat.v1.Session(config=npu_config_proto(config))
     tf.compat.v1.keras.backend.set_session(session)
     return session

@@ -118,6 +118,7 @@ def test_device_of_tensorflow_2():
     npu_device.global_options().precision_mode = "allow_mix_precision"
     npu_device.global_options().dump_config.enable_dump = True
     assert npu_device.global_options().dump_config.enable_dump
+    assert not npu_device.global_options().deterministic
     device = npu_device.open().as_default()
     assert tf.constant([1.0]).device.endswith(device.name().rpartition("/")[2])
     with npu_device.keep_dtype_scope():

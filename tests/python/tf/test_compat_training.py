@@ -7,7 +7,16 @@ import pytest
 import tensorflow as tf
 
 import mxrec.tf as mx
-from mxrec.compat import config, estimator, hooks, iterations, loss_scale, optimizers, unary_ops
+from mxrec.compat import (
+    config,
+    estimator,
+    hooks,
+    iterations,
+    loss_scale,
+    npu_init,
+    optimizers,
+    unary_ops,
+)
 from mxrec.tf.optimizers import gradient_descent
 
 v1 = tf.compat.v1
@@ -212,6 +221,25 @@ def test_estimator_spec_and_run_config():
 def test_estimator_spec_needs_an_older_tensorflow():
     with pytest.raises(ImportError, match=r"2\.15.*Session"):
         estimator.NPUEstimatorSpec("eval")
+
+
+def test_sessions_of_the_accelerator():
+    with tf.Graph().as_default():
+        session, shutdown = npu_init.init_resource()
+        assert session.run(npu_init.npu_ops.initialize_system()) is None
+        npu_init.shutdown_resource(session, shutdown)
+        npu_init.close_session(session)
+        backend = v1.keras.backend
+        if hasattr(backend, "set_session"):
+            try:
+                made = npu_init.set_keras_session_npu_config()
+                assert backend.get_session() is made
+            finally:
+                backend.set_session(None)
+        else:
+            with pytest.raises(ImportError, match=r"Keras 2.*2\.15"):
+                npu_init.set_keras_session_npu_config()
+    assert npu_init.get_npu_rank_size() == 1 and npu_init.get_npu_rank_id() == 0
 
 
 def test_gelu_is_that_of_tensorflow():
