@@ -493,8 +493,9 @@ class Table(AdmissionCalls):
         Returns:
             ``rows``, ``capacity`` (None: without limit), ``bytes`` (held from the operating system:
             the sum of ``bytes_rows``, ``bytes_metadata``, ``bytes_index``, ``bytes_admission``,
-            ``bytes_hot`` and ``bytes_save_images``, rows kept as they were for a save under way), ``load`` (occupied fraction of the index), ``segments``, and since the
-            creation of the table: ``seen`` (keys of lookups, repetitions included: the sum of
+            ``bytes_hot`` and ``bytes_save_images``, rows kept as they were for a save under way),
+            ``load`` (occupied fraction of the index), ``segments``, and since the creation of the
+            table: ``seen`` (keys of lookups, repetitions included: the sum of
             ``hits``, which had a row when the call began, and ``misses``, which had none),
             ``inserts``, ``erased``, ``refused`` (distinct keys of a batch that got no row: the sum
             of ``refused_by_capacity``, a full table, and ``refused_by_admission``), ``admitted``

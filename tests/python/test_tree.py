@@ -11,7 +11,7 @@ from pathlib import Path
 import mxrec
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("core", "bindings", "python", "benchmarks", "tests", "docs", "cmake")
+SOURCES = ("core", "bindings", "python", "benchmarks", "examples", "tests", "docs", "cmake")
 TEXT = {".h", ".cc", ".c", ".py", ".pyi", ".md", ".txt", ".toml", ".json", ".cmake", ".yaml", ""}
 MAX_LINES = {"header": 300, "source": 600, "test": 800}
 
@@ -59,7 +59,7 @@ def test_no_absolute_paths_of_a_machine() -> None:
 
 
 def test_no_bare_except() -> None:
-    assert not matches(r"^\s*except\s*:", "python", "tests", "benchmarks")
+    assert not matches(r"^\s*except\s*:", "python", "tests", "benchmarks", "examples")
 
 
 def test_files_stay_small() -> None:

@@ -7,6 +7,7 @@ from mxrec.tf import ops  # isort: skip
 
 from mxrec.tf import (
     constants,
+    eos_map,
     gradients,
     hccl_ops,
     npu_ops,
@@ -62,9 +63,10 @@ if TYPE_CHECKING:
 
 saver.install()
 precision_mode.install()
-sessions.install(before_run=fetches.bring_up_to_date)
+sessions.install(before_run=fetches.before_run)
 fetches.install()
 batches.install()
+eos_map.install()
 
 __all__ = [
     "ASCEND_SPARSE_LOOKUP_ID_OFFSET",

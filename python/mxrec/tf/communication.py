@@ -13,6 +13,11 @@ def get_rank_size() -> int:
     return 1
 
 
+def get_local_rank_size() -> int:
+    """Returns the number of ranks on this machine."""
+    return 1
+
+
 def get_device_id() -> int:
     """Returns the number of this rank's device, from 0."""
     return 0

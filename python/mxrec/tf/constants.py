@@ -11,6 +11,10 @@ ASCEND_SPARSE_LOOKUP_ID_OFFSET = "ASCEND_SPARSE_LOOKUP_ID_OFFSET"
 ASCEND_SPARSE_LOOKUP_UNIQUE_KEYS = "ASCEND_SPARSE_LOOKUP_UNIQUE_KEYS"
 ASCEND_GLOBAL_HASHTABLE_COLLECTION = "ASCEND_GLOBAL_HASHTABLE_COLLECTION"
 
+# Libraries that scripts name to import_host_pipeline_ops(...); all ops are in one here.
+LIBREC_EOS_OPS_SO = "libeos_ops.so"
+LIBREC_TF_REC_V1_CPU_SO = "libtf_rec_v1_cpu.so"
+
 
 class BaseEnum(Enum):
     """An enumeration that is looked up by value."""

@@ -129,15 +129,16 @@ class FeatureSpec:
             shape = shape[:1].concatenate([None])
         if not shape.rank:
             return
+        samples = shape.as_list()[0]
         per_sample = shape[1:].num_elements()
         if shape.rank == 1 and self.feat_count is not None:
-            fits = shape[0] is None or (
-                shape[0] % self.feat_count == 0
+            fits = samples is None or (
+                samples % self.feat_count == 0
                 if self.batch_size is None
-                else shape[0] == self.batch_size * self.feat_count
+                else samples == self.batch_size * self.feat_count
             )
         else:
-            fits = self.batch_size in (None, shape[0]) or shape[0] is None
+            fits = self.batch_size in (None, samples) or samples is None
             fits = fits and (self.feat_count in (None, per_sample) or per_sample is None)
         if not fits:
             raise ValueError(

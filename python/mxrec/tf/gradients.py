@@ -21,7 +21,7 @@ def _slices(values: Any, addresses: Any, like: Any) -> tf.IndexedSlices:
     # Without dense_shape the gradient of tf.cond fails. A constant: reading the proxy's shape at
     # run time would need an initialized variable. int32, as TensorFlow makes it for the branch
     # that has no gradient.
-    dense_shape = tf.constant([0, like.shape[-1]], tf.int32)
+    dense_shape = tf.constant([0, like.shape.as_list()[-1]], tf.int32)
     return tf.IndexedSlices(values, addresses, dense_shape)
 
 

@@ -13,8 +13,13 @@ from mxrec.tf.ops import library
 from mxrec.tf.validation import INT32_MAX, check_int
 
 
-def import_host_pipeline_ops() -> ModuleType:
-    """Returns the module with ``set_threshold`` and ``return_timestamp``."""
+def import_host_pipeline_ops(library_name: str | None = None) -> ModuleType:
+    """Returns the module with ``set_threshold`` and ``return_timestamp``.
+
+    Args:
+        library_name: a library of ``mx_rec.constants.constants``; all give the same module.
+    """
+    del library_name
     return sys.modules[__name__]
 
 

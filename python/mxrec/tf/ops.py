@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
+_OLDEST = (2, 15)
 _SUPPORTED = "TensorFlow 2.15 to 2.21"
+_REMEDY = "Install one: pip install 'tensorflow-cpu>=2.15,<2.22'."
 
 try:
     import tensorflow as tf
@@ -33,8 +35,18 @@ def _load() -> Any:
     except (tf.errors.OpError, OSError, RuntimeError) as error:
         raise ImportError(
             f"mxrec's ops ({LIBRARY_PATH}) do not load into TensorFlow {tf.__version__}; supported "
-            f"are {_SUPPORTED}. The reason: {error}"
+            f"are {_SUPPORTED}. {_REMEDY} The reason: {error}"
         ) from error
 
 
+def _check_version() -> None:
+    version = tuple(int(part) for part in tf.__version__.split(".")[:2])
+    if version < _OLDEST:
+        raise ImportError(
+            f"mxrec.tf needs {_SUPPORTED}; this is TensorFlow {tf.__version__}, which is too old. "
+            f"{_REMEDY}"
+        )
+
+
+_check_version()
 library = _load()

@@ -36,7 +36,8 @@ def pop_pooling(kwargs: dict[str, Any]) -> Pooling:
     """
     combiner = kwargs.pop("combiner", None)
     if combiner is not None and combiner not in COMBINERS:
-        raise ValueError(f"combiner must be None, 'sum', 'mean' or 'sqrtn', got {combiner!r}.")
+        kind = ValueError if isinstance(combiner, str) else TypeError
+        raise kind(f"combiner must be None, 'sum', 'mean' or 'sqrtn', got {combiner!r}.")
     given = [kwargs.pop(name, None) for name in ("sp_weights", "weights")]
     if given[0] is not None and given[1] is not None:
         raise ValueError("sp_weights and weights are the same; pass one of them.")
@@ -148,7 +149,7 @@ def _of_sparse(ids: tf.SparseTensor, pooling: Pooling) -> Bags:
     def finish(pooled: Any) -> Any:
         if outer.rank == 1:
             return pooled
-        shape = tf.concat([ids.dense_shape[:-1], [pooled.shape[-1]]], axis=0)
+        shape = tf.concat([ids.dense_shape[:-1], pooled.shape.as_list()[-1:]], axis=0)
         result = tf.reshape(pooled, shape)
         if not tf.executing_eagerly():
             result.set_shape(outer.concatenate(pooled.shape[-1:]))
@@ -166,7 +167,7 @@ def _of_sparse(ids: tf.SparseTensor, pooling: Pooling) -> Bags:
 
 
 def _scattered(ids: tf.SparseTensor, rows: Any) -> Any:
-    shape = tf.concat([ids.dense_shape, [rows.shape[-1]]], axis=0)
+    shape = tf.concat([ids.dense_shape, rows.shape.as_list()[-1:]], axis=0)
     dense = tf.scatter_nd(ids.indices, rows, shape)
     if not tf.executing_eagerly():
         dense.set_shape(ids.shape.concatenate(rows.shape[-1:]))
@@ -195,7 +196,7 @@ def _of_ragged(ids: tf.RaggedTensor, pooling: Pooling) -> Bags:
             return pooled
         return tf.RaggedTensor.from_nested_row_splits(pooled, outer, validate=False)
 
-    count = splits.shape[0]
+    (count,) = splits.shape.as_list()
     return Bags(
         flat,
         ids.shape,

@@ -78,9 +78,10 @@ def check_name(name: Any) -> str:
 def check_dim(dim: Any) -> int:
     """Returns the width of a table, given as int or 1-D TensorShape."""
     if isinstance(dim, tf.TensorShape):
-        if dim.rank != 1 or dim[0] is None:
+        if dim.rank != 1 or not dim.is_fully_defined():
             raise ValueError(f"dim must be an int or a TensorShape of one known size, got {dim}.")
-        dim = dim[0]
+        # Not dim[0]: that is no int once a script has called disable_v2_behavior().
+        (dim,) = dim.as_list()
     return check_int("dim", dim, 1, MAX_DIM)
 
 

@@ -131,11 +131,15 @@ def _not_yet(graph: Any) -> Any:
     return state.no_timestamps
 
 
+def _is_for_all(times: Any) -> bool:
+    return times.shape.rank is not None and times.shape.as_list()[0] in (0, 1)
+
+
 def _spread(times: Any, ids: Any) -> Any:
     """Timestamps of a batch as the op of a lookup takes them; see ``of_keys``."""
     if isinstance(ids, Joined):
         return tf.concat([of_each(_spread(times, part), keys) for part, keys in ids.parts], axis=0)
-    if not isinstance(ids, (tf.SparseTensor, tf.RaggedTensor)) or times.shape[0] in (0, 1):
+    if not isinstance(ids, (tf.SparseTensor, tf.RaggedTensor)) or _is_for_all(times):
         return times
     if isinstance(ids, tf.SparseTensor):
         example = ids.indices[:, 0]

@@ -3,36 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from mxrec.cli import training
 from mxrec.cli.config import ModelConfig
 from mxrec.cli.console import PlainConsole
 from mxrec.cli.examples import Examples
-
-
-class StaticVocabulary:
-    """Maps the keys of each column to [0, rows); keys unseen in training get the last id."""
-
-    def __init__(self, train: Examples) -> None:
-        columns = range(train.keys.shape[1])
-        self._known: list[npt.NDArray[np.int64]] = [np.unique(train.keys[:, c]) for c in columns]
-
-    @property
-    def rows(self) -> tuple[int, ...]:
-        return tuple(len(known) + 1 for known in self._known)
-
-    def __call__(self, examples: Examples) -> Examples:
-        ids = np.empty_like(examples.keys)
-        for column, known in enumerate(self._known):
-            keys = examples.keys[:, column]
-            place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-            ids[:, column] = np.where(known[place] == keys, place, len(known))
-        return replace(examples, keys=ids)
 
 
 def train_and_evaluate(

@@ -13,6 +13,7 @@ from estimator_support import has_estimator
 from mxrec.cli.config import ModelConfig, table_names
 from mxrec.cli.examples import Examples, NumericScaler
 from mxrec.cli.sources import FileSource
+from mxrec.cli.vocabulary import StaticVocabulary
 
 SEEDS = (1, 2)
 EPOCHS = 3
@@ -30,7 +31,7 @@ def adult() -> Path:
     not adult().is_file(), reason="no adult.csv.gz; MXREC_TEST_DATA names its folder"
 )
 def test_auc_equals_that_of_static_variables(tmp_path: Path) -> None:
-    from static_twin import StaticVocabulary, train_and_evaluate
+    from static_twin import train_and_evaluate
 
     source = FileSource(adult(), "income", 0.2)
     train = Examples.concatenate(list(source.train()))

@@ -11,10 +11,12 @@ import tensorflow as tf
 from tensorflow.python.client import session as session_lib
 
 from mxrec.tf import sessions
+from mxrec.tf.log import logger
 from mxrec.tf.rewrite.edges import Edges
 from mxrec.tf.rewrite.iterators import MAKE
 from mxrec.tf.rewrite.replacements import Replacements, known_replacements_of
 from mxrec.tf.rewrite.slicing import GET_NEXT
+from mxrec.tf.rewrite.state import Rewriting, known_rewriting_of
 
 _INSTALLED = "_mxrec_fetches_installed"
 
@@ -31,6 +33,14 @@ def install() -> None:
     session_class._run = _inside(session_class._run)
     session_class.partial_run_setup = _inside(session_class.partial_run_setup)
     setattr(session_lib, _INSTALLED, True)
+
+
+def before_run(graph: Any) -> None:
+    """What a graph needs before a session runs it."""
+    rewriting = known_rewriting_of(graph)
+    if rewriting is not None and rewriting.sites and not (rewriting.done or rewriting.missed):
+        _say_what_is_missed(graph, rewriting)
+    bring_up_to_date(graph)
 
 
 def bring_up_to_date(graph: Any, edges: Edges | None = None) -> None:
@@ -68,6 +78,20 @@ def _refuse_users_of_old_iterators(graph: Any, known: Replacements) -> None:
                     f"{new.old!r}, which {new.handle.op.name!r} has replaced; build it before, or "
                     "call the method of the iterator, which knows."
                 )
+
+
+def _say_what_is_missed(graph: Any, rewriting: Rewriting) -> None:
+    rewriting.missed = True
+    if any(op.type == GET_NEXT for op in graph.get_operations()):
+        names = [repr(site.name) for site in rewriting.sites]
+        others = f" and {len(names) - 3} others" if len(names) > 3 else ""
+        logger.warning(
+            "sparse_lookup: %s asked for modify_graph=True, but the graph runs without having been "
+            "rewritten; results are the same, and keys are not prepared in the input pipeline. "
+            "Call modify_graph_and_start_emb_cache() before the first Session.run, or give "
+            "GraphModifierHook() to the Estimator.",
+            ", ".join(names[:3]) + others,
+        )
 
 
 # --- Tensors, and what holds some -----------------------------------------------------------------

@@ -83,6 +83,7 @@ class Rewriting:
         iterators: rewritten ones.
         moved: ops of lookups whose keys have moved.
         done: whether a rewriting has taken place.
+        missed: whether the graph has run without one, and was looked at for it.
     """
 
     sites: list[Site] = dataclasses.field(default_factory=list)
@@ -90,6 +91,7 @@ class Rewriting:
     iterators: list[Rewritten] = dataclasses.field(default_factory=list)
     moved: set[Any] = dataclasses.field(default_factory=set)
     done: bool = False
+    missed: bool = False
 
 
 def rewriting_of(graph: Any) -> Rewriting:
