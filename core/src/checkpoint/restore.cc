@@ -1,3 +1,5 @@
+#include "checkpoint/restore.h"
+
 #include <functional>
 #include <new>
 #include <string>
@@ -44,10 +46,11 @@ Status CheckFits(const Table& table, const Manifest& manifest, const std::string
   return {};
 }
 
-// Gives every block of the parts to `add`.
-Status ReadParts(Env* env, const std::string& dir, const checkpoint::Uid& uid, PartKind kind,
-                 const RowLayout& layout, const std::vector<PartInfo>& parts,
-                 const std::function<Status(const RowBlock&)>& add) {
+}  // namespace
+
+Status checkpoint::ReadParts(Env* env, const std::string& dir, const Uid& uid, PartKind kind,
+                             const RowLayout& layout, const std::vector<PartInfo>& parts,
+                             const std::function<Status(const RowBlock&)>& add) {
   RowBlock rows;
   for (size_t i = 0; i < parts.size(); ++i) {
     const std::string path = checkpoint::JoinPath(dir, checkpoint::PartFile(kind, i));
@@ -68,6 +71,8 @@ Status ReadParts(Env* env, const std::string& dir, const checkpoint::Uid& uid, P
   }
   return {};
 }
+
+namespace {
 
 // A manifest and where it lies.
 struct Link {
