@@ -53,6 +53,7 @@ from mxrec.tf.saver import restore_tables, save_tables
 from mxrec.tf.summary_hook import TableSummaryHook
 from mxrec.tf.table import SparseTable, create_table, registered_tables, tables_of_graph
 from mxrec.tf.variables import get_dense_and_sparse_variable
+from mxrec.tf.warm_start import WarmStarted, WarmStartPath
 
 saver.install()
 precision_mode.install()
@@ -77,6 +78,8 @@ __all__ = [
     "OrphanLookupKeySlicerHook",
     "SparseTable",
     "TableSummaryHook",
+    "WarmStartPath",
+    "WarmStarted",
     "clear_channel",
     "constants",
     "create_table",
