@@ -196,26 +196,23 @@ def test_the_log_says_what_came_from_where(
     )
     begins(tmp_path, settings)
     (report,) = (r.getMessage() for r in caplog.records if "Warm start:" in r.getMessage())
-    rows = {name: len(state.tables["user_table"]) for name, state in learnt.items()}
-    items = {name: len(state.tables["item_table"]) for name, state in learnt.items()}
+    rows = {name: str(len(state.tables["user_table"])) for name, state in learnt.items()}
+    items = {name: str(len(state.tables["item_table"])) for name, state in learnt.items()}
     place = {name: f"{name}/model.ckpt-5" for name in learnt}
     first, second, fourth = "warm_start_1", "warm_start_2", "warm_start"
     assert [line.split() for line in report.splitlines()[1:]] == [
         ["name", "from", "name", "there", "rows", "slots", "outcome"],
-        ["table", "user_table", place[first], "user_table", f"{rows[first]}", "kept", "replaced"],
-        ["table", "item_table", place[first], "item_table", f"{items[first]}", "kept"]
-        + ["superseded"],
+        ["table", "user_table", place[first], "user_table", rows[first], "kept", "replaced"],
+        ["table", "item_table", place[first], "item_table", items[first], "kept", "superseded"],
         ["variable", "mlp_layer_w", place[first], "mlp_layer_w", "8", "replaced"],
         ["variable", "mlp_layer_v", place[first], "mlp_layer_v", "8", "replaced"],
         ["variable", "bias", place[first], "bias", "1", "superseded"],
-        ["table", "user_table", place[second], "user_table", f"{rows[second]}", "fresh", "merged"],
-        ["table", "item_table", place[second], "item_table", f"{items[second]}", "fresh"]
-        + ["superseded"],
+        ["table", "user_table", place[second], "user_table", rows[second], "fresh", "merged"],
+        ["table", "item_table", place[second], "item_table", items[second], "fresh", "superseded"],
         ["variable", "bias", place[second], "bias", "1", "replaced"],
         # Names in a list are scopes of all variables, to TensorFlow.
         ["variable", "bias/Adagrad", place[second], "bias/Adagrad", "1", "replaced"],
-        ["table", "item_table", place[fourth], "user_table", f"{rows[fourth]}", "kept"]
-        + ["replaced"],
+        ["table", "item_table", place[fourth], "user_table", rows[fourth], "kept", "replaced"],
     ]
 
 
