@@ -2,8 +2,10 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <string>
+#include <vector>
 
 #include "arrays.h"
 #include "init.h"
@@ -27,10 +29,10 @@ WarmStartOptions ParseOptions(const std::string& slots, const std::string& mode,
           .int32_keys = int32_keys};
 }
 
-int64_t AddCheckpoint(WarmStart& self, const std::string& dir, const std::string& slots,
-                      const std::string& mode, bool int32_keys) {
+int64_t AddCheckpoint(WarmStart& self, const std::vector<std::string>& dirs,
+                      const std::string& slots, const std::string& mode, bool int32_keys) {
   const WarmStartOptions options = ParseOptions(slots, mode, int32_keys);
-  return Unwrap(Unlocked([&] { return self.AddCheckpoint(dir, options); }));
+  return Unwrap(Unlocked([&] { return self.AddCheckpoint(dirs, options); }));
 }
 
 int64_t AddMatrix(WarmStart& self, nb::handle values_array, const std::string& mode,
@@ -51,10 +53,11 @@ void InitWarmStart(nb::module_& m) {
           "__init__",
           [](WarmStart* self, const PyTable& table) { new (self) WarmStart(table.table); },
           "table"_a)
-      .def("add_checkpoint", &AddCheckpoint, "dir"_a, nb::kw_only(), "slots"_a = "keep",
-           "mode"_a = "replace", "int32_keys"_a = false,
-           "Adds the rows of a saved table; returns how many. slots: 'keep' or 'reset', mode:\n"
-           "'replace' or 'merge'. int32_keys: refuse other keys.")
+      .def(
+          "add_checkpoint", &AddCheckpoint, "dirs"_a, nb::kw_only(), "slots"_a = "keep",
+          "mode"_a = "replace", "int32_keys"_a = false,
+          "Adds the rows of a saved table, a full checkpoint and its deltas in order; returns how\n"
+          "many. slots: 'keep' or 'reset', mode: 'replace' or 'merge'. int32_keys: refuse others.")
       .def("add_matrix", &AddMatrix, "values"_a.none(), nb::kw_only(), "mode"_a = "replace",
            "int32_keys"_a = false,
            nb::sig("def add_matrix(self, values: numpy.typing.NDArray[numpy.float32], *, "

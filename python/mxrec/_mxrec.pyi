@@ -384,10 +384,10 @@ class WarmStart:
 
     def __init__(self, table: Table) -> None: ...
 
-    def add_checkpoint(self, dir: str, *, slots: str = 'keep', mode: str = 'replace', int32_keys: bool = False) -> int:
+    def add_checkpoint(self, dirs: Sequence[str], *, slots: str = 'keep', mode: str = 'replace', int32_keys: bool = False) -> int:
         """
-        Adds the rows of a saved table; returns how many. slots: 'keep' or 'reset', mode:
-        'replace' or 'merge'. int32_keys: refuse other keys.
+        Adds the rows of a saved table, a full checkpoint and its deltas in order; returns how
+        many. slots: 'keep' or 'reset', mode: 'replace' or 'merge'. int32_keys: refuse others.
         """
 
     def add_matrix(self, values: numpy.typing.NDArray[numpy.float32], *, mode: str = 'replace', int32_keys: bool = False) -> int:

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "mxrec/env.h"
 #include "mxrec/options.h"
@@ -44,9 +45,10 @@ class MXREC_API WarmStart {
   ~WarmStart();
   int dim() const { return table_->dim(); }
 
-  // Adds the rows of the checkpoint in `dir`, of the same dim. Returns how many.
-  Result<int64_t> AddCheckpoint(const std::string& dir, const WarmStartOptions& options,
-                                Env* env = Env::Default());
+  // Adds the rows of a table of the same dim, saved as a full checkpoint and perhaps deltas, in
+  // order. Returns how many.
+  Result<int64_t> AddCheckpoint(const std::vector<std::string>& dirs,
+                                const WarmStartOptions& options, Env* env = Env::Default());
   // Adds the rows of a matrix [rows, dim]: row i becomes key i, with fresh slots.
   Result<int64_t> AddMatrix(const float* values, int64_t rows, const WarmStartOptions& options);
   // The table gets the rows. Its optimizer step becomes the largest of those whose slots were kept,
@@ -58,6 +60,7 @@ class MXREC_API WarmStart {
   Status Begin(const WarmStartOptions& options, const OptimizerOptions& kept);
   Status CopyTable();
   Status NewLoader(const OptimizerOptions& kept);
+  Status CheckCapacity(int64_t rows, const std::string& of) const;
   template <class Call>
   auto Guarded(Call&& call);
 
@@ -71,7 +74,8 @@ class MXREC_API WarmStart {
 
 // One source, at once.
 MXREC_API Result<int64_t> WarmStartTable(const std::shared_ptr<Table>& table,
-                                         const std::string& dir, const WarmStartOptions& options,
+                                         const std::vector<std::string>& dirs,
+                                         const WarmStartOptions& options,
                                          Env* env = Env::Default());
 
 }  // namespace mxrec

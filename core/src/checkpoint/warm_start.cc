@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <functional>
-#include <limits>
 #include <new>
+#include <numeric>
+#include <type_traits>
 #include <utility>
 
 #include "checkpoint/manifest.h"
 #include "checkpoint/restore.h"
+#include "mxrec/checkpoint.h"
 
 namespace mxrec {
 namespace {
@@ -18,29 +20,25 @@ constexpr int64_t kBlockRows = 65'536;
 
 using AddRows = std::function<Status(const RowBlock&)>;
 
-// All rows of a saved table, block by block.
-Status ReadRows(Env* env, const std::string& dir, const Manifest& manifest, const AddRows& add) {
-  checkpoint::Uid uid;
-  if (!checkpoint::FromHex(manifest.info.uid, &uid)) return Internal("unchecked uid in a manifest");
-  return ReadParts(env, dir, uid, checkpoint::PartKind::kRows, manifest.layout(), manifest.parts,
-                   add);
-}
-
-Status CheckFits(const Table& table, const CheckpointInfo& info, const std::string& dir,
-                 const WarmStartOptions& options) {
-  const std::string subject = "table '" + table.name() + "'";
-  if (info.options.dim != table.dim()) {
-    return InvalidArgument(subject + " has dim " + std::to_string(table.dim()) + ", but " + dir +
-                           " has dim " + std::to_string(info.options.dim) +
-                           "; warm-start a table of dim " + std::to_string(info.options.dim));
+// All rows of a saved table, block by block. Those of a chain are put together first. last: the
+// manifest in the last of `dirs`.
+Status ReadRows(Env* env, const std::vector<std::string>& dirs, const Manifest& last,
+                const AddRows& add) {
+  if (dirs.size() == 1 && !last.is_delta()) {
+    checkpoint::Uid uid;
+    if (!checkpoint::FromHex(last.info.uid, &uid)) return Internal("unchecked uid in a manifest");
+    return ReadParts(env, dirs[0], uid, checkpoint::PartKind::kRows, last.layout(), last.parts,
+                     add);
   }
-  if (options.mode == WarmStartMode::kReplace && info.rows > table.capacity()) {
-    return ResourceExhausted(subject + " has memory_rows " + std::to_string(table.capacity()) +
-                             ", but " + dir + " holds " + std::to_string(info.rows) +
-                             " rows; raise memory_rows (device_vocabulary_size or "
-                             "host_vocabulary_size of create_table)");
+  const auto loaded = LoadTable(dirs, 0, env);
+  if (!loaded.ok()) return loaded.status();
+  RowBlock rows;
+  ScanCursor cursor;
+  for (;;) {
+    MXREC_RETURN_IF_ERROR(loaded.value()->Scan(&cursor, kBlockRows, &rows));
+    if (rows.size() == 0) return {};
+    MXREC_RETURN_IF_ERROR(add(rows));
   }
-  return {};
 }
 
 Status CheckKeys(const Table& table, const RowBlock& rows, const WarmStartOptions& options) {
@@ -80,6 +78,15 @@ auto WarmStart::Guarded(Call&& call) {
     return Returned(ResourceExhausted("out of memory during the warm start of table '" +
                                       table_->name() + "'; it is as it was"));
   }
+}
+
+Status WarmStart::CheckCapacity(int64_t rows, const std::string& of) const {
+  if (rows <= table_->capacity()) return {};
+  return ResourceExhausted("table '" + table_->name() + "' is full: its capacity is " +
+                           std::to_string(table_->capacity()) + " rows, and with " + of +
+                           " it would have " + std::to_string(rows) +
+                           "; raise memory_rows (device_vocabulary_size or host_vocabulary_size "
+                           "of create_table), or use dynamic expansion");
 }
 
 Status WarmStart::NewLoader(const OptimizerOptions& kept) {
@@ -140,63 +147,69 @@ Status WarmStart::Begin(const WarmStartOptions& options, const OptimizerOptions&
   return {};
 }
 
-Result<int64_t> WarmStart::AddCheckpoint(const std::string& dir, const WarmStartOptions& options,
-                                         Env* env) {
+Result<int64_t> WarmStart::AddCheckpoint(const std::vector<std::string>& dirs,
+                                         const WarmStartOptions& options, Env* env) {
   return Guarded([&]() -> Result<int64_t> {
+    if (dirs.empty()) return InvalidArgument("dirs is empty; name a checkpoint of the table");
+    const std::string& dir = dirs.back();
     const auto manifest = checkpoint::ReadManifest(env, dir);
     if (!manifest.ok()) return manifest.status();
     const CheckpointInfo& info = manifest.value().info;
-    MXREC_RETURN_IF_ERROR(CheckFits(*table_, info, dir, options));
+    if (info.options.dim != table_->dim()) {
+      return InvalidArgument("table '" + table_->name() + "' has dim " +
+                             std::to_string(table_->dim()) + ", but " + dir + " has dim " +
+                             std::to_string(info.options.dim) + "; warm-start a table of dim " +
+                             std::to_string(info.options.dim));
+    }
     OptimizerOptions kept;  // none
     if (options.slots == WarmStartSlots::kKeep) kept = info.options.optimizer;
     // Of a table without an optimizer: that of the sources before this one.
+    const bool replaces = options.mode == WarmStartMode::kReplace;
     const OptimizerKind bound = table_->options().optimizer.kind;
-    const bool fixed = bound != OptimizerKind::kNone || options.mode == WarmStartMode::kMerge;
-    const OptimizerKind wanted = bound != OptimizerKind::kNone ? bound : kind_;
-    if (fixed && kept.kind != OptimizerKind::kNone && wanted != OptimizerKind::kNone &&
+    const OptimizerKind wanted = bound == OptimizerKind::kNone && !replaces ? kind_ : bound;
+    if (kept.kind != OptimizerKind::kNone && wanted != OptimizerKind::kNone &&
         kept.kind != wanted) {
       return FailedPrecondition("table '" + table_->name() + "' has slots of " +
                                 OptimizerName(wanted) + ", but " + dir + " holds slots of " +
                                 OptimizerName(kept.kind) +
                                 "; reset the slots, or use the same optimizer");
     }
+    if (replaces) MXREC_RETURN_IF_ERROR(CheckCapacity(info.rows, dir));
     MXREC_RETURN_IF_ERROR(Begin(options, kept));
     const int width = static_cast<int>(manifest.value().layout().row_floats);
     const auto slots =
         kept.kind == OptimizerKind::kNone ? RowLoader::Slots::kFresh : RowLoader::Slots::kTake;
-    const auto present = options.mode == WarmStartMode::kReplace ? RowLoader::Present::kRefuse
-                                                                 : RowLoader::Present::kReplace;
-    MXREC_RETURN_IF_ERROR(ReadRows(env, dir, manifest.value(), [&](const RowBlock& rows) -> Status {
-      MXREC_RETURN_IF_ERROR(CheckKeys(*table_, rows, options));
-      return loader_->Put(rows, width, slots, present);
-    }));
+    const auto present = replaces ? RowLoader::Present::kRefuse : RowLoader::Present::kReplace;
+    int64_t added = 0;
+    MXREC_RETURN_IF_ERROR(
+        ReadRows(env, dirs, manifest.value(), [&](const RowBlock& rows) -> Status {
+          MXREC_RETURN_IF_ERROR(CheckKeys(*table_, rows, options));
+          added += static_cast<int64_t>(rows.size());
+          return loader_->Put(rows, width, slots, present);
+        }));
+    MXREC_RETURN_IF_ERROR(CheckCapacity(loader_->size(), dir));
     if (kept.kind != OptimizerKind::kNone) step_ = std::max(step_, info.optimizer_step);
-    return info.rows;
+    return added;
   });
 }
 
 Result<int64_t> WarmStart::AddMatrix(const float* values, int64_t rows,
                                      const WarmStartOptions& options) {
   return Guarded([&]() -> Result<int64_t> {
-    if (options.mode == WarmStartMode::kReplace && rows > table_->capacity()) {
-      return ResourceExhausted("table '" + table_->name() + "' has memory_rows " +
-                               std::to_string(table_->capacity()) + ", but the matrix has " +
-                               std::to_string(rows) +
-                               " rows; raise memory_rows "
-                               "(device_vocabulary_size or host_vocabulary_size of create_table)");
-    }
+    constexpr auto kPresent = RowLoader::Present::kReplace;
+    MXREC_RETURN_IF_ERROR(CheckCapacity(rows, "the matrix"));
     MXREC_RETURN_IF_ERROR(Begin(options, {}));
     const int dim = table_->dim();
     RowBlock block;
     for (int64_t begin = 0; begin < rows; begin += kBlockRows) {
       const int64_t end = std::min(rows, begin + kBlockRows);
-      block.keys.clear();
-      for (int64_t key = begin; key < end; ++key) block.keys.push_back(key);
+      block.keys.resize(static_cast<size_t>(end - begin));
+      std::iota(block.keys.begin(), block.keys.end(), begin);
       block.values.assign(values + begin * dim, values + end * dim);
       MXREC_RETURN_IF_ERROR(CheckKeys(*table_, block, options));
-      MXREC_RETURN_IF_ERROR(
-          loader_->Put(block, dim, RowLoader::Slots::kFresh, RowLoader::Present::kReplace));
+      MXREC_RETURN_IF_ERROR(loader_->Put(block, dim, RowLoader::Slots::kFresh, kPresent));
     }
+    MXREC_RETURN_IF_ERROR(CheckCapacity(loader_->size(), "the matrix"));
     return rows;
   });
 }
@@ -215,10 +228,11 @@ Status WarmStart::Commit() {
   });
 }
 
-Result<int64_t> WarmStartTable(const std::shared_ptr<Table>& table, const std::string& dir,
+Result<int64_t> WarmStartTable(const std::shared_ptr<Table>& table,
+                               const std::vector<std::string>& dirs,
                                const WarmStartOptions& options, Env* env) {
   WarmStart warm_start(table);
-  auto rows = warm_start.AddCheckpoint(dir, options, env);
+  auto rows = warm_start.AddCheckpoint(dirs, options, env);
   if (rows.ok()) MXREC_RETURN_IF_ERROR(warm_start.Commit());
   return rows;
 }

@@ -112,7 +112,7 @@ TEST(WarmStart, SequencesOfSourcesFollowTheRules) {
       if (wants) step = std::max(step, sources[which]->optimizer_step());
       const Contents rows = ContentsOf(*sources[which]);
       Merge(rows, table->dim(), kind, wants, &expected);
-      const auto added = warm_start.AddCheckpoint(dir / std::to_string(which), options);
+      const auto added = warm_start.AddCheckpoint({dir / std::to_string(which)}, options);
       ASSERT_TRUE(added.ok()) << added.status().message();
       EXPECT_EQ(added.value(), static_cast<int64_t>(rows.size()));
     }
@@ -129,7 +129,7 @@ TEST(WarmStart, TrainingGoesOnAsInTheSource) {
   Train(source.get(), 2000, TestSeed());
   ASSERT_TRUE(SaveTable(*source, dir / "s", 1).ok());
   const auto table = MakeTable(Options(OptimizerKind::kLazyAdam, 16));
-  ASSERT_TRUE(WarmStartTable(table, dir / "s", {}).ok());
+  ASSERT_TRUE(WarmStartTable(table, {dir / "s"}, {}).ok());
   Train(source.get(), 2000, TestSeed() + 1);
   Train(table.get(), 2000, TestSeed() + 1);
   const auto values = [](const Contents& contents) {
@@ -138,6 +138,41 @@ TEST(WarmStart, TrainingGoesOnAsInTheSource) {
     return bits;
   };
   EXPECT_EQ(values(ContentsOf(*table)), values(ContentsOf(*source)));
+}
+
+TEST(WarmStart, AChainIsWhatItAmountsTo) {
+  const TempDir dir;
+  const auto source = MakeTable(Options(OptimizerKind::kAdagrad));
+  std::vector<std::string> chain;
+  std::string parent;
+  for (int step = 0; step < 3; ++step) {
+    TrainRange(source.get(), 30 * step, 60, 5);
+    const std::vector<int64_t> gone = {30 * step, 30 * step + 1};
+    ASSERT_TRUE(source->Erase(gone).ok());
+    auto snapshot = source->BeginSnapshot({.parent = parent, .tracks = true}).value();
+    chain.push_back(dir / std::to_string(step));
+    parent = WriteSnapshot(&snapshot, chain.back(), step).value().uid;
+    snapshot.End(parent, step);
+  }
+  const Contents rows = ContentsOf(*source);
+  for (const WarmStartMode mode : {kReplace, kMerge}) {
+    const auto table = MakeTable(Options(OptimizerKind::kAdagrad));
+    TrainRange(table.get(), -5, 10, 6);  // of keys that the chain erases, too
+    Contents expected = mode == kMerge ? ContentsOf(*table) : Contents();
+    Merge(rows, 3, OptimizerKind::kAdagrad, true, &expected);
+    const auto added = WarmStartTable(table, chain, {.mode = mode});
+    ASSERT_TRUE(added.ok()) << added.status().message();
+    EXPECT_EQ(added.value(), static_cast<int64_t>(rows.size()));
+    EXPECT_EQ(ContentsOf(*table), expected);
+    EXPECT_EQ(table->optimizer_step(), source->optimizer_step());
+    EXPECT_EQ(table->lineage(), "") << "these rows are of no version of this table";
+
+    const Unchanged unchanged(*table);
+    const Status alone = WarmStartTable(table, {chain[2]}, {.mode = mode}).status();
+    EXPECT_EQ(alone.code(), StatusCode::kDataLoss);
+    EXPECT_NE(alone.message().find("delta"), std::string::npos) << alone.message();
+    unchanged.CheckRows();
+  }
 }
 
 TEST(WarmStart, RowsOfAMatrixBecomeKeysFromZero) {
@@ -151,7 +186,7 @@ TEST(WarmStart, RowsOfAMatrixBecomeKeysFromZero) {
   for (const WarmStartMode mode : {kReplace, kMerge}) {
     const auto table = MakeTable(Options(OptimizerKind::kAdagrad));
     WarmStart warm_start(table);
-    ASSERT_TRUE(warm_start.AddCheckpoint(dir / "s", {}).ok());
+    ASSERT_TRUE(warm_start.AddCheckpoint({dir / "s"}, {}).ok());
     const auto added = warm_start.AddMatrix(values.data(), kRows, {.mode = mode});
     ASSERT_EQ(added.value(), kRows);
     ASSERT_TRUE(warm_start.Commit().ok());
@@ -176,7 +211,7 @@ TEST(WarmStart, ValuesAreRoundedToTheTablesType) {
   TableOptions options = Options(OptimizerKind::kAdagrad);
   options.value_type = ValueType::kBfloat16;
   const auto table = MakeTable(options);
-  ASSERT_TRUE(WarmStartTable(table, dir / "s", {}).ok());
+  ASSERT_TRUE(WarmStartTable(table, {dir / "s"}, {}).ok());
   Contents expected;
   Merge(ContentsOf(*source), 3, OptimizerKind::kAdagrad, true, &expected);
   for (auto& [key, row] : expected) {
@@ -189,7 +224,7 @@ TEST(WarmStart, ValuesAreRoundedToTheTablesType) {
   EXPECT_EQ(ContentsOf(*table), expected);
 
   ASSERT_TRUE(SaveTable(*table, dir / "half", 1).ok());
-  ASSERT_TRUE(WarmStartTable(source, dir / "half", {}).ok());
+  ASSERT_TRUE(WarmStartTable(source, {dir / "half"}, {}).ok());
   EXPECT_EQ(ContentsOf(*source), expected);
 }
 
@@ -208,7 +243,7 @@ TEST(WarmStart, CountsAndTimesBeginAnew) {
 
   const auto table = MakeTable(options);
   ASSERT_TRUE(table->SetThreshold(3).ok());
-  ASSERT_TRUE(WarmStartTable(table, dir / "s", {}).ok());
+  ASSERT_TRUE(WarmStartTable(table, {dir / "s"}, {}).ok());
   EXPECT_EQ(table->size(), 100);
   const std::vector<int64_t> keys = {0, 120};
   std::vector<int64_t> counts(2);
@@ -235,7 +270,7 @@ TEST(WarmStart, AMergeKeepsTheTablesOwnCountsAndTimes) {
   for (int i = 0; i < 4; ++i) TrainRange(table.get(), 50, 40, 1, 90);
   TrainRange(table.get(), 0, 20, 1, 91);   // counts that rows of the source will take over
   TrainRange(table.get(), 500, 5, 1, 92);  // counts that stay
-  ASSERT_TRUE(WarmStartTable(table, dir / "s", {.mode = kMerge}).ok());
+  ASSERT_TRUE(WarmStartTable(table, {dir / "s"}, {.mode = kMerge}).ok());
   const std::vector<int64_t> keys = {0, 30, 60, 502};
   std::vector<int64_t> counts(4);
   ASSERT_TRUE(table->Counts(keys, counts.data()).ok());
@@ -287,7 +322,7 @@ TEST(WarmStart, AnErrorLeavesTheTableAsItWas) {
   const auto error = [&](const char* source, const WarmStartOptions& with) {
     WarmStart warm_start(table);
     EXPECT_TRUE(warm_start.AddMatrix(nullptr, 0, {.mode = kMerge}).ok());
-    const Status status = warm_start.AddCheckpoint(dir / source, with).status();
+    const Status status = warm_start.AddCheckpoint({dir / source}, with).status();
     ExpectError(warm_start.Commit(), StatusCode::kFailedPrecondition, {"failed before"});
     unchanged.CheckRows();
     return status;
@@ -304,12 +339,12 @@ TEST(WarmStart, AnErrorLeavesTheTableAsItWas) {
   ExpectError(error("s", {.mode = kMerge}), StatusCode::kResourceExhausted, {"120"});
   options.memory_rows = 60;
   const auto small = MakeTable(options);
-  ExpectError(WarmStartTable(small, dir / "s", {}).status(), StatusCode::kResourceExhausted,
+  ExpectError(WarmStartTable(small, {dir / "s"}, {}).status(), StatusCode::kResourceExhausted,
               {"60", "100", "memory_rows"});
   // A negative key is an int32; one at the end of the range, too.
-  EXPECT_TRUE(WarmStartTable(table, dir / "adam", {.slots = kReset, .int32_keys = true}).ok());
+  EXPECT_TRUE(WarmStartTable(table, {dir / "adam"}, {.slots = kReset, .int32_keys = true}).ok());
   table->Close();
-  ExpectError(WarmStartTable(table, dir / "s", {}).status(), StatusCode::kFailedPrecondition,
+  ExpectError(WarmStartTable(table, {dir / "s"}, {}).status(), StatusCode::kFailedPrecondition,
               {"closed"});
 }
 
@@ -322,12 +357,12 @@ TEST(WarmStart, SourcesOfDifferentOptimizersDoNotMixInATableWithout) {
   }
   const auto table = MakeTable(Options(OptimizerKind::kNone));
   WarmStart mixed(table);
-  ASSERT_TRUE(mixed.AddCheckpoint(dir / "Adagrad", {}).ok());
-  ExpectError(mixed.AddCheckpoint(dir / "Momentum", {.mode = kMerge}).status(),
+  ASSERT_TRUE(mixed.AddCheckpoint({dir / "Adagrad"}, {}).ok());
+  ExpectError(mixed.AddCheckpoint({dir / "Momentum"}, {.mode = kMerge}).status(),
               StatusCode::kFailedPrecondition, {"Adagrad", "Momentum"});
   WarmStart one(table);
-  ASSERT_TRUE(one.AddCheckpoint(dir / "Adagrad", {}).ok());
-  ASSERT_TRUE(one.AddCheckpoint(dir / "Momentum", {}).ok());  // instead of all before
+  ASSERT_TRUE(one.AddCheckpoint({dir / "Adagrad"}, {}).ok());
+  ASSERT_TRUE(one.AddCheckpoint({dir / "Momentum"}, {}).ok());  // instead of all before
   ASSERT_TRUE(one.Commit().ok());
   EXPECT_EQ(table->options().optimizer.kind, OptimizerKind::kMomentum);
 }
@@ -340,7 +375,7 @@ TEST(WarmStart, AMergeDoesNotLoseWhatTrainingDidMeanwhile) {
   const auto table = MakeTable(Options(OptimizerKind::kAdagrad));
   TrainRange(table.get(), 0, 10, 2);
   WarmStart warm_start(table);
-  ASSERT_TRUE(warm_start.AddCheckpoint(dir / "s", {.mode = kMerge}).ok());
+  ASSERT_TRUE(warm_start.AddCheckpoint({dir / "s"}, {.mode = kMerge}).ok());
   TrainRange(table.get(), 200, 10, 3);
   const Unchanged unchanged(*table);
   ExpectError(warm_start.Commit(), StatusCode::kFailedPrecondition, {"changed"});
