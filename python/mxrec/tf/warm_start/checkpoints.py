@@ -44,9 +44,9 @@ class Checkpoint:
             return {}
         return table_checkpoint.read_manifest(self.directory).tables
 
-    def table_path(self, name: str) -> str:
-        """Where the rows of a table lie."""
-        return os.path.join(self.directory, name)
+    def table_paths(self, name: str) -> list[str]:
+        """Where the rows of a table lie: a full checkpoint of it, and deltas in order."""
+        return [os.path.join(self.directory, name)]
 
     def table_info(self, name: str) -> dict[str, Any]:
         """What the engine says of a saved table.
@@ -55,7 +55,7 @@ class Checkpoint:
             OSError: its manifest is damaged or missing.
             ValueError: the data is that of another save.
         """
-        path = self.table_path(name)
+        path = self.table_paths(name)[-1]
         info: dict[str, Any] = _mxrec.read_checkpoint_info(path)
         if info["uid"] != self.tables[name]:
             raise ValueError(

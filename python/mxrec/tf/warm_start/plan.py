@@ -28,7 +28,7 @@ class TableLoad:
         checkpoint: the source.
         saved_name: name of the saved table, or of a tensor whose row i is key i.
         is_tensor: which of the two.
-        rows: that the source has.
+        rows: that the source has; of a delta, until it has been read, those that changed.
         keeps_slots: whether the rows bring slots.
     """
 
@@ -178,10 +178,7 @@ class _Planner:
         return loads
 
     def _check_place(self, table: SparseTable) -> None:
-        if tf.executing_eagerly():
-            return
-        state = graph_state.state_of(tf.compat.v1.get_default_graph())
-        nodes = state.nodes.get(table.table_name)
+        nodes = graph_state.state_here().nodes.get(table.table_name)
         if nodes is not None and is_elsewhere(nodes.handle):
             self.problems.append(
                 f"table {table.table_name!r} is placed on {nodes.handle.device}, and only the "
@@ -196,7 +193,7 @@ class _Planner:
         except (OSError, ValueError) as error:
             self.problems.append(str(error))
             return
-        path = load.checkpoint.table_path(name)
+        path = load.checkpoint.table_paths(name)[-1]
         if info["dim"] != table.dim:
             self.problems.append(
                 f"table {table.table_name!r} has dim {table.dim}, but the saved table {name!r} has "

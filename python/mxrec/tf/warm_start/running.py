@@ -149,7 +149,8 @@ def _add(rows: Any, load: TableLoad) -> None:
         tensor = checkpoint.tensor(load.saved_name)
         rows.add_matrix(np.ascontiguousarray(tensor, np.float32), **options)
     else:
-        rows.add_checkpoint(checkpoint.table_path(load.saved_name), slots=source.slots, **options)
+        paths = checkpoint.table_paths(load.saved_name)
+        load.rows = rows.add_checkpoint(paths, slots=source.slots, **options)
 
 
 @contextlib.contextmanager
