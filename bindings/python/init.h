@@ -12,5 +12,6 @@ void InitTable(nanobind::module_& m);
 void InitRuntime(nanobind::module_& m);
 void InitCheckpoint(nanobind::module_& m);
 void InitKernels(nanobind::module_& m);
+void InitWarmStart(nanobind::module_& m);
 
 }  // namespace mxrec::python

@@ -13,4 +13,5 @@ NB_MODULE(_mxrec, m) {
   mxrec::python::InitRuntime(m);
   mxrec::python::InitCheckpoint(m);
   mxrec::python::InitKernels(m);
+  mxrec::python::InitWarmStart(m);
 }

@@ -4,6 +4,9 @@ This is the interface for numpy arrays; it needs no TensorFlow. ``mxrec.tf`` put
 into TensorFlow programs.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from mxrec._fields import integer
 from mxrec._mxrec import num_threads
 from mxrec._mxrec import set_num_threads as _set_num_threads
@@ -24,7 +27,14 @@ from mxrec.optimizers import SGD, Adagrad, Ftrl, LazyAdam, Momentum, Optimizer
 from mxrec.runtime import gather_mode, set_gather_mode, stats
 from mxrec.table import ApplyResult, Table
 
+if TYPE_CHECKING:
+    from mxrec.tf.warm_start import WarmStartPath as WarmStartPath
+    from mxrec.tf.warm_start import warm_start as warm_start
+
 __version__: str = _version()
+
+# Need TensorFlow, which is imported when one of them is asked for; so they are not in __all__.
+_OF_TENSORFLOW = {"WarmStartPath": "mxrec.tf.warm_start", "warm_start": "mxrec.tf.warm_start"}
 
 __all__ = [
     "SGD",
@@ -54,6 +64,12 @@ __all__ = [
     "set_num_threads",
     "stats",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OF_TENSORFLOW:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_OF_TENSORFLOW[name]), name)
 
 
 def set_num_threads(n: int) -> None:

@@ -375,3 +375,22 @@ def streaming_threshold_bytes() -> int:
     """
     Bytes of a lookup's output from which on it is written past the caches.
     """
+
+class WarmStart:
+    """
+    Rows of other models, put together beside a table; commit() swaps them
+    in. After an error the table is as it was.
+    """
+
+    def __init__(self, table: Table) -> None: ...
+
+    def add_checkpoint(self, dirs: Sequence[str], *, slots: str = 'keep', mode: str = 'replace', int32_keys: bool = False) -> int:
+        """
+        Adds the rows of a saved table, a full checkpoint and its deltas in order; returns how
+        many. slots: 'keep' or 'reset', mode: 'replace' or 'merge'. int32_keys: refuse others.
+        """
+
+    def add_matrix(self, values: numpy.typing.NDArray[numpy.float32], *, mode: str = 'replace', int32_keys: bool = False) -> int:
+        """Adds rows [n, dim]: row i becomes key i. Returns n."""
+
+    def commit(self) -> None: ...

@@ -50,6 +50,20 @@ class MXREC_API RowLoader {
   Status AddCounts(const RowBlock& block);
   int64_t size() const;
 
+  // --- Rows of another model (warm_start.h): keys, embeddings and slots, without counts and times.
+  enum class Slots : uint8_t {
+    kTake,   // the floats behind the embedding are slots of the loader's optimizer
+    kFresh,  // they are passed over
+  };
+  enum class Present : uint8_t {
+    kRefuse,   // a key that is there is kDataLoss
+    kReplace,  // its row gets the values, and keeps its own counts and times
+  };
+  // row_floats: of the block. A key twice in the block is kDataLoss.
+  Status Put(const RowBlock& block, int row_floats, Slots slots, Present present);
+  // Of a table that has no optimizer yet: rows get fresh slots of this one.
+  Status GiveSlots(const OptimizerOptions& optimizer);
+
  private:
   friend class Table;
   RowLoader(std::unique_ptr<TableState> state, OptimizerOptions saved_optimizer, int dim);

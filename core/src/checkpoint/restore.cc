@@ -1,3 +1,5 @@
+#include "checkpoint/restore.h"
+
 #include <functional>
 #include <new>
 #include <string>
@@ -45,10 +47,11 @@ Status CheckFits(const Table& table, const Manifest& manifest, const std::string
   return {};
 }
 
-// Gives every block of the parts to `add`.
-Status ReadParts(Env* env, const std::string& dir, const checkpoint::Uid& uid, PartKind kind,
-                 const RowLayout& layout, const std::vector<PartInfo>& parts,
-                 const std::function<Status(const RowBlock&)>& add) {
+}  // namespace
+
+Status checkpoint::ReadParts(Env* env, const std::string& dir, const Uid& uid, PartKind kind,
+                             const RowLayout& layout, const std::vector<PartInfo>& parts,
+                             const std::function<Status(const RowBlock&)>& add) {
   struct Block {
     RowBlock rows;
     uint64_t offset = 0;
@@ -80,6 +83,8 @@ Status ReadParts(Env* env, const std::string& dir, const checkpoint::Uid& uid, P
   }
   return {};
 }
+
+namespace {
 
 // A manifest and where it lies.
 struct Link {

@@ -137,6 +137,9 @@ class TableState : private TableData {
   void Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block, bool locked) const;
   // replaces: of a delta; a key twice since BeginLink is still kDataLoss.
   Status Load(const RowBlock& block, int block_row_floats, bool replaces = false);
+  // Of a state that no table has yet (table_state_put.cc); as RowLoader::Put.
+  Status Put(const RowBlock& block, int block_row_floats, RowLoader::Slots slots,
+             RowLoader::Present present);
   // Makes room for another optimizer's slots behind every embedding. Addresses stay valid.
   Status Relayout(const OptimizerOptions& optimizer);
 

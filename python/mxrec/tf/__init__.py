@@ -57,6 +57,7 @@ from mxrec.tf.serving.export import export_saved_model
 from mxrec.tf.summary_hook import TableSummaryHook
 from mxrec.tf.table import SparseTable, create_table, registered_tables, tables_of_graph
 from mxrec.tf.variables import get_dense_and_sparse_variable
+from mxrec.tf.warm_start import WarmStarted, WarmStartPath
 
 if TYPE_CHECKING:
     from mxrec.tf.keras import Embedding, TableSummaryCallback
@@ -87,6 +88,8 @@ __all__ = [
     "SparseTable",
     "TableSummaryCallback",
     "TableSummaryHook",
+    "WarmStartPath",
+    "WarmStarted",
     "clear_channel",
     "constants",
     "create_table",

@@ -16,7 +16,7 @@ from mxrec.tf import precision_mode
 from mxrec.tf.log import logger
 from mxrec.tf.serving.export import export_saved_model
 from mxrec.tf.summary_hook import GovernedTableSummaryHook, TableSummaryHook
-from mxrec.tf.warm_start import refuse_lists
+from mxrec.tf.warm_start import check_settings
 
 # Options of the accelerator that existing scripts pass. They are kept, and all but
 # op_precision_mode mean nothing on the CPU; any other name that RunConfig does not know is kept as
@@ -323,16 +323,19 @@ class NPUEstimator(_SummarizingEstimator):
             config: a ``RunConfig`` or ``NPURunConfig``.
             params: passed to ``model_fn``.
             job_start_file: accepted for the accelerator's sake.
-            warm_start_from: a path or ``tf.estimator.WarmStartSettings``, for dense variables.
+            warm_start_from: a path or ``tf.estimator.WarmStartSettings``, whose elements may be
+                parallel lists; for tables and dense variables, at the first start of ``model_dir``
+                (docs/warm-start.md).
 
         Raises:
             ImportError: this TensorFlow has no ``tf.estimator``.
-            NotImplementedError: ``warm_start_from`` names several checkpoints; when training
-                starts, if it selects an embedding table.
+            TypeError: an element of ``warm_start_from`` has the wrong type.
+            ValueError: its lists differ in length; when training starts, if the warm start cannot
+                be: the message lists every reason.
         """
         _require_estimator("NPUEstimator")
         del job_start_file
-        refuse_lists(getattr(warm_start_from, "ckpt_to_initialize_from", None))
+        check_settings(warm_start_from)
         super().__init__(
             model_fn=model_fn,
             model_dir=model_dir,

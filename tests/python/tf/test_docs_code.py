@@ -18,6 +18,7 @@ BLOCKS = {
     "migration-tensorflow": 3,
     "migration-tfra": 2,
     "cli": 4,
+    "warm-start": 4,
 }
 
 
@@ -45,4 +46,5 @@ def test_what_is_left_out_says_why() -> None:
     assert comments == [
         "<!-- not run: installs -->",
         "<!-- not run: needs TFRA, whose wheel loads on TensorFlow 2.16 only -->",
+        "<!-- not run: needs tf.estimator -->",
     ]

@@ -137,22 +137,6 @@ def test_evaluating_an_earlier_checkpoint(tmp_path: Path) -> None:
     assert model.evaluate(input_fn(1000, 5)) == late
 
 
-@needs_estimator
-@pytest.mark.usefixtures("library")
-def test_warm_start(tmp_path: Path) -> None:
-    source = estimator(str(tmp_path / "source"))
-    source.train(input_fn(0, 5))
-    settings = tf.estimator.WarmStartSettings
-    path = str(tmp_path / "source")
-    with pytest.raises(NotImplementedError, match=r"'clicks'.*warm start of tables"):
-        estimator(str(tmp_path / "all"), warm_start_from=path).train(input_fn(0, 1))
-    with pytest.raises(NotImplementedError, match="several"):
-        estimator(str(tmp_path / "a"), warm_start_from=settings([path], ["clicks"]))
-    estimator_program.start()
-    dense = estimator(str(tmp_path / "dense"), warm_start_from=settings(path, "bias"))
-    dense.train(input_fn(0, 1), steps=1)
-
-
 # --- Configuration --------------------------------------------------------------------------------
 
 
