@@ -12,6 +12,8 @@ from mxrec._mxrec import num_threads
 from mxrec._mxrec import set_num_threads as _set_num_threads
 from mxrec._mxrec import version as _version
 from mxrec.admission import Admission, Eviction
+from mxrec.checkpoints.catalog import Version
+from mxrec.checkpoints.numbered import Save, prune, restore, save, versions
 from mxrec.errors import CapacityError, DataLossError
 from mxrec.initializers import (
     Constant,
@@ -52,17 +54,23 @@ __all__ = [
     "Normal",
     "Ones",
     "Optimizer",
+    "Save",
     "Table",
     "TruncatedNormal",
     "Uniform",
     "VarianceScaling",
+    "Version",
     "Zeros",
     "__version__",
     "gather_mode",
     "num_threads",
+    "prune",
+    "restore",
+    "save",
     "set_gather_mode",
     "set_num_threads",
     "stats",
+    "versions",
 ]
 
 

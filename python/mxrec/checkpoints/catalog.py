@@ -1,0 +1,277 @@
+"""What versions a directory holds, which of them restore, and why others do not."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from mxrec import _mxrec
+from mxrec.checkpoints import chain as chains
+from mxrec.checkpoints import manifest as manifests
+from mxrec.checkpoints import naming
+from mxrec.checkpoints.chain import Link
+from mxrec.errors import DataLossError
+
+_STATE_FILE = "checkpoint"  # TensorFlow's, beside its checkpoints
+_STATE_PATH = re.compile(r'^model_checkpoint_path: "((?:[^"\\]|\\.)*)"', re.MULTILINE)
+
+
+class Version(NamedTuple):
+    """One version of a directory.
+
+    Attributes:
+        step: its step; -1: not known.
+        kind: "full" or "delta"; "" where that is not known.
+        parent: step of the version that it builds on; None: none.
+        bytes: of all its files, without those of its parents.
+        path: its directory.
+        problem: why it cannot be restored, or is not the one of its step; None: there is nothing.
+    """
+
+    step: int
+    kind: str
+    parent: int | None
+    bytes: int
+    path: str
+    problem: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of its directory."""
+        return os.path.basename(self.path)
+
+
+def entries(directory: str) -> list[str]:
+    """Paths of all complete versions, in the order in which they were saved.
+
+    Numbered versions (``mxrec.save``) are ordered by their number, those of TensorFlow checkpoints
+    by the time of their save; the one that TensorFlow's ``checkpoint`` file names is the last.
+
+    Args:
+        directory: of versions.
+
+    Raises:
+        FileNotFoundError: there is no such directory.
+    """
+    numbered, others = [], []
+    for entry in os.scandir(directory):
+        if naming.is_passing(entry.name):
+            continue
+        number = naming.parse_numbered(entry.name)
+        if number is not None and entry.is_dir():
+            numbered.append((number.serial, entry.path))
+        elif entry.name.startswith(naming.SPARSE_PREFIX) and manifests.is_there(entry.path):
+            others.append((_saved(entry.path), entry.path))
+    newest = _newest_of_tensorflow(directory)
+    others.sort(key=lambda item: (item[1] == newest, item))
+    return [path for _, path in [*others, *sorted(numbered)]]
+
+
+def _saved(path: str) -> float:
+    """When a version was saved, seconds since 1970."""
+    try:
+        saved = manifests.read(path).saved
+    except (OSError, ValueError):
+        saved = 0.0
+    return saved or os.stat(os.path.join(path, naming.MANIFEST_NAME)).st_mtime
+
+
+def _newest_of_tensorflow(directory: str) -> str | None:
+    try:
+        with open(os.path.join(directory, _STATE_FILE), encoding="utf-8") as file:
+            match = _STATE_PATH.search(file.read(1 << 20))
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+    if match is None:
+        return None
+    base = os.path.basename(match[1])
+    return os.path.join(directory, naming.SPARSE_PREFIX + re.sub(r"-\?{5}-of-\d{5}$", "", base))
+
+
+def of_step(directory: str, step: int | None) -> str:
+    """The directory of the version that a step, or None for the newest, stands for.
+
+    Args:
+        directory: of versions.
+        step: of a version; of several with this step the newest counts.
+
+    Raises:
+        FileNotFoundError: there is none; the message names the steps that there are.
+    """
+    paths = entries(directory) if os.path.isdir(directory) else []
+    if not paths:
+        raise FileNotFoundError(
+            f"{directory} has no complete version. Save one first, or name another directory."
+        )
+    if step is None:
+        return paths[-1]
+    for path in reversed(paths):
+        if step_of(path) == step:
+            return path
+    steps = sorted({found for path in paths if (found := step_of(path)) is not None})
+    raise FileNotFoundError(
+        f"{directory} has no version of step {step}; it has {', '.join(map(str, steps))}."
+    )
+
+
+def step_of(path: str) -> int | None:
+    """The step of a version; None: its manifest is damaged."""
+    named = naming.parse_numbered(os.path.basename(path))
+    if named is not None:
+        return named.step
+    try:
+        return manifests.read(path).step
+    except (OSError, ValueError):
+        return None
+
+
+def versions(directory: str, all: bool = False) -> list[Version]:
+    """The versions of a directory, the oldest first.
+
+    Args:
+        directory: of versions.
+        all: also those that cannot be restored, and why; every byte is then read. False: only
+            complete ones whose chain is there, by their manifests and the sizes of their files.
+
+    Raises:
+        FileNotFoundError: there is no such directory.
+    """
+    check = Check(every_byte=all)
+    found, latest = [], {}
+    for path in entries(directory):
+        version = check.version(path)
+        if version.problem is None:
+            latest[version.step] = len(found)
+        found.append(version)
+    for index, version in enumerate(found):
+        last = latest.get(version.step, index)
+        if version.problem is None and last != index:
+            why = f"superseded: {found[last].path} is of the same step"
+            found[index] = version._replace(problem=why)
+    if all:
+        return found + [_passing(entry) for entry in _passing_entries(directory)]
+    return [version for version in found if version.problem is None]
+
+
+def _passing_entries(directory: str) -> Iterator[str]:
+    for entry in sorted(os.scandir(directory), key=lambda e: e.name):
+        base = re.split(r"\.(?:tmp|old)-", entry.name)[0]
+        sparse = base.startswith(naming.SPARSE_PREFIX)
+        passing = naming.is_passing(entry.name) or (sparse and not manifests.is_there(entry.path))
+        if entry.is_dir() and passing and (sparse or naming.parse_numbered(base)):
+            yield entry.path
+
+
+def _passing(path: str) -> Version:
+    try:
+        manifest = manifests.read(path)
+        step, kind = manifest.step, str(manifest.kind)
+    except (OSError, ValueError):
+        named = naming.parse_numbered(os.path.basename(path).split(".")[0])
+        step, kind = (-1 if named is None else named.step), ""
+    why = (
+        "replaced by another version of its name; kept while a delta builds on it"
+        if ".old-" in os.path.basename(path)
+        else "incomplete: its save has not ended"
+    )
+    return Version(step, kind, None, size_of(path), path, why)
+
+
+class Check:
+    """Checks versions, each link once.
+
+    Args:
+        every_byte: read all data; False: manifests, and the sizes of all files.
+    """
+
+    def __init__(self, every_byte: bool) -> None:
+        self._every_byte = every_byte
+        self._found: dict[str, str | None] = {}
+
+    def version(self, path: str) -> Version:
+        """Checks a version and those that it builds on."""
+        size = size_of(path)
+        try:
+            manifest = chains.read_link(path).manifest
+        except (OSError, ValueError) as error:
+            named = naming.parse_numbered(os.path.basename(path))
+            return Version(-1 if named is None else named.step, "", None, size, path, str(error))
+        parent = None if manifest.parent is None else manifest.parent.step
+        version = Version(manifest.step, manifest.kind, parent, size, path)
+        try:
+            chain = chains.resolve(path)
+        except (OSError, ValueError) as error:
+            return version._replace(problem=str(error))
+        for link in chain:
+            if (problem := self.link(link)) is not None:
+                if link.path != path:
+                    problem = f"it builds on {link}, which is damaged: {problem}"
+                return version._replace(problem=problem)
+        return version
+
+    def link(self, link: Link) -> str | None:
+        """Checks one version alone; returns what is wrong."""
+        if link.path not in self._found:
+            self._found[link.path] = self._problem(link)
+        return self._found[link.path]
+
+    def _problem(self, link: Link) -> str | None:
+        try:
+            for name in sorted(link.manifest.tables):
+                info = chains.read_table_info(link, name)
+                self._check_table(link.table(name), info)
+        except (OSError, ValueError) as error:
+            return str(error)
+        return None
+
+    def _check_table(self, path: str, info: dict[str, Any]) -> None:
+        if self._every_byte:
+            _mxrec.verify_checkpoint(path)
+        elif (found := size_of(path)) < info["bytes"]:
+            raise DataLossError(
+                f"{path}: damaged: its files have {found} bytes, those of its manifest "
+                f"{info['bytes']}."
+            )
+
+
+def size_of(path: str) -> int:
+    """Bytes of all files below a directory."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(folder, name)).st_size
+            except FileNotFoundError:  # removed meanwhile
+                continue
+    return total
+
+
+def newest_that_restores(directory: str, besides: str) -> str:
+    """Says which version to restore instead of a damaged one; reads every byte of candidates.
+
+    Args:
+        directory: of versions.
+        besides: path of the one that does not restore.
+    """
+    check = Check(every_byte=True)
+    for path in reversed(entries(directory)):
+        if os.path.abspath(path) != os.path.abspath(besides):
+            version = check.version(path)
+            if version.problem is None:
+                return f"The newest version that restores is step {version.step} in {path}."
+    return f"No version in {directory} restores."
+
+
+def explained(error: Exception, directory: str, path: str) -> DataLossError:
+    """The error of a version that does not restore, with the newest one that does.
+
+    Args:
+        error: what was found.
+        directory: of versions.
+        path: of the version.
+    """
+    return DataLossError(
+        f"{path} cannot be restored: {error} {newest_that_restores(directory, path)}"
+    )

@@ -1,0 +1,148 @@
+"""Restores the tables of a version; all of them or none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mxrec.checkpoints import catalog, files, naming, saving
+from mxrec.checkpoints import chain as chains
+from mxrec.checkpoints.chain import Link
+from mxrec.errors import DataLossError
+
+
+class _State(NamedTuple):
+    engine: Any  # keeps it alive, so that a later table cannot be taken for it
+    uid: str
+    version: int
+    optimizer: str  # kind; a table with another one needs other slots of the same version
+
+
+# The data that each table was last saved to or restored from, by the table's name: a table that is
+# in the wanted state already is not read again. The engine's version counter changes with every
+# change of the rows.
+_states: dict[str, _State] = {}
+
+
+def note_state(name: str, engine: Any, uid: str, version: int) -> None:
+    """Notes that a table holds exactly the data of a uid.
+
+    Args:
+        name: of the table.
+        engine: the ``_mxrec.Table``.
+        uid: of the data.
+        version: ``engine.version`` when it did.
+    """
+    _states[name] = _State(engine, uid, version, engine.optimizer.kind)
+
+
+def _is_current(name: str, engine: Any, uid: str, tracks: bool) -> bool:
+    state = _states.get(name)
+    return (
+        state is not None
+        and state.engine == engine
+        and state.uid == uid
+        and state.version == engine.version
+        and state.optimizer == engine.optimizer.kind
+        # Deltas are to follow: then the table must count its changes from there.
+        and (not tracks or engine.lineage == uid)
+    )
+
+
+def match(path: str, engines: Mapping[str, Any], remedy: str) -> list[Link]:
+    """The chain of a version, checked for the tables that are to be restored.
+
+    Args:
+        path: of the version's directory.
+        engines: ``_mxrec.Table`` by name.
+        remedy: what to do where a table is not there.
+
+    Raises:
+        FileNotFoundError: there is no version, or it lacks one of the tables.
+        DataLossError: a link is missing, damaged or foreign; the message names the newest version
+            that restores.
+        ValueError: a link is of a later format.
+    """
+    directory = os.path.dirname(path) or os.curdir
+    try:
+        chain = chains.resolve(path)
+        tables = chain[-1].manifest.tables
+        missing = [name for name in engines if name not in tables]
+        if not missing:
+            chains.check_tables(chain, engines)
+    except DataLossError as error:
+        raise catalog.explained(error, directory, path) from error
+    if missing:
+        raise FileNotFoundError(
+            f"{path} has no table {', '.join(map(repr, missing))}; it has "
+            f"{', '.join(map(repr, sorted(tables)))}. {remedy}"
+        )
+    return chain
+
+
+@contextlib.contextmanager
+def restoring(chain: Sequence[Link], engines: Mapping[str, Any], tracks: bool) -> Iterator[None]:
+    """Restores tables, then runs the body.
+
+    All or nothing: if a table cannot be restored, or the body raises, every table is as it was.
+    For that the tables that have to be replaced are first written to a temporary directory (beside
+    the version, or in ``$TMPDIR`` where that is read-only), which costs next to nothing for the
+    empty tables of a fresh process. A table that is in the wanted state already is left alone.
+
+    Args:
+        chain: of the version, as ``match`` gives it.
+        engines: ``_mxrec.Table`` by name.
+        tracks: count changes from there, so that a delta can follow.
+
+    Raises:
+        ValueError: a table's dim is not that of the version.
+        RuntimeError: a table's optimizer is not that of the version.
+        OSError: a file is damaged or cannot be read.
+    """
+    newest = chain[-1]
+    uids = newest.manifest.uids
+    outdated = {
+        name: engine
+        for name, engine in engines.items()
+        if not _is_current(name, engine, uids[name], tracks)
+    }
+    with contextlib.ExitStack() as snapshots:
+        backup = ""
+        if outdated:
+            backup = snapshots.enter_context(_temporary_directory(newest.path))
+            for name, engine in outdated.items():
+                engine.save(os.path.join(backup, naming.table_directory(name)))
+        replaced: list[str] = []
+        try:
+            for name, engine in outdated.items():
+                info = _restore(name, engine, chain, tracks)
+                replaced.append(name)
+                note_state(name, engine, str(info["uid"]), engine.version)
+            yield
+        except BaseException:
+            for name in replaced:
+                _states.pop(name, None)
+                engines[name].restore(os.path.join(backup, naming.table_directory(name)))
+            raise
+    saving.remember(newest.path, newest.manifest)
+
+
+def _restore(name: str, engine: Any, chain: Sequence[Link], tracks: bool) -> dict[str, Any]:
+    try:
+        info: dict[str, Any] = engine.restore([link.table(name) for link in chain], tracks=tracks)
+    except DataLossError as error:
+        path = chain[-1].path
+        raise catalog.explained(error, os.path.dirname(path) or os.curdir, path) from error
+    return info
+
+
+@contextlib.contextmanager
+def _temporary_directory(path: str) -> Iterator[str]:
+    parent = os.path.dirname(path) or os.curdir
+    place = parent if os.access(parent, os.W_OK) else tempfile.gettempdir()
+    with saving.staged(os.path.join(place, os.path.basename(path))) as made:
+        files.make_directory(made)
+        yield made

@@ -1,0 +1,232 @@
+"""Saves all tables of a model as one version: fixes the instant first, writes later."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from mxrec.checkpoints import chain as chains
+from mxrec.checkpoints import files, naming
+from mxrec.checkpoints import manifest as manifests
+from mxrec.checkpoints.chain import Link
+from mxrec.checkpoints.manifest import Dense, Manifest, Parent, SavedTable
+
+_KNOWN_VERSIONS = 4096
+
+# One version is saved or restored at a time in a process: a second save waits here, before its
+# instant, for the first.
+_turn = threading.Lock()
+# Where the data of a uid lies: saved or restored by this process.
+_places: collections.OrderedDict[str, str] = collections.OrderedDict()
+_places_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def turn() -> Iterator[None]:
+    """Waits for the save that is under way in this process; none begins while the body runs."""
+    with _turn:
+        yield
+
+
+def is_busy() -> bool:
+    """Whether a save is under way in this process: another would have to wait."""
+    return _turn.locked()
+
+
+def remember(path: str, manifest: Manifest) -> None:
+    """Notes that this process has saved or restored a version: deltas may build on it.
+
+    Args:
+        path: of its directory.
+        manifest: of that directory.
+    """
+    with _places_lock:
+        for uid in manifest.uids.values():
+            _places[uid] = os.path.abspath(path)
+            _places.move_to_end(uid)
+        while len(_places) > _KNOWN_VERSIONS:
+            _places.popitem(last=False)
+
+
+def find_parent(directory: str, engines: Mapping[str, Any]) -> Link | None:
+    """The version in a directory whose successor the tables can save as a delta.
+
+    Args:
+        directory: of versions.
+        engines: ``_mxrec.Table`` by name.
+
+    Returns:
+        The version that all tables count their changes from; None: there is none in ``directory``,
+        or it does not restore by its manifests.
+    """
+    lineages = {name: str(engine.lineage) for name, engine in engines.items()}
+    with _places_lock:
+        paths = {_places.get(uid) for uid in lineages.values()}
+    path = paths.pop() if len(paths) == 1 else None
+    if path is None or os.path.dirname(path) != os.path.abspath(directory):
+        return None
+    for candidate in (path, *naming.siblings(path, ".old-")):
+        candidate = os.path.join(directory, os.path.basename(candidate))
+        try:
+            if manifests.read(candidate).uids == lineages:
+                return chains.resolve(candidate)[-1]
+        except (OSError, ValueError):
+            continue  # then the next save is a full one, which needs none of this
+    return None
+
+
+class VersionSave:
+    """A version of which the instant is fixed. ``write`` and ``finish`` must follow, in this order.
+
+    Attributes:
+        step: of the version.
+        parent: what it builds on; None: it is a full version.
+        saved: when the instant was, seconds since 1970.
+        infos: what the engine says of each table written, by name.
+        manifest: of the version; None until ``write`` has ended.
+    """
+
+    def __init__(
+        self,
+        engines: Mapping[str, Any],
+        step: int,
+        *,
+        parent: Callable[[], Link | None] | None = None,
+        tracks: bool = False,
+        recent_threshold: int = 0,
+    ) -> None:
+        """Fixes the instant, after the save that is under way in this process has ended.
+
+        Args:
+            engines: ``_mxrec.Table`` by name.
+            step: of the version, >= 0.
+            parent: called when it is this save's turn, gives the version of which the successor is
+                wanted, as ``find_parent`` does; None, or if it gives None: a full version.
+            tracks: count changes from this instant, so that a delta can follow.
+            recent_threshold: keys that were seen less often since the parent are left out of a
+                delta; 0: none.
+        """
+        self.step = step
+        self.parent: Link | None = None
+        self.infos: dict[str, dict[str, Any]] = {}
+        self.manifest: Manifest | None = None
+        self._tracks = tracks
+        self._saves: dict[str, Any] = {}
+        self._finished = False
+        _turn.acquire()
+        try:
+            self.parent = None if parent is None else parent()
+            self._begin(engines, recent_threshold)
+        except BaseException:
+            self.finish(saved=False)
+            raise
+        self.saved = time.time()
+
+    @property
+    def kind(self) -> str:
+        """``full`` or ``delta``."""
+        return "full" if self.parent is None else "delta"
+
+    def _begin(self, engines: Mapping[str, Any], recent_threshold: int) -> None:
+        parent = self.parent
+        if parent is not None:
+            uids = parent.manifest.uids
+            try:
+                for name, engine in engines.items():
+                    self._saves[name] = engine.begin_save(
+                        step=self.step,
+                        parent=uids[name],
+                        tracks=self._tracks,
+                        recent_threshold=recent_threshold,
+                    )
+                return
+            except RuntimeError:
+                # Another save or restore came between. A table that is closed fails again below.
+                self.parent = None
+                while self._saves:
+                    self._saves.popitem()[1].finish(False)
+        for name, engine in engines.items():
+            self._saves[name] = engine.begin_save(step=self.step, tracks=self._tracks)
+
+    def write(self, directory: str, dense: Dense | None = None) -> Manifest:
+        """Writes all tables and the manifest into a new directory, synced; it is not renamed.
+
+        Args:
+            directory: to make; its parent must exist.
+            dense: the dense half, if there is one.
+
+        Returns:
+            The manifest.
+
+        Raises:
+            OSError: the operating system refused; the caller removes ``directory``.
+            MemoryError: disk space or memory ran out; likewise.
+        """
+        files.make_directory(directory)
+        tables = {}
+        for name, save in self._saves.items():
+            path = os.path.join(directory, naming.table_directory(name))
+            files.about_to("table", path)
+            self.infos[name] = info = save.write(path)
+            tables[name] = SavedTable(str(info["uid"]), str(info["parent"]))
+        parent = None
+        if self.parent is not None:
+            base = os.path.basename(self.parent.path).split(".old-")[0]
+            parent = Parent(base, self.parent.manifest.step)
+        self.manifest = Manifest(
+            self.step, tables, parent=parent, dense=dense, saved=round(self.saved, 3)
+        )
+        manifests.write(directory, self.manifest)
+        return self.manifest
+
+    def finish(self, saved: bool) -> None:
+        """Ends the save; a second call does nothing.
+
+        Args:
+            saved: the version is in its place. False: the tables count their changes as if there
+                had been no save.
+        """
+        if self._finished:
+            return
+        self._finished = True
+        try:
+            for save in self._saves.values():
+                save.finish(saved)
+        finally:
+            self._saves.clear()
+            _turn.release()
+
+
+@contextlib.contextmanager
+def staged(path: str) -> Iterator[str]:
+    """Gives a name for the unfinished version that is to become ``path``; removes what is left.
+
+    What is there when the body ends, by an error or not, is removed.
+
+    Args:
+        path: where the version is to be.
+    """
+    staging = naming.unfinished(path)
+    try:
+        yield staging
+    finally:
+        try:
+            files.remove_tree(staging)
+        finally:
+            naming.forget_unfinished(staging)
+
+
+def publish(staging: str, path: str) -> None:
+    """Puts a version that is written in its place, where nothing may be.
+
+    Args:
+        staging: its directory so far.
+        path: its directory from now on, beside it.
+    """
+    files.rename(staging, path)
+    files.sync_directory(os.path.dirname(path))
