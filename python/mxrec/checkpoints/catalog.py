@@ -139,7 +139,8 @@ def versions(directory: str, all: bool = False) -> list[Version]:
         FileNotFoundError: there is no such directory.
     """
     check = Check(every_byte=all)
-    found, latest = [], {}
+    found: list[Version] = []
+    latest: dict[int, int] = {}
     for path in entries(directory):
         version = check.version(path)
         if version.problem is None:

@@ -90,7 +90,9 @@ def _parent_of(child: Link, path: str) -> Link:
         except FileNotFoundError:
             continue
         except DataLossError as error:
-            raise DataLossError(f"{child} builds on {candidate}, which is damaged: {error}") from error
+            raise DataLossError(
+                f"{child} builds on {candidate}, which is damaged: {error}"
+            ) from error
         if _fits(child.manifest, link.manifest):
             return link
         other = other or link

@@ -58,7 +58,9 @@ def is_passing(name: str) -> bool:
 
 def is_component(name: str) -> bool:
     """Whether a name is one component of a path and stays in its directory."""
-    return bool(name) and len(name) <= 255 and name not in (".", "..") and not set(name) & {"/", "\0"}
+    return (
+        bool(name) and len(name) <= 255 and name not in (".", "..") and not set(name) & {"/", "\0"}
+    )
 
 
 def table_directory(name: str) -> str:
@@ -107,6 +109,17 @@ def siblings(path: str, suffix: str) -> list[str]:
         return []
     found = sorted(e for e in os.listdir(parent or os.curdir) if e.startswith(name + suffix))
     return [os.path.join(parent, entry) for entry in found]
+
+
+def remove_unfinished(path: str) -> None:
+    """Removes what saves to ``path`` have left, of other machines too: nobody else saves there.
+
+    Args:
+        path: of a version.
+    """
+    for leftover in siblings(path, ".tmp-"):
+        if os.path.abspath(leftover) not in _ours:
+            files.remove_tree(leftover)
 
 
 def remove_leftovers(directory: str) -> None:

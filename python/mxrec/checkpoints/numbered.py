@@ -1,4 +1,4 @@
-"""Saves, restores, lists and prunes numbered versions of numpy tables: ``mxrec.save`` and others."""
+"""Numbered versions of numpy tables: ``mxrec.save``, ``restore``, ``versions`` and ``prune``."""
 
 from __future__ import annotations
 

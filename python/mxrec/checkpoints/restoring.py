@@ -39,7 +39,15 @@ def note_state(name: str, engine: Any, uid: str, version: int) -> None:
     _states[name] = _State(engine, uid, version, engine.optimizer.kind)
 
 
-def _is_current(name: str, engine: Any, uid: str, tracks: bool) -> bool:
+def is_current(name: str, engine: Any, uid: str, tracks: bool) -> bool:
+    """Whether a table holds exactly the data of a uid.
+
+    Args:
+        name: of the table.
+        engine: the ``_mxrec.Table``.
+        uid: of the data.
+        tracks: also that it counts its changes from there.
+    """
     state = _states.get(name)
     return (
         state is not None
@@ -52,13 +60,14 @@ def _is_current(name: str, engine: Any, uid: str, tracks: bool) -> bool:
     )
 
 
-def match(path: str, engines: Mapping[str, Any], remedy: str) -> list[Link]:
+def match(path: str, engines: Mapping[str, Any], remedy: str, *, advise: bool = True) -> list[Link]:
     """The chain of a version, checked for the tables that are to be restored.
 
     Args:
         path: of the version's directory.
         engines: ``_mxrec.Table`` by name.
         remedy: what to do where a table is not there.
+        advise: where a link does not restore, look for the newest version that does.
 
     Raises:
         FileNotFoundError: there is no version, or it lacks one of the tables.
@@ -74,6 +83,8 @@ def match(path: str, engines: Mapping[str, Any], remedy: str) -> list[Link]:
         if not missing:
             chains.check_tables(chain, engines)
     except DataLossError as error:
+        if not advise:
+            raise
         raise catalog.explained(error, directory, path) from error
     if missing:
         raise FileNotFoundError(
@@ -84,7 +95,9 @@ def match(path: str, engines: Mapping[str, Any], remedy: str) -> list[Link]:
 
 
 @contextlib.contextmanager
-def restoring(chain: Sequence[Link], engines: Mapping[str, Any], tracks: bool) -> Iterator[None]:
+def restoring(
+    chain: Sequence[Link], engines: Mapping[str, Any], tracks: bool, *, advise: bool = True
+) -> Iterator[None]:
     """Restores tables, then runs the body.
 
     All or nothing: if a table cannot be restored, or the body raises, every table is as it was.
@@ -96,6 +109,7 @@ def restoring(chain: Sequence[Link], engines: Mapping[str, Any], tracks: bool) -
         chain: of the version, as ``match`` gives it.
         engines: ``_mxrec.Table`` by name.
         tracks: count changes from there, so that a delta can follow.
+        advise: where a file is damaged, look for the newest version that restores.
 
     Raises:
         ValueError: a table's dim is not that of the version.
@@ -107,7 +121,7 @@ def restoring(chain: Sequence[Link], engines: Mapping[str, Any], tracks: bool) -
     outdated = {
         name: engine
         for name, engine in engines.items()
-        if not _is_current(name, engine, uids[name], tracks)
+        if not is_current(name, engine, uids[name], tracks)
     }
     with contextlib.ExitStack() as snapshots:
         backup = ""
@@ -118,7 +132,7 @@ def restoring(chain: Sequence[Link], engines: Mapping[str, Any], tracks: bool) -
         replaced: list[str] = []
         try:
             for name, engine in outdated.items():
-                info = _restore(name, engine, chain, tracks)
+                info = _restore(name, engine, chain, tracks, advise)
                 replaced.append(name)
                 note_state(name, engine, str(info["uid"]), engine.version)
             yield
@@ -130,10 +144,14 @@ def restoring(chain: Sequence[Link], engines: Mapping[str, Any], tracks: bool) -
     saving.remember(newest.path, newest.manifest)
 
 
-def _restore(name: str, engine: Any, chain: Sequence[Link], tracks: bool) -> dict[str, Any]:
+def _restore(
+    name: str, engine: Any, chain: Sequence[Link], tracks: bool, advise: bool
+) -> dict[str, Any]:
     try:
         info: dict[str, Any] = engine.restore([link.table(name) for link in chain], tracks=tracks)
     except DataLossError as error:
+        if not advise:
+            raise
         path = chain[-1].path
         raise catalog.explained(error, os.path.dirname(path) or os.curdir, path) from error
     return info

@@ -47,10 +47,29 @@ def remember(path: str, manifest: Manifest) -> None:
     """
     with _places_lock:
         for uid in manifest.uids.values():
-            _places[uid] = os.path.abspath(path)
+            _places[uid] = path if "://" in path else os.path.abspath(path)
             _places.move_to_end(uid)
         while len(_places) > _KNOWN_VERSIONS:
             _places.popitem(last=False)
+
+
+def place_of(engines: Mapping[str, Any]) -> str | None:
+    """The version that all tables count their changes from, saved or restored by this process.
+
+    Args:
+        engines: ``_mxrec.Table`` by name.
+
+    Returns:
+        Path of its directory, which may be gone; None: there is no such version.
+    """
+    with _places_lock:
+        paths = {_places.get(str(engine.lineage)) for engine in engines.values()}
+    return paths.pop() if len(paths) == 1 else None
+
+
+def lineages(engines: Mapping[str, Any]) -> dict[str, str]:
+    """The uid that each table counts its changes from; empty: none."""
+    return {name: str(engine.lineage) for name, engine in engines.items()}
 
 
 def find_parent(directory: str, engines: Mapping[str, Any]) -> Link | None:
@@ -64,16 +83,13 @@ def find_parent(directory: str, engines: Mapping[str, Any]) -> Link | None:
         The version that all tables count their changes from; None: there is none in ``directory``,
         or it does not restore by its manifests.
     """
-    lineages = {name: str(engine.lineage) for name, engine in engines.items()}
-    with _places_lock:
-        paths = {_places.get(uid) for uid in lineages.values()}
-    path = paths.pop() if len(paths) == 1 else None
+    path = place_of(engines)
     if path is None or os.path.dirname(path) != os.path.abspath(directory):
         return None
     for candidate in (path, *naming.siblings(path, ".old-")):
         candidate = os.path.join(directory, os.path.basename(candidate))
         try:
-            if manifests.read(candidate).uids == lineages:
+            if manifests.read(candidate).uids == lineages(engines):
                 return chains.resolve(candidate)[-1]
         except (OSError, ValueError):
             continue  # then the next save is a full one, which needs none of this

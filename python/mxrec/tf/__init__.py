@@ -10,6 +10,7 @@ from mxrec.tf import (
     eos_map,
     gradients,
     hccl_ops,
+    incremental_hook,
     npu_ops,
     optimizers,
     precision_mode,
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from mxrec.tf.keras import Embedding, TableSummaryCallback
 
 saver.install()
+incremental_hook.install()
 precision_mode.install()
 sessions.install(before_run=fetches.before_run)
 fetches.install()

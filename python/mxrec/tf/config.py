@@ -7,13 +7,13 @@ from types import ModuleType
 from typing import Any
 
 from mxrec import _mxrec
+from mxrec.checkpoints import saving
 from mxrec.runtime import DEFAULT_GATHER_MODE, set_gather_mode
 from mxrec.tf import constants, graph_state, grouping
 from mxrec.tf.host_pipeline_ops import import_host_pipeline_ops
 from mxrec.tf.log import forget_warnings, logger
 from mxrec.tf.rewrite import targets
-from mxrec.tf.unsupported import not_delivered
-from mxrec.tf.validation import INT32_MAX, check_bool, check_int, check_str
+from mxrec.tf.validation import INT32_MAX, check_bool, check_choice, check_int, check_str
 
 _STEPS = ("max_steps", "train_steps", "eval_steps", "save_steps")
 _FLAGS = {
@@ -28,7 +28,7 @@ _FLAGS = {
     "is_incremental_checkpoint": False,
 }
 _INTERVALS = ("save_checkpoint_due_time", "save_delta_checkpoints_secs")
-_DELTAS = "delta checkpoints"
+_SAVE_FAILURES = ("raise", "continue")
 
 
 class TrainParamsConfig:
@@ -75,6 +75,12 @@ class ConfigInitializer:
     use_hot: bool
     use_lccl: bool
     group_lookups: bool
+    is_incremental_checkpoint: bool
+    save_checkpoint_due_time: int | None
+    save_delta_checkpoints_secs: int | None
+    restore_model_version: int | None
+    recent_key_count_threshold: int
+    on_save_failure: str
     train_params_config: TrainParamsConfig = dataclasses.field(default_factory=TrainParamsConfig)
 
     @property
@@ -110,6 +116,11 @@ def is_initialized() -> bool:
     return _instance is not None
 
 
+def current() -> ConfigInitializer | None:
+    """Returns the settings; None outside of ``init`` and ``terminate_config_initializer``."""
+    return _instance
+
+
 def init(**kwargs: Any) -> None:
     """Initializes the library.
 
@@ -121,15 +132,19 @@ def init(**kwargs: Any) -> None:
             ``use_lccl``,
             ``group_lookups`` (True: what a step looks up in all tables, and what it updates, is
             one op each; ``Session.partial_run`` needs False; see ``mxrec.tf.grouping``),
-            ``is_incremental_checkpoint``, ``save_checkpoint_due_time`` and
-            ``save_delta_checkpoints_secs`` (seconds), ``restore_model_version``,
-            ``recent_key_count_threshold``. Others are ignored with a warning.
+            ``is_incremental_checkpoint`` (True: Estimator and MonitoredTrainingSession save full
+            checkpoints every ``save_checkpoint_due_time`` seconds and deltas every
+            ``save_delta_checkpoints_secs``; docs/incremental-checkpoints.md),
+            ``restore_model_version`` (the step that is restored instead of the newest; None: the
+            newest), ``recent_key_count_threshold`` (keys that were seen less often since the last
+            save are left out of a delta), ``on_save_failure`` ("raise": a timed save that fails
+            ends training; "continue": it is a warning, and the next one makes up for it). Others
+            are ignored with a warning.
 
     Raises:
         TypeError: a value has the wrong type.
         ValueError: a value is out of its range.
         RuntimeError: the library is initialized.
-        NotImplementedError: delta checkpoints are asked for.
     """
     global _instance
     if _instance is not None:
@@ -154,40 +169,34 @@ def _checked(kwargs: dict[str, Any]) -> dict[str, Any]:
         )
     for name, default in _FLAGS.items():
         settings[name] = check_bool(name, kwargs.pop(name, default))
-    incremental = settings.pop("is_incremental_checkpoint")
-    intervals = {}
     for name in _INTERVALS:
-        if (value := kwargs.pop(name, None)) is not None:
-            intervals[name] = check_int(name, value, 1, INT32_MAX)
+        value = kwargs.pop(name, None)
+        settings[name] = None if value is None else check_int(name, value, 1, INT32_MAX)
     version = kwargs.pop("restore_model_version", None)
-    if version is not None:
-        check_int("restore_model_version", version, 0, INT32_MAX)
-    recent = check_int(
+    settings["restore_model_version"] = (
+        None if version is None else check_int("restore_model_version", version, 0, INT32_MAX)
+    )
+    settings["recent_key_count_threshold"] = check_int(
         "recent_key_count_threshold", kwargs.pop("recent_key_count_threshold", 0), 0, INT32_MAX
     )
-    if incremental:
-        _check_intervals(intervals)
+    settings["on_save_failure"] = check_choice(
+        "on_save_failure", kwargs.pop("on_save_failure", "raise"), _SAVE_FAILURES
+    )
+    if settings["is_incremental_checkpoint"]:
+        _check_intervals(settings)
     if kwargs:
         logger.warning("init: unknown arguments are ignored: %s", ", ".join(sorted(kwargs)))
-    if incremental:
-        raise not_delivered(_DELTAS, "is_incremental_checkpoint=True")
-    if version is not None:
-        raise not_delivered(
-            f"restoring a chosen step ({_DELTAS})", f"restore_model_version={version}"
-        )
-    if recent:
-        raise not_delivered(_DELTAS, f"recent_key_count_threshold={recent}")
     return settings
 
 
-def _check_intervals(intervals: dict[str, int]) -> None:
+def _check_intervals(settings: dict[str, Any]) -> None:
     for name in _INTERVALS:
-        if name not in intervals:
+        if settings[name] is None:
             raise ValueError(
                 f"{name} must be given with is_incremental_checkpoint=True, in [1, {INT32_MAX}] "
                 "seconds."
             )
-    full, delta = (intervals[name] for name in _INTERVALS)
+    full, delta = (settings[name] for name in _INTERVALS)
     if delta >= full:
         raise ValueError(
             f"save_delta_checkpoints_secs must be less than save_checkpoint_due_time={full}, got "
@@ -229,9 +238,11 @@ def terminate_config_initializer() -> None:
     calls that want them, of ``mxrec.Table`` too, start them again.
     """
     global _instance, _timestamp_specs
-    from mxrec.tf import table  # it needs this module
+    from mxrec.tf import restore_version, table  # they need this module
 
-    table.release_all()
+    with saving.turn():  # a save that is under way comes first
+        table.release_all()
+    restore_version.forget()
     graph_state.next_epoch()
     forget_warnings()
     set_gather_mode(DEFAULT_GATHER_MODE)

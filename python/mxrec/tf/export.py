@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-import zipfile
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
-from mxrec import _mxrec
-from mxrec.tf import table_checkpoint
-
-# Rows per step: bounds what is held besides the table itself.
-_CHUNK_ROWS = 65536
+from mxrec.checkpoints import archives, catalog, naming, saving, tools
+from mxrec.checkpoints import chain as chains
+from mxrec.tf import remote, table_checkpoint
 
 
 def export(
@@ -38,7 +34,8 @@ def export(
         FileNotFoundError: there is no checkpoint with tables, or it lacks one of ``table_list``.
         OSError: the checkpoint is damaged, or a file cannot be written.
     """
-    prefix = _newest_checkpoint(None if model_dir is None else os.fspath(model_dir))
+    with saving.turn():  # a save that is under way comes first
+        prefix = _newest_checkpoint(None if model_dir is None else os.fspath(model_dir))
     source = table_checkpoint.sparse_directory(prefix)
     there = table_checkpoint.read_manifest(source).tables
     names = sorted(there) if table_list is None else _names(table_list)
@@ -49,11 +46,23 @@ def export(
             f"{', '.join(map(repr, sorted(there)))}."
         )
     parent = os.path.dirname(source)
-    written = {}
-    for name in names:
-        written[name] = os.path.join(parent, f"{name}.npz")
-        _write_archive(os.path.join(source, name), written[name])
+    written = {name: os.path.join(parent, f"{name}.npz") for name in names}
+    with remote.fetched(source, names) as path:
+        chain = chains.resolve(path)
+        for name in names:
+            with tools.loaded(chain, name) as table:
+                _write(table, written[name])
     return written
+
+
+def _write(table: Any, path: str) -> None:
+    if not remote.is_remote(path):
+        archives.write_archive(table, path)
+        return
+    with tempfile.TemporaryDirectory(prefix="mxrec-export-") as here:
+        local = os.path.join(here, os.path.basename(path))
+        archives.write_archive(table, local)
+        remote.copy(local, path)
 
 
 def _names(table_list: Sequence[Any]) -> list[str]:
@@ -68,7 +77,7 @@ def _names(table_list: Sequence[Any]) -> list[str]:
 def _newest_checkpoint(model_dir: str | None) -> str:
     """Prefix of the newest checkpoint with tables."""
     last = table_checkpoint.last_prefix() if model_dir is None else None
-    directory = os.path.dirname(last) if last else os.path.abspath(model_dir or os.curdir)
+    directory = os.path.dirname(last) if last else remote.absolute(model_dir or os.curdir)
     # `last` may have been a restore of an older one, or a save without dense variables.
     for candidate in (tf.train.latest_checkpoint(directory), last, _newest_directory(directory)):
         if candidate and table_checkpoint.has_manifest(
@@ -83,58 +92,12 @@ def _newest_checkpoint(model_dir: str | None) -> str:
 
 def _newest_directory(directory: str) -> str | None:
     """Prefix of the latest ``sparse-*`` there, for checkpoints without a dense half."""
-    found = []
-    for entry in os.scandir(directory):
-        manifest = os.path.join(entry.path, table_checkpoint.MANIFEST_NAME)
-        hidden = ".tmp-" in entry.name or ".old-" in entry.name
-        if entry.name.startswith("sparse-") and not hidden and os.path.isfile(manifest):
-            prefix = os.path.join(directory, entry.name.removeprefix("sparse-"))
-            found.append((os.path.getmtime(manifest), prefix))
-    return max(found)[1] if found else None
-
-
-def _write_archive(checkpoint: str, path: str) -> None:
-    temporary = f"{path}.tmp-{os.getpid()}"
-    table = _mxrec.Table.load(checkpoint)
-    try:
-        rows = len(table)
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            _write_member(
-                archive, "keys.npy", (rows,), np.dtype(np.int64), (keys for keys, _ in _scan(table))
-            )
-            _write_member(
-                archive,
-                "values.npy",
-                (rows, table.dim),
-                np.dtype(np.float32),
-                (values for _, values in _scan(table)),
-            )
-        os.replace(temporary, path)
-    finally:
-        table.close()
-        if os.path.exists(temporary):
-            os.remove(temporary)
-
-
-def _scan(table: Any) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """The table's rows in chunks; the order is the same each time, as nothing changes them."""
-    cursor = (0, 0)
-    while True:
-        cursor, keys, values, *_ = table.scan(cursor, _CHUNK_ROWS)
-        if not len(keys):
-            return
-        yield keys, values
-
-
-def _write_member(
-    archive: zipfile.ZipFile,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    chunks: Iterator[NDArray[Any]],
-) -> None:
-    header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-    with archive.open(name, "w", force_zip64=True) as member:
-        np.lib.format.write_array_header_1_0(member, header)  # type: ignore[no-untyped-call]
-        for chunk in chunks:
-            member.write(np.ascontiguousarray(chunk, dtype).data)
+    if remote.is_remote(directory):
+        links = remote.versions_in(directory)
+        newest = max(links, key=lambda link: link.manifest.saved).path if links else None
+    else:
+        newest = next(reversed(catalog.entries(directory)), None)
+    if newest is None or not os.path.basename(newest).startswith(naming.SPARSE_PREFIX):
+        return None
+    base = os.path.basename(newest).removeprefix(naming.SPARSE_PREFIX)
+    return os.path.join(directory, base)

@@ -1,9 +1,9 @@
 """Makes ``tf.compat.v1.train.Saver`` cover the embedding tables of the graph.
 
 After ``install()`` every Saver, those of Estimator and MonitoredTrainingSession included, saves
-and restores the ``is_save`` tables of its session's graph together with the variables. Nothing
-changes for graphs without tables. ``save_tables`` and ``restore_tables`` do the same for programs
-that have no Saver (eager execution, ``tf.function``).
+and restores the ``is_save`` tables of its session's graph together with the variables, as full
+checkpoints or as deltas. Nothing changes for graphs without tables. ``save_tables`` and
+``restore_tables`` do the same for programs that have no Saver (eager execution, ``tf.function``).
 """
 
 from __future__ import annotations
@@ -16,14 +16,26 @@ from typing import Any
 
 import tensorflow as tf
 
-from mxrec.tf import graph_state, table_checkpoint, tables_only, warm_start
+from mxrec.checkpoints import saving
+from mxrec.checkpoints.manifest import Manifest
+from mxrec.tf import (
+    config,
+    graph_state,
+    restore_version,
+    saver_state,
+    table_checkpoint,
+    tables_only,
+    warm_start,
+)
 from mxrec.tf.access import is_elsewhere
+from mxrec.tf.checkpoint_save import CheckpointSave
 from mxrec.tf.log import warn_once
 from mxrec.tf.table import registered_tables, tables_of_graph
-from mxrec.tf.table_checkpoint import SavedTable
-from mxrec.tf.unsupported import not_delivered
+from mxrec.tf.table_checkpoint import Halves, SavedTable
+from mxrec.tf.validation import check_bool
 
 _INSTALLED = "_mxrec_covers_tables"
+_DENSE = "_mxrec_without_tables"
 
 
 def install() -> None:
@@ -39,7 +51,11 @@ def install() -> None:
 
 
 def save_tables(
-    prefix: str | os.PathLike[str], step: int = 0, tables: Sequence[SavedTable] | None = None
+    prefix: str | os.PathLike[str],
+    step: int = 0,
+    tables: Sequence[SavedTable] | None = None,
+    is_incremental_checkpoint: bool = False,
+    save_delta: bool = False,
 ) -> str:
     """Saves tables to ``<dirname>/sparse-<basename>/<table>/``, for programs without a Saver.
 
@@ -48,6 +64,9 @@ def save_tables(
         step: the global step to record, >= 0.
         tables: what ``create_table`` returned; None: every table of the process with
             ``is_save=True``.
+        is_incremental_checkpoint: count changes from now on, so that a delta can follow.
+        save_delta: store only what has changed since the last such save in this directory; all,
+            where there is none.
 
     Returns:
         The directory written.
@@ -61,8 +80,7 @@ def save_tables(
     if not 0 <= step < 2**63:
         raise ValueError(f"step must be in [0, 2^63 - 1], got {step}.")
     path = os.fspath(prefix)
-    with table_checkpoint.saving(path, _chosen(tables), int(step)):
-        pass
+    _begin(path, _chosen(tables), int(step), is_incremental_checkpoint, save_delta).complete()
     return table_checkpoint.sparse_directory(path)
 
 
@@ -86,8 +104,9 @@ def restore_tables(
         OSError: a file is damaged; no table has changed.
     """
     path = os.fspath(prefix)
-    with table_checkpoint.restoring(path, _chosen(tables)):
-        return table_checkpoint.read_manifest(table_checkpoint.sparse_directory(path)).step
+    chosen = _chosen(tables)
+    with saving.turn(), table_checkpoint.restored(path, chosen, tracks=_is_incremental()) as found:
+        return found.step
 
 
 def _chosen(tables: Sequence[SavedTable] | None) -> Sequence[SavedTable]:
@@ -143,6 +162,164 @@ def _covering_build(dense_build: Any) -> Any:
     return build
 
 
+class SaverSave:
+    """One ``Saver.save`` of a session with tables: begun, and complete after ``complete``.
+
+    The instant is that of the constructor, which also writes the dense half.
+
+    Attributes:
+        step: of the checkpoint.
+        prefix: path prefix of its dense files.
+    """
+
+    def __init__(
+        self,
+        saver: Any,
+        dense_save: Any,
+        session: Any,
+        tables: Sequence[SavedTable],
+        save_path: Any,
+        global_step: Any,
+        *,
+        incremental: bool = False,
+        delta: bool = False,
+        write_state: bool = True,
+        latest_filename: str | None = None,
+        meta_graph_suffix: str = "meta",
+        **options: Any,
+    ) -> None:
+        """Fixes the instant and writes the dense half; the arguments are those of ``Saver.save``.
+
+        Args:
+            saver: a ``tf.compat.v1.train.Saver``.
+            dense_save: its ``save`` without tables.
+            session: as there, and so are those that are not named here.
+            tables: of the session's graph.
+            save_path: as there.
+            global_step: as there.
+            incremental: ``is_incremental_checkpoint``.
+            delta: ``save_delta``.
+            write_state: as there.
+            latest_filename: as there.
+            meta_graph_suffix: as there.
+            **options: as there.
+        """
+        step = _value_of_step(session, global_step)
+        self.prefix = _checkpoint_prefix(saver, save_path, step)
+        self._saver = saver
+        self._record = write_state
+        self._latest_filename = latest_filename
+        self._suffix = meta_graph_suffix
+        dense_step, dense_step_name = _dense_step(session)
+        self.step = next((s for s in (step, dense_step) if s is not None), 0)
+        self._save = _begin(self.prefix, tables, self.step, incremental, delta)
+
+        def save_dense(path: str) -> Any:
+            return dense_save(
+                saver,
+                session,
+                path,
+                latest_filename=latest_filename,
+                meta_graph_suffix=meta_graph_suffix,
+                write_state=False,
+                **options,
+            )
+
+        try:
+            self._save.save_dense(save_dense, dense_step, dense_step_name)
+        except BaseException:
+            self._save.abandon()
+            raise
+
+    @property
+    def kind(self) -> str:
+        """``full`` or ``delta``."""
+        return self._save.kind
+
+    def complete(self) -> Any:
+        """Writes the tables, puts all in its place, deletes old checkpoints; in any thread.
+
+        Returns:
+            What ``Saver.save`` returns.
+        """
+        result = self._save.result
+        recorded = self._record and result is not None
+        self._save.complete(self._make_known if recorded else None)
+        restore_version.note_saved(self.prefix)
+        if recorded:
+            saver_state.delete_due(self._saver, self._suffix)
+        return result
+
+    def abandon(self) -> None:
+        """Ends the save without a checkpoint, unless it has ended."""
+        self._save.abandon()
+
+    def _make_known(self) -> None:
+        saver_state.record(self._saver, self._save.result, self._latest_filename)
+
+
+def _is_incremental() -> bool:
+    """Whether ``init`` asked for incremental checkpoints."""
+    settings = config.current()
+    return settings is not None and settings.is_incremental_checkpoint
+
+
+def _begin(
+    prefix: str, tables: Sequence[SavedTable], step: int, incremental: bool, delta: bool
+) -> CheckpointSave:
+    delta = check_bool("save_delta", delta)
+    incremental = check_bool("is_incremental_checkpoint", incremental)
+    settings = config.current()
+    return CheckpointSave(
+        prefix,
+        tables,
+        step,
+        delta=delta,
+        tracks=incremental or delta or _is_incremental(),
+        recent_threshold=0 if settings is None else settings.recent_key_count_threshold,
+    )
+
+
+def begin_save(saver: Any, session: Any, save_path: Any, global_step: Any, **options: Any) -> Any:
+    """Begins what ``saver.save`` with the same arguments would do; ``complete`` does the rest.
+
+    Args:
+        saver: a ``tf.compat.v1.train.Saver``.
+        session: as in ``Saver.save``, whose graph has tables.
+        save_path: as there.
+        global_step: as there.
+        **options: of ``SaverSave``.
+
+    Returns:
+        A ``SaverSave``.
+    """
+    dense_save = getattr(type(saver).save, _DENSE)
+    tables = _saved_tables(session)
+    return SaverSave(saver, dense_save, session, tables, save_path, global_step, **options)
+
+
+def holds(session: Any, prefix: str) -> bool:
+    """Whether the tables of a session are in the state of a checkpoint that is whole.
+
+    Args:
+        session: a session.
+        prefix: path prefix of the checkpoint's dense files.
+    """
+    tables = _saved_tables(session)
+    return table_checkpoint.dense_exists(prefix) and table_checkpoint.holds(
+        prefix, tables, _is_incremental()
+    )
+
+
+def has_tables(graph: Any) -> bool:
+    """Whether a Saver saves tables with a graph.
+
+    Args:
+        graph: a ``tf.Graph``.
+    """
+    return any(table.is_save for table in tables_of_graph(graph))
+
+
 def _covering_save(dense_save: Any) -> Any:
     @functools.wraps(dense_save)
     def save(
@@ -159,17 +336,7 @@ def _covering_save(dense_save: Any) -> Any:
         is_incremental_checkpoint: bool = False,
         save_delta: bool = False,
     ) -> Any:
-        for name, value in (
-            ("is_incremental_checkpoint", is_incremental_checkpoint),
-            ("save_delta", save_delta),
-        ):
-            if value:
-                raise not_delivered(
-                    "incremental checkpoints",
-                    f"Saver.save({name}={value!r})",
-                    f"leave {name} at False: every checkpoint is then a full one",
-                )
-        options = {
+        options: dict[str, Any] = {
             "latest_filename": latest_filename,
             "meta_graph_suffix": meta_graph_suffix,
             "write_meta_graph": write_meta_graph,
@@ -180,27 +347,20 @@ def _covering_save(dense_save: Any) -> Any:
         tables = _saved_tables(sess)
         if not tables:
             return dense_save(self, sess, save_path, global_step=global_step, **options)
-
-        step = _value_of_step(sess, global_step)
-        prefix = _checkpoint_prefix(self, save_path, step)
-        dense_step, dense_step_name = _dense_step(sess)
-        earlier = self.last_checkpoints
-        with table_checkpoint.saving(
-            prefix,
+        return SaverSave(
+            self,
+            dense_save,
+            sess,
             tables,
-            next((s for s in (step, dense_step) if s is not None), 0),
-            dense_step=dense_step,
-            dense_step_name=dense_step_name,
-        ):
-            result = dense_save(self, sess, save_path, global_step=step, **options)
-        kept = set(self.last_checkpoints)
-        for old in earlier:
-            # What max_to_keep drops may live on because of keep_checkpoint_every_n_hours.
-            if old not in kept and not _dense_exists(old):
-                table_checkpoint.remove(old)
-        return result
+            save_path,
+            global_step,
+            incremental=is_incremental_checkpoint,
+            delta=save_delta,
+            **options,
+        ).complete()
 
     del save.__wrapped__  # inspect.signature is to show the two parameters more
+    setattr(save, _DENSE, dense_save)
     return save
 
 
@@ -210,15 +370,18 @@ def _covering_restore(dense_restore: Any) -> Any:
         tables = _saved_tables(sess) if save_path is not None else []
         if not tables:
             return dense_restore(self, sess, save_path)
-        prefix = tf.compat.as_text(os.fspath(save_path))
-        if not _dense_exists(prefix) and not table_checkpoint.has_manifest(
-            table_checkpoint.sparse_directory(prefix)
-        ):
-            dense_restore(self, sess, save_path)  # raises: this is no checkpoint at all
-        with table_checkpoint.restoring(prefix, tables, _directory_of_same_step(prefix)):
-            if tables_only.has_nothing_to_restore(self, prefix):
-                return None
-            return dense_restore(self, sess, save_path)
+        prefix = restore_version.chosen(tf.compat.as_text(os.fspath(save_path)))
+        # A save that is under way comes first.
+        with saving.turn():
+            if not table_checkpoint.dense_exists(prefix) and not table_checkpoint.has_manifest(
+                table_checkpoint.sparse_directory(prefix)
+            ):
+                dense_restore(self, sess, prefix)  # raises: this is no checkpoint at all
+            halves = _halves_of_same_step(prefix)
+            with table_checkpoint.restored(prefix, tables, halves.directory, _is_incremental()):
+                if tables_only.has_nothing_to_restore(self, halves.dense):
+                    return None
+                return dense_restore(self, sess, halves.dense)
 
     return restore
 
@@ -252,35 +415,27 @@ def _dense_step(session: Any) -> tuple[int | None, str | None]:
         return None, None
 
 
-def _dense_exists(prefix: str) -> bool:
-    return bool(
-        tf.io.gfile.exists(prefix + ".index")
-        or tf.io.gfile.exists(prefix)
-        or ("-?????-of-" in prefix and tf.io.gfile.glob(prefix))
-    )
-
-
-def _directory_of_same_step(prefix: str) -> str:
-    """Where the tables lie that belong to the dense half of a checkpoint.
+def _halves_of_same_step(prefix: str) -> Halves:
+    """Where the tables and the dense half of a checkpoint lie that belong together.
 
     Raises:
         ValueError: there are tables, but they are of another step.
     """
-    reader = tf.compat.v1.train.NewCheckpointReader(prefix) if _dense_exists(prefix) else None
 
-    def dense_step(manifest: table_checkpoint.Manifest) -> int | None:
-        name = manifest.dense_step_name
-        if name is None or reader is None or not reader.has_tensor(name):
+    def dense_step(manifest: Manifest, dense: str) -> int | None:
+        name = None if manifest.dense is None else manifest.dense.step_name
+        if name is None or not table_checkpoint.dense_exists(dense):
             return manifest.dense_step  # nothing to compare
-        return int(reader.get_tensor(name))
+        reader = tf.compat.v1.train.NewCheckpointReader(dense)
+        return int(reader.get_tensor(name)) if reader.has_tensor(name) else manifest.dense_step
 
-    found = table_checkpoint.find_directory(prefix, lambda m: dense_step(m) == m.dense_step)
+    found = table_checkpoint.find_halves(prefix, lambda m, d: dense_step(m, d) == m.dense_step)
     directory = table_checkpoint.sparse_directory(prefix)
     if found is None and table_checkpoint.has_manifest(directory):
         manifest = table_checkpoint.read_manifest(directory)
         raise ValueError(
             f"The checkpoint {prefix} is not complete: its variables are of step "
-            f"{dense_step(manifest)}, the tables in {directory} of step {manifest.dense_step}. "
-            "Restore another checkpoint."
+            f"{dense_step(manifest, prefix)}, the tables in {directory} of step "
+            f"{manifest.dense_step}. Restore another checkpoint."
         )
-    return found or directory
+    return found or Halves(directory, prefix)
