@@ -214,8 +214,8 @@ def versions(dir: str | os.PathLike[str], all: bool = False) -> list[Version]:
 def prune(dir: str | os.PathLike[str], *, keep: int = 5) -> list[int]:
     """Removes old versions of ``mxrec.save``, and what dead processes have left unfinished.
 
-    The newest ``keep`` full versions stay, with all deltas that build on them; so does whatever a
-    version that stays builds on.
+    The newest ``keep`` full versions stay, with all deltas that build on them; so do the newest
+    version and whatever a version that stays builds on.
 
     Args:
         dir: directory of versions.
@@ -245,6 +245,7 @@ def prune(dir: str | os.PathLike[str], *, keep: int = 5) -> list[int]:
         full = [path for path in numbered if roots[path] == path and path in used][-keep:]
         # A chain that cannot be followed is not ours to judge.
         stay = [path for path in current if roots[path] is None or roots[path] in full]
+        stay += numbered[-1:]
         needed = chains.needed_by(stay)
         removed = []
         # Later ones first: a delta goes before what it builds on.

@@ -9,6 +9,7 @@ from typing import Any
 from mxrec.cli import train_commands
 from mxrec.cli.arguments_common import command, epilog
 from mxrec.cli.bench_arguments import add_bench
+from mxrec.cli.checkpoint_arguments import add_checkpoint
 from mxrec.cli.doctor import add_doctor
 from mxrec.cli.exporting import add_export
 from mxrec.cli.inspecting import add_inspect
@@ -39,6 +40,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     add_inspect(commands)
     add_export(commands)
+    add_checkpoint(commands)
     add_bench(commands)
     add_doctor(commands)
     return parser

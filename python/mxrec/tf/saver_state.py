@@ -42,7 +42,8 @@ def record(saver: Any, path: str, latest_filename: str | None) -> None:
         roots = _roots_of(saver, [entry[0] for entry in kept], path)
         full = [entry for entry in kept if roots[entry[0]] == _directory(entry[0])]
         due = full[: -saver.saver_def.max_to_keep]
-        gone = {_directory(entry[0]) for entry in due}
+        # What the new one goes back to stays, be it as old as it may.
+        gone = {_directory(entry[0]) for entry in due} - {roots[path]}
         due = [entry for entry in kept if roots[entry[0]] in gone]
         kept = [entry for entry in kept if roots[entry[0]] not in gone]
     name = latest_filename or "checkpoint"
