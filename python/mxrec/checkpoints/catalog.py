@@ -55,15 +55,18 @@ def entries(directory: str) -> list[str]:
     Raises:
         FileNotFoundError: there is no such directory.
     """
+    # A process that died between two renames has set a version aside and put nothing in its place.
+    places: dict[str, str] = {}
+    for name in sorted(os.listdir(directory)):
+        if ".tmp-" not in name:
+            places.setdefault(naming.place_of(name), os.path.join(directory, name))
     numbered, others = [], []
-    for entry in os.scandir(directory):
-        if naming.is_passing(entry.name):
-            continue
-        number = naming.parse_numbered(entry.name)
-        if number is not None and entry.is_dir():
-            numbered.append((number.serial, entry.path))
-        elif entry.name.startswith(naming.SPARSE_PREFIX) and manifests.is_there(entry.path):
-            others.append((_saved(entry.path), entry.path))
+    for name, path in places.items():
+        number = naming.parse_numbered(name)
+        if number is not None and os.path.isdir(path):
+            numbered.append((number.serial, path))
+        elif name.startswith(naming.SPARSE_PREFIX) and manifests.is_there(path):
+            others.append((_saved(path), path))
     newest = _newest_of_tensorflow(directory)
     others.sort(key=lambda item: (item[1] == newest, item))
     return [path for _, path in [*others, *sorted(numbered)]]
@@ -118,7 +121,7 @@ def of_step(directory: str, step: int | None) -> str:
 
 def step_of(path: str) -> int | None:
     """The step of a version; None: its manifest is damaged."""
-    named = naming.parse_numbered(os.path.basename(path))
+    named = naming.parse_numbered(naming.place_of(os.path.basename(path)))
     if named is not None:
         return named.step
     try:
@@ -157,11 +160,13 @@ def versions(directory: str, all: bool = False) -> list[Version]:
 
 
 def _passing_entries(directory: str) -> Iterator[str]:
+    complete = entries(directory)
     for entry in sorted(os.scandir(directory), key=lambda e: e.name):
         base = re.split(r"\.(?:tmp|old)-", entry.name)[0]
         sparse = base.startswith(naming.SPARSE_PREFIX)
         passing = naming.is_passing(entry.name) or (sparse and not manifests.is_there(entry.path))
-        if entry.is_dir() and passing and (sparse or naming.parse_numbered(base)):
+        known = sparse or naming.parse_numbered(base)
+        if entry.is_dir() and passing and known and entry.path not in complete:
             yield entry.path
 
 
@@ -274,5 +279,6 @@ def explained(error: Exception, directory: str, path: str) -> DataLossError:
         path: of the version.
     """
     return DataLossError(
-        f"{path} cannot be restored: {error} {newest_that_restores(directory, path)}"
+        f"{path} cannot be restored: {str(error).rstrip('.')}. "
+        f"{newest_that_restores(directory, path)}"
     )

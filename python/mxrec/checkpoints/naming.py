@@ -102,6 +102,23 @@ def replaced(path: str) -> str:
     return f"{path}.old-{_owner()}"
 
 
+def place_of(name: str) -> str:
+    """The name that a version had before it was set aside; of others their own."""
+    return name.split(".old-")[0]
+
+
+def put_back(directory: str) -> None:
+    """Gives versions their names back that a process set aside, and died before it replaced them.
+
+    Args:
+        directory: of versions, where nobody saves.
+    """
+    for entry in sorted(os.listdir(directory), reverse=True):
+        place = os.path.join(directory, place_of(entry))
+        if place_of(entry) != entry and not os.path.lexists(place):
+            files.rename(os.path.join(directory, entry), place)
+
+
 def siblings(path: str, suffix: str) -> list[str]:
     """Directories beside ``path`` whose name begins with its own and ``suffix``, sorted."""
     parent, name = os.path.split(path)

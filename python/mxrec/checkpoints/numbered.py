@@ -233,6 +233,7 @@ def prune(dir: str | os.PathLike[str], *, keep: int = 5) -> list[int]:
     keep = integer("keep", keep, 1, 2**31 - 1)
     with saving.turn():
         naming.remove_leftovers(directory)
+        naming.put_back(directory)
         numbered = [
             path
             for path in catalog.entries(directory)

@@ -6,58 +6,12 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from mxrec.checkpoints import catalog, files, naming, saving
+from mxrec.checkpoints import catalog, files, naming, saving, states
 from mxrec.checkpoints import chain as chains
 from mxrec.checkpoints.chain import Link
 from mxrec.errors import DataLossError
-
-
-class _State(NamedTuple):
-    engine: Any  # keeps it alive, so that a later table cannot be taken for it
-    uid: str
-    version: int
-    optimizer: str  # kind; a table with another one needs other slots of the same version
-
-
-# The data that each table was last saved to or restored from, by the table's name: a table that is
-# in the wanted state already is not read again. The engine's version counter changes with every
-# change of the rows.
-_states: dict[str, _State] = {}
-
-
-def note_state(name: str, engine: Any, uid: str, version: int) -> None:
-    """Notes that a table holds exactly the data of a uid.
-
-    Args:
-        name: of the table.
-        engine: the ``_mxrec.Table``.
-        uid: of the data.
-        version: ``engine.version`` when it did.
-    """
-    _states[name] = _State(engine, uid, version, engine.optimizer.kind)
-
-
-def is_current(name: str, engine: Any, uid: str, tracks: bool) -> bool:
-    """Whether a table holds exactly the data of a uid.
-
-    Args:
-        name: of the table.
-        engine: the ``_mxrec.Table``.
-        uid: of the data.
-        tracks: also that it counts its changes from there.
-    """
-    state = _states.get(name)
-    return (
-        state is not None
-        and state.engine == engine
-        and state.uid == uid
-        and state.version == engine.version
-        and state.optimizer == engine.optimizer.kind
-        # Deltas are to follow: then the table must count its changes from there.
-        and (not tracks or engine.lineage == uid)
-    )
 
 
 def match(path: str, engines: Mapping[str, Any], remedy: str, *, advise: bool = True) -> list[Link]:
@@ -121,7 +75,7 @@ def restoring(
     outdated = {
         name: engine
         for name, engine in engines.items()
-        if not is_current(name, engine, uids[name], tracks)
+        if not states.is_current(name, engine, uids[name], tracks)
     }
     with contextlib.ExitStack() as snapshots:
         backup = ""
@@ -134,11 +88,11 @@ def restoring(
             for name, engine in outdated.items():
                 info = _restore(name, engine, chain, tracks, advise)
                 replaced.append(name)
-                note_state(name, engine, str(info["uid"]), engine.version)
+                states.note(name, engine, str(info["uid"]), engine.version)
             yield
         except BaseException:
             for name in replaced:
-                _states.pop(name, None)
+                states.forget(name)
                 engines[name].restore(os.path.join(backup, naming.table_directory(name)))
             raise
     saving.remember(newest.path, newest.manifest)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mxrec.checkpoints import chain as chains
-from mxrec.checkpoints import files, naming
+from mxrec.checkpoints import files, naming, states
 from mxrec.checkpoints import manifest as manifests
 from mxrec.checkpoints.chain import Link
 from mxrec.checkpoints.manifest import Dense, Manifest, Parent, SavedTable
@@ -138,6 +138,8 @@ class VersionSave:
         try:
             self.parent = None if parent is None else parent()
             self._begin(engines, recent_threshold)
+            # What the tables hold now is what is saved.
+            self._held = {name: (engine, engine.version) for name, engine in engines.items()}
         except BaseException:
             self.finish(saved=False)
             raise
@@ -211,8 +213,11 @@ class VersionSave:
             return
         self._finished = True
         try:
-            for save in self._saves.values():
+            for name, save in self._saves.items():
                 save.finish(saved)
+                if saved:
+                    engine, version = self._held[name]
+                    states.note(name, engine, str(self.infos[name]["uid"]), version)
         finally:
             self._saves.clear()
             _turn.release()
@@ -241,8 +246,12 @@ def publish(staging: str, path: str) -> None:
     """Puts a version that is written in its place, where nothing may be.
 
     Args:
-        staging: its directory so far.
+        staging: its directory so far; again, if this raises.
         path: its directory from now on, beside it.
     """
     files.rename(staging, path)
-    files.sync_directory(os.path.dirname(path))
+    try:
+        files.sync_directory(os.path.dirname(path))
+    except BaseException:
+        files.rename(path, staging)
+        raise

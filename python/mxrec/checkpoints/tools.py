@@ -70,9 +70,9 @@ def compact(path: str) -> Link:
 
     What was there is set aside and stays as long as other deltas build on it; the versions that the
     delta was built on are left to housekeeping. A kill at any moment leaves the delta or the full
-    version; between the two renames of the directory the delta is under ``.old-…``. Nothing may
-    save there meanwhile; a training process whose next delta would build on this version saves a
-    full one instead.
+    version; between the two renames of the directory the delta is under ``.old-…``, where readers
+    find it. Nothing may save there meanwhile; a training process whose next delta would build on
+    this version saves a full one instead.
 
     Args:
         path: of the version's directory. A full version is left as it is.
@@ -84,6 +84,8 @@ def compact(path: str) -> Link:
         OSError: a file is damaged or cannot be read or written; the version is as before.
         MemoryError: a table does not fit into memory.
     """
+    naming.put_back(os.path.dirname(path) or os.curdir)
+    path = os.path.join(os.path.dirname(path), naming.place_of(os.path.basename(path)))
     chain = chains.resolve(path)
     newest = chain[-1]
     if newest.manifest.parent is None:

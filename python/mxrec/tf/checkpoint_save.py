@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mxrec.checkpoints import chain as chains
-from mxrec.checkpoints import files, naming, restoring, saving, tools
+from mxrec.checkpoints import files, naming, saving, tools
 from mxrec.checkpoints import manifest as manifests
 from mxrec.checkpoints.chain import Link
 from mxrec.checkpoints.manifest import Dense, Manifest
@@ -74,8 +74,6 @@ class CheckpointSave:
             recent_threshold=recent_threshold,
         )
         try:
-            # What the tables hold now is what is saved.
-            self._states = {name: engine.version for name, engine in self._engines.items()}
             self._staging = self._cleanup.enter_context(self._staged())
         except BaseException:
             self.abandon()
@@ -150,8 +148,6 @@ class CheckpointSave:
                 self._publish(written, record)
             saving.remember(self._directory, manifest)
             self._version.finish(saved=True)
-            for name, table in manifest.tables.items():
-                restoring.note_state(name, self._engines[name], table.uid, self._states[name])
             table_checkpoint.set_last_prefix(self.prefix)
             self._tidy_up()
         finally:

@@ -149,9 +149,9 @@ def fetched(directory: str, names: Sequence[str]) -> Iterator[str]:
             yield os.path.join(here, os.path.basename(directory))
         except DataLossError as error:
             steps = ", ".join(str(link.manifest.step) for link in versions_in(home))
+            what = str(error).replace(here, home).rstrip(".")
             raise DataLossError(
-                f"{str(error).replace(here, home)} {home} has versions of the steps {steps}; "
-                "restore another one."
+                f"{what}. {home} has versions of the steps {steps}; restore another one."
             ) from error
 
 

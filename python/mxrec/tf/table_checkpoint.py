@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from mxrec import _mxrec
 from mxrec.checkpoints import manifest as manifests
-from mxrec.checkpoints import naming, restoring, saving
+from mxrec.checkpoints import naming, restoring, saving, states
 from mxrec.checkpoints.manifest import Manifest
 from mxrec.tf import remote
 
@@ -243,6 +243,6 @@ def holds(prefix: str, tables: Sequence[SavedTable], tracks: bool) -> bool:
         return False
     uids = read_manifest(directory).uids
     return all(
-        name in uids and restoring.is_current(name, engine, uids[name], tracks)
+        name in uids and states.is_current(name, engine, uids[name], tracks)
         for name, engine in engines_of(tables).items()
     )
