@@ -186,7 +186,7 @@ class Stream:
         for step in self.versions:
             others = [pair.make() for pair in self.pairs]
             assert mxrec.restore(others, self.directory, step=step) == step
-            models, times = self.versions[step]
+            models, _ = self.versions[step]
             for pair, table, model in zip(self.pairs, others, models, strict=True):
                 pair.table.close()
                 pair.table, pair.model = table, model

@@ -17,8 +17,8 @@ import pytest
 import tensorflow as tf
 from estimator_program import estimator, input_fn
 
-import mxrec
 from mx_rec.util.initialize import terminate_config_initializer
+from mxrec.checkpoints import restoring
 from mxrec.tf.log import logger
 from tf_adapter import DumpConfig, NPUEstimator, NPURunConfig, npu_hooks_append
 
@@ -95,13 +95,13 @@ def test_train_and_evaluate_reads_no_table_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
-    original = mxrec.tf.table_checkpoint._temporary_directory
+    original = restoring._temporary_directory
 
     def counted(directory: str) -> Any:
         events.append(directory)
         return original(directory)
 
-    monkeypatch.setattr(mxrec.tf.table_checkpoint, "_temporary_directory", counted)
+    monkeypatch.setattr(restoring, "_temporary_directory", counted)
     model = estimator(str(tmp_path), save_checkpoints_steps=10, keep_checkpoint_max=2)
     losses = []
 

@@ -54,16 +54,8 @@ def test_defaults(start):
             ValueError,
             "must be less than save_checkpoint_due_time=5",
         ),
-        (
-            {
-                "is_incremental_checkpoint": True,
-                "save_checkpoint_due_time": 5,
-                "save_delta_checkpoints_secs": 2,
-            },
-            NotImplementedError,
-            "delta checkpoints",
-        ),
-        ({"restore_model_version": 3}, NotImplementedError, "restore_model_version=3"),
+        ({"on_save_failure": "ignore"}, ValueError, "must be one of 'raise', 'continue', got"),
+        ({"is_incremental_checkpoint": 1}, TypeError, "is_incremental_checkpoint"),
     ],
 )
 def test_rejected_arguments_leave_nothing_behind(start, kwargs, error, text):
@@ -72,6 +64,24 @@ def test_rejected_arguments_leave_nothing_behind(start, kwargs, error, text):
     with pytest.raises(RuntimeError, match="not initialized"):
         mx.ConfigInitializer.get_instance()
     mx.init()
+
+
+def test_settings_of_incremental_checkpoints(start):
+    start(
+        is_incremental_checkpoint=True,
+        save_checkpoint_due_time=5,
+        save_delta_checkpoints_secs=2,
+        restore_model_version=0,
+        recent_key_count_threshold=3,
+        on_save_failure="continue",
+    )
+    config = mx.ConfigInitializer.get_instance()
+    assert config.is_incremental_checkpoint and config.on_save_failure == "continue"
+    assert (config.save_checkpoint_due_time, config.save_delta_checkpoints_secs) == (5, 2)
+    assert (config.restore_model_version, config.recent_key_count_threshold) == (0, 3)
+    start(save_checkpoint_due_time=5)
+    config = mx.ConfigInitializer.get_instance()
+    assert not config.is_incremental_checkpoint and config.restore_model_version is None
 
 
 def test_unknown_arguments_are_named_once(start, caplog):

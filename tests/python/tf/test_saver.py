@@ -309,11 +309,12 @@ def test_a_crash_between_the_halves_of_a_replacing_save(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("parameter", ["is_incremental_checkpoint", "save_delta"])
-def test_deltas_are_refused_by_name(tmp_path: Path, parameter: str) -> None:
+def test_the_parameters_of_deltas_are_checked(tmp_path: Path, parameter: str) -> None:
     program = Program()
     assert parameter in inspect.signature(program.saver.save).parameters
-    with pytest.raises(NotImplementedError, match=f"{parameter}.*incremental checkpoints"):
-        program.save(str(tmp_path / "m"), **{parameter: True})
+    with pytest.raises(TypeError, match=f"{parameter} must be a bool"):
+        program.save(str(tmp_path / "m"), **{parameter: 1})
+    assert not entries(tmp_path)
 
 
 # --- Without variables ----------------------------------------------------------------------------
