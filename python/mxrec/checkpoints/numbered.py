@@ -114,7 +114,9 @@ def save(
             one, as it is with False; see ``Save.kind``.
         wait: False: return when the instant is fixed; a thread writes, and training may go on.
         recent_threshold: keys that were seen less often since the parent are left out of a delta.
-            They are in a later one when they have been seen often enough. 0: none; at most 2**31-1.
+            They are in a later one when they have been seen often enough. Uses are counted from the
+            first save that has a threshold, a full one or a delta: give it to each. 0: none; at
+            most 2**31-1.
 
     Returns:
         The save; with ``wait=True`` it has ended.

@@ -50,7 +50,12 @@ def match(path: str, engines: Mapping[str, Any], remedy: str, *, advise: bool = 
 
 @contextlib.contextmanager
 def restoring(
-    chain: Sequence[Link], engines: Mapping[str, Any], tracks: bool, *, advise: bool = True
+    chain: Sequence[Link],
+    engines: Mapping[str, Any],
+    tracks: bool,
+    *,
+    counts_recent: bool = False,
+    advise: bool = True,
 ) -> Iterator[None]:
     """Restores tables, then runs the body.
 
@@ -63,6 +68,7 @@ def restoring(
         chain: of the version, as ``match`` gives it.
         engines: ``_mxrec.Table`` by name.
         tracks: count changes from there, so that a delta can follow.
+        counts_recent: count uses as well, so that it can have a threshold.
         advise: where a file is damaged, look for the newest version that restores.
 
     Raises:
@@ -86,7 +92,7 @@ def restoring(
         replaced: list[str] = []
         try:
             for name, engine in outdated.items():
-                info = _restore(name, engine, chain, tracks, advise)
+                info = _restore(name, engine, chain, tracks, counts_recent, advise)
                 replaced.append(name)
                 states.note(name, engine, str(info["uid"]), engine.version)
             yield
@@ -99,10 +105,17 @@ def restoring(
 
 
 def _restore(
-    name: str, engine: Any, chain: Sequence[Link], tracks: bool, advise: bool
+    name: str,
+    engine: Any,
+    chain: Sequence[Link],
+    tracks: bool,
+    counts_recent: bool,
+    advise: bool,
 ) -> dict[str, Any]:
     try:
-        info: dict[str, Any] = engine.restore([link.table(name) for link in chain], tracks=tracks)
+        info: dict[str, Any] = engine.restore(
+            [link.table(name) for link in chain], tracks=tracks, counts_recent=counts_recent
+        )
     except DataLossError as error:
         if not advise:
             raise

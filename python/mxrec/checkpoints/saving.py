@@ -125,7 +125,7 @@ class VersionSave:
                 wanted, as ``find_parent`` does; None, or if it gives None: a full version.
             tracks: count changes from this instant, so that a delta can follow.
             recent_threshold: keys that were seen less often since the parent are left out of a
-                delta; 0: none.
+                delta; 0: none. Of a full version: uses are counted for the delta to it.
         """
         self.step = step
         self.parent: Link | None = None
@@ -169,7 +169,11 @@ class VersionSave:
                 while self._saves:
                     self._saves.popitem()[1].finish(False)
         for name, engine in engines.items():
-            self._saves[name] = engine.begin_save(step=self.step, tracks=self._tracks)
+            # A full version leaves nothing out: the threshold has the uses counted that matter
+            # for the delta to it.
+            self._saves[name] = engine.begin_save(
+                step=self.step, tracks=self._tracks, recent_threshold=recent_threshold
+            )
 
     def write(self, directory: str, dense: Dense | None = None) -> Manifest:
         """Writes all tables and the manifest into a new directory, synced; it is not renamed.

@@ -226,7 +226,8 @@ class CheckpointSave:
         try:
             remote.upload(written, self._directory)
             for name in _files_in(folder):
-                remote.copy(os.path.join(folder, name), os.path.join(self._home, name))
+                target = os.path.join(self._home, name)
+                remote.copy(os.path.join(folder, name), target, at_once=name.endswith(".index"))
             if record is not None:
                 record()
         except BaseException:

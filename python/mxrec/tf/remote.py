@@ -82,15 +82,26 @@ def upload(source: str, directory: str) -> None:
             for name in sorted(os.listdir(here)):
                 copy(os.path.join(here, name), os.path.join(there, name))
     tf.io.gfile.makedirs(directory)
-    copy(os.path.join(source, naming.MANIFEST_NAME), os.path.join(directory, naming.MANIFEST_NAME))
+    manifest = naming.MANIFEST_NAME
+    copy(os.path.join(source, manifest), os.path.join(directory, manifest), at_once=True)
 
 
-def copy(source: str, target: str) -> None:
-    """Copies a file from or to a remote file system, piece by piece."""
+def copy(source: str, target: str, at_once: bool = False) -> None:
+    """Copies a file from or to a remote file system, piece by piece.
+
+    Args:
+        source: a file.
+        target: its copy; one that is there is replaced by a rename.
+        at_once: also where nothing is there, the copy gets its name by a rename.
+    """
     files.about_to("copy", target)
-    with tf.io.gfile.GFile(source, "rb") as here, tf.io.gfile.GFile(target, "wb") as there:
+    renames = at_once or exists(target)
+    written = f"{target}.tmp-{os.getpid()}" if renames else target
+    with tf.io.gfile.GFile(source, "rb") as here, tf.io.gfile.GFile(written, "wb") as there:
         while piece := here.read(_PIECE):
             there.write(piece)
+    if renames:
+        tf.io.gfile.rename(written, target, overwrite=True)
 
 
 def find_parent(directory: str, engines: Mapping[str, Any]) -> Link | None:

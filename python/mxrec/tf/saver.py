@@ -105,7 +105,7 @@ def restore_tables(
     """
     path = os.fspath(prefix)
     chosen = _chosen(tables)
-    with saving.turn(), table_checkpoint.restored(path, chosen, tracks=_is_incremental()) as found:
+    with saving.turn(), table_checkpoint.restored(path, chosen, None, **_what_to_count()) as found:
         return found.step
 
 
@@ -264,6 +264,15 @@ def _is_incremental() -> bool:
     return settings is not None and settings.is_incremental_checkpoint
 
 
+def _what_to_count() -> dict[str, bool]:
+    """What restored tables count for the delta that may follow."""
+    settings = config.current()
+    return {
+        "tracks": _is_incremental(),
+        "counts_recent": settings is not None and settings.recent_key_count_threshold > 0,
+    }
+
+
 def _begin(
     prefix: str, tables: Sequence[SavedTable], step: int, incremental: bool, delta: bool
 ) -> CheckpointSave:
@@ -378,7 +387,7 @@ def _covering_restore(dense_restore: Any) -> Any:
             ):
                 dense_restore(self, sess, prefix)  # raises: this is no checkpoint at all
             halves = _halves_of_same_step(prefix)
-            with table_checkpoint.restored(prefix, tables, halves.directory, _is_incremental()):
+            with table_checkpoint.restored(prefix, tables, halves.directory, **_what_to_count()):
                 if tables_only.has_nothing_to_restore(self, halves.dense):
                     return None
                 return dense_restore(self, sess, halves.dense)

@@ -193,7 +193,12 @@ def index_checksum(dense: str) -> str | None:
 
 @contextlib.contextmanager
 def restored(
-    prefix: str, tables: Sequence[SavedTable], directory: str | None = None, tracks: bool = False
+    prefix: str,
+    tables: Sequence[SavedTable],
+    directory: str | None = None,
+    *,
+    tracks: bool = False,
+    counts_recent: bool = False,
 ) -> Iterator[Manifest]:
     """Restores tables from the checkpoint ``prefix``, then runs the body; all or nothing.
 
@@ -205,6 +210,7 @@ def restored(
         tables: what to restore. Further tables of the checkpoint are not looked at.
         directory: where the tables lie; None: in ``sparse_directory(prefix)``.
         tracks: count changes from there, so that a delta can follow.
+        counts_recent: count uses as well, so that it can have a threshold.
 
     Raises:
         FileNotFoundError: the checkpoint lacks tables, or one of ``tables``.
@@ -224,7 +230,9 @@ def restored(
     with remote.fetched(directory, list(engines)) as path:
         advise = not remote.is_remote(directory)
         chain = restoring.match(path, engines, _REMEDY, advise=advise)
-        with restoring.restoring(chain, engines, tracks, advise=advise):
+        with restoring.restoring(
+            chain, engines, tracks, counts_recent=counts_recent, advise=advise
+        ):
             yield chain[-1].manifest
         saving.remember(directory, chain[-1].manifest)
     set_last_prefix(prefix)
