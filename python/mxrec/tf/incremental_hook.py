@@ -77,7 +77,8 @@ class IncrementalSaverHook(_Hook):  # type: ignore[misc]  # TensorFlow is untype
         now = time.monotonic()
         if self._by_steps:
             super().after_run(run_context, run_values)
-        if now - self._tried_at < self._delta_secs or saving.is_busy():
+        under_way = self._background is not None or saving.is_busy()
+        if under_way or now - self._tried_at < self._delta_secs:
             return
         session = run_context.session
         step = int(session.run(self._global_step_tensor))

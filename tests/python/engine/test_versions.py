@@ -7,6 +7,7 @@ import shutil
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from version_support import data_file, flip, fresh, make_table, names, state, train
 
@@ -121,6 +122,34 @@ def test_a_table_in_the_state_wanted_is_not_read(tables, tmp_path):
     assert mxrec.restore(tables, tmp_path) == 2
     with pytest.raises(mxrec.DataLossError):
         mxrec.restore(fresh(tables), tmp_path)
+
+
+def test_rare_keys_are_left_out_and_come_later(tmp_path):
+    table = make_table("user", num_shards=2)
+    keys = np.arange(200)
+    often = keys[:50]
+    for step, chosen in ((1, keys), (2, keys), (3, often), (4, often), (5, keys[:0])):
+        table.lookup(chosen, timestamp=step)
+        if step == 3:
+            table.lookup(chosen, timestamp=step)
+        if len(chosen):
+            table.apply_gradients(chosen, np.ones((len(chosen), 3), np.float32))
+        if step in (2, 4):
+            table.lookup(keys[:100], timestamp=step)
+        recent = 0 if step == 5 else 2
+        mxrec.save(table, tmp_path, step=step, delta=True, recent_threshold=recent)
+    infos = [
+        mxrec._mxrec.read_checkpoint_info(os.path.join(v.path, "user"))
+        for v in mxrec.versions(tmp_path)
+    ]
+    # Of 2: 100 keys were used twice. Of 3: those 50. Of 4: those again. Of 5: whatever is left.
+    assert [info["rows"] for info in infos] == [200, 100, 50, 50, 150]
+    assert [info["left_out"] for info in infos] == [0, 100, 100, 150, 0]
+    other = make_table("user")
+    for step, found in ((5, 200), (1, 0)):
+        mxrec.restore(other, tmp_path, step=step)
+        same = other.lookup(keys, train=False) == table.lookup(keys, train=False)
+        assert same.all(axis=1).sum() == found
 
 
 # --- In the background ----------------------------------------------------------------------------
