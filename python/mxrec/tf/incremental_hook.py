@@ -31,8 +31,9 @@ class IncrementalSaverHook(_Hook):  # type: ignore[misc]  # TensorFlow is untype
 
     A time that comes while a save is under way is put off until that has ended. Where there are
     ``CheckpointSaverListener`` objects, training waits for each save, because they may look at it
-    (``train_and_evaluate`` evaluates there). A hook that saves every so many steps goes on doing
-    so; those are full checkpoints, and training waits. At the end training waits for the last save.
+    (``train_and_evaluate`` evaluates there); their time does not count. A hook that saves every so
+    many steps goes on doing so; those are full checkpoints, and training waits. At the end training
+    waits for the last save.
 
     Args:
         plain: the hook whose directory, Saver and listeners are used. Its times do not count.
@@ -146,7 +147,10 @@ class IncrementalSaverHook(_Hook):  # type: ignore[misc]  # TensorFlow is untype
 
     def _tell_after(self, session: Any, step: int) -> bool:
         # All of them are told, as in TensorFlow.
-        return any([listener.after_save(session, step) for listener in self._listeners])
+        stops = any([listener.after_save(session, step) for listener in self._listeners])
+        # An evaluation may last longer than the time between saves.
+        self._tried_at = time.monotonic()
+        return stops
 
     def _collect(self, wait: bool = False) -> None:
         """Looks after the save in the background, if there is one."""

@@ -1,0 +1,211 @@
+"""``mxrec checkpoint``: ls, verify, compact, diff, export."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mxrec
+from mxrec.cli import main
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Path, dict[int, dict[str, Any]]]:
+    """Steps 1 (full), 2 and 3 (deltas) of two tables, and what they held."""
+    tables = [mxrec.Table(name, 4, optimizer=mxrec.Adagrad(0.1)) for name in ("user", "item")]
+    directory, held = tmp_path / "versions", {}
+    for step in (1, 2, 3):
+        for table in tables:
+            keys = np.arange(10 * step)
+            table.lookup(keys)
+            table.apply_gradients(keys[:3], np.ones((3, 4), np.float32))
+        tables[0].erase(np.array([5 + step]))
+        mxrec.save(tables, directory, step=step, delta=step > 1)
+        held[step] = {
+            t.name: {int(k): row for k, row in zip(*map(list, next(t.items(10**6))), strict=True)}
+            for t in tables
+        }
+    return directory, held
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, Any]:
+    """Runs an action with --json; gives the exit code and what was printed."""
+    action, *rest = map(str, arguments)
+    code = main(["checkpoint", action, "--json", *rest])
+    output = capsys.readouterr().out
+    return code, json.loads(output) if output else None
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_ls(saved: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    directory, _ = saved
+    code, found = run(capsys, "ls", directory)
+    assert code == 0 and found["directory"] == str(directory)
+    assert [(v["step"], v["kind"], v["parent"]) for v in found["versions"]] == [
+        (1, "full", None),
+        (2, "delta", 1),
+        (3, "delta", 2),
+    ]
+    assert main(["checkpoint", "ls", "--plain", str(directory / "v000002-step-2")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines[3:]] == [
+        ["v000001-step-1", "1", "full"],
+        ["v000002-step-2", "2", "delta"],
+        ["v000003-step-3", "3", "delta"],
+    ]
+    flip(max((directory / "v000002-step-2" / "user").glob("data-*")))
+    _, found = run(capsys, "ls", directory, "--all")
+    problems = [v["problem"] for v in found["versions"]]
+    assert problems[0] is None and "data-00000" in problems[1] and "builds on" in problems[2]
+
+
+def test_verify(saved: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    directory, _ = saved
+    code, found = run(capsys, "verify", directory)
+    assert (code, found["damaged"], len(found["versions"])) == (0, 0, 3)
+    flip(max((directory / "v000002-step-2" / "user").glob("data-*")))
+    code, found = run(capsys, "verify", directory)
+    assert (code, found["damaged"]) == (1, 2)
+    for step, wanted in ((1, 0), (2, 1), (3, 1)):
+        code, found = run(capsys, "verify", directory, "--step", step)
+        assert code == wanted and len(found["versions"]) == 1
+    assert main(["checkpoint", "verify", "--plain", str(directory)]) == 1
+    output = capsys.readouterr().out
+    assert "v000001-step-1: intact" in output and "damaged at byte" in output
+    assert "100%" in output
+
+
+def restored(directory: Path, step: int | None = None) -> dict[str, Any]:
+    tables = [mxrec.Table(name, 4, optimizer=mxrec.Adagrad(0.1)) for name in ("user", "item")]
+    mxrec.restore(tables, directory, step=step)
+    return {
+        t.name: {int(k): row for k, row in zip(*map(list, next(t.items(10**6))), strict=True)}
+        for t in tables
+    }
+
+
+def assert_same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    assert found.keys() == wanted.keys()
+    for name, rows in wanted.items():
+        assert found[name].keys() == rows.keys()
+        for key, row in rows.items():
+            np.testing.assert_array_equal(found[name][key], row)
+
+
+def test_compact(saved: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    directory, held = saved
+    code, found = run(capsys, "compact", directory, "--step", 2)
+    assert code == 0 and found["step"] == 2 and len(found["merged"]) == 2
+    kinds = {v.step: v.kind for v in mxrec.versions(directory)}
+    assert kinds == {1: "full", 2: "full", 3: "delta"}
+    for step in (1, 2, 3):  # 3 builds on what was there before
+        assert_same(restored(directory, step), held[step])
+    code, found = run(capsys, "compact", directory)
+    assert code == 0 and found["step"] == 3
+    assert mxrec.prune(directory, keep=1) == [1, 2]
+    assert [path.name for path in directory.iterdir()] == ["v000003-step-3"]
+    assert_same(restored(directory), held[3])
+    before = (directory / "v000003-step-3" / "checkpoint-manifest.json").read_bytes()
+    assert run(capsys, "compact", directory)[0] == 0  # a full one stays as it is
+    assert (directory / "v000003-step-3" / "checkpoint-manifest.json").read_bytes() == before
+
+
+def test_diff(saved: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    directory, _ = saved
+    code, found = run(capsys, "diff", directory, "--from", 1, "--to", 2)
+    user, item = (next(t for t in found["tables"] if t["name"] == n) for n in ("user", "item"))
+    assert code == 1 and not found["same"]
+    # 10 keys less key 6; then 20 keys less key 7 (6 came back).
+    assert (user["rows"], user["added"], user["removed"]) == ([9, 19], 11, 1)
+    assert (item["rows"], item["added"], item["removed"], item["changed"]) == ([10, 20], 10, 0, 3)
+    assert 0 < item["largest"] < 1
+    shutil.copytree(directory, tmp_path / "copy")
+    code, found = run(capsys, "diff", directory, "--other", tmp_path / "copy")
+    assert code == 0 and found["same"] and len(found["tables"]) == 2
+    only = mxrec.Table("shop", 4)
+    mxrec.save(only, tmp_path / "other", step=1)
+    code, found = run(capsys, "diff", directory, "--other", tmp_path / "other")
+    assert code == 1 and found["only_in"] == {"first": ["item", "user"], "second": ["shop"]}
+
+
+def test_export(saved: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    directory, held = saved
+    code, found = run(capsys, "export", directory, "--step", 2, "--out", tmp_path / "out")
+    assert code == 0 and set(found["tables"]) == {"user", "item"}
+    for name, entry in found["tables"].items():
+        with np.load(entry["path"]) as archive:
+            keys, values = archive["keys"], archive["values"]
+            assert keys.dtype == np.int64 and values.dtype == np.float32
+            rows = dict(zip(keys.tolist(), values, strict=True))
+            assert_same({name: rows}, {name: held[2][name]})
+            assert entry["rows"] == len(keys)
+    code, found = run(capsys, "export", directory, "--table", "item")
+    assert found["tables"]["item"]["path"] == str(directory / "item.npz")
+    assert not (directory / "user.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("ls", "{}/absent"), "is no directory, no version and no prefix"),
+        (("verify", "{}", "--step", "9"), "no version of step 9; it has 1, 2, 3"),
+        (("export", "{}", "--table", "shop"), "no table 'shop'; it has 'item', 'user'"),
+        (("compact", "{}/v000001-step-1", "--step", "2"), "is of step 1, not 2"),
+        (("diff", "{}", "--from", "-1"), "--from"),
+        (("mend", "{}"), "invalid choice"),
+        ((), "required: ACTION"),
+    ],
+)
+def test_bad_arguments(
+    saved: Any, capsys: pytest.CaptureFixture[str], arguments: Any, text: str
+) -> None:
+    directory, _ = saved
+    assert main(["checkpoint", *(a.format(directory) for a in arguments)]) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_damage_is_an_error(saved: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    directory, held = saved
+    flip(max((directory / "v000001-step-1" / "item").glob("data-*")))
+    for action in ("compact", "export", "diff"):
+        assert main(["checkpoint", action, str(directory)]) == 2
+        assert "v000001-step-1" in capsys.readouterr().err
+    assert {v.kind for v in mxrec.versions(directory)} == {"full", "delta"}
+    assert len(held) == 3
+
+
+@pytest.mark.parametrize("action", ["ls", "verify", "compact", "diff", "export"])
+def test_help_has_examples_and_exit_codes(action: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["checkpoint", action, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"mxrec checkpoint {action} model_dir" in text and "Exit codes: 0 done" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_as_a_program_without_tensorflow(saved: Any) -> None:
+    directory, _ = saved
+    program = (
+        "import sys; sys.modules['tensorflow'] = None; from mxrec.cli import main; "
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "checkpoint", "verify", str(directory)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("intact") == 3
