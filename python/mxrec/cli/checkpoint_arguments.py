@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mxrec.cli import checkpoint
-from mxrec.cli.arguments_common import add_output, command
+from mxrec.cli.arguments_common import add_output, command, epilog
 from mxrec.cli.numbers import integer
 
 _WHERE = (
@@ -24,6 +24,14 @@ def add_checkpoint(commands: Any) -> None:
         "checkpoint",
         help="list, verify, compare, compact and export versions of a model",
         description="Works on checkpoints with embedding tables, full ones and deltas.",
+        epilog=epilog(
+            (
+                "mxrec checkpoint ls model_dir            # which steps there are",
+                "mxrec checkpoint verify model_dir        # are they whole?",
+                "mxrec checkpoint diff model_dir --from 200",
+            )
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     _add_list(actions)

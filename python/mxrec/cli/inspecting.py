@@ -90,7 +90,8 @@ def describe_manifest(table: SavedTable) -> dict[str, Any]:
     """What is known of a saved table without reading its rows.
 
     Returns:
-        A dict that ``json`` can write: ``name``, ``path``, ``step``, ``rows``, ``dim``,
+        A dict that ``json`` can write: ``name``, ``path``, ``kind`` ("full", or "delta", whose
+        ``rows`` are those that have changed), ``step``, ``rows``, ``dim``,
         ``value_dtype``, ``stochastic_rounding``, ``memory_rows``, ``seed``, ``optimizer`` and
         ``initializer`` (kind and hyperparameters), ``slots``, ``optimizer_step``,
         ``bytes_on_disk``, ``format_version``, and where the table has them ``admission``,
@@ -104,6 +105,7 @@ def describe_manifest(table: SavedTable) -> dict[str, Any]:
     return {
         "name": table.name,
         "path": str(table.path),
+        "kind": "full" if len(table.links) == 1 else "delta",
         **report,
         "optimizer": manifest["optimizer"],
         "initializer": manifest["initializer"],
@@ -122,8 +124,8 @@ def describe_rows(table: SavedTable, progress: Callable[[int], None]) -> dict[st
         progress: called with the rows read so far.
 
     Returns:
-        A dict that ``json`` can write: ``key_min`` and ``key_max`` (None in an empty table),
-        ``negative_keys``, ``frequencies`` (bins ``[low, high, rows]`` with low <= frequency <
+        A dict that ``json`` can write: ``rows``, ``key_min`` and ``key_max`` (None in an empty
+        table), ``negative_keys``, ``frequencies`` (bins ``[low, high, rows]`` with low <= frequency <
         high, empty ones left out), ``last_time_min`` and ``last_time_max`` (seconds; None where
         training used no row) and ``stats``, as ``Table.stats`` of the loaded table, in which all
         sizes in memory are, tier by tier where the table has tiers.
@@ -148,6 +150,7 @@ def describe_rows(table: SavedTable, progress: Callable[[int], None]) -> dict[st
             progress(done)
         stats = engine.stats()
     return {
+        "rows": done,
         "key_min": min(lows, default=None),
         "key_max": max(highs, default=None),
         "negative_keys": negative,

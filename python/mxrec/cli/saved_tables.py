@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mxrec import _mxrec
+from mxrec.checkpoints import catalog, chain
 from mxrec.cli.lines import DataError
 
 _TABLE_MANIFEST = "manifest"
@@ -28,6 +30,7 @@ class SavedTable:
         info: what the engine reads from its manifest: options, rows, step.
         manifest: the manifest itself, as docs/format-checkpoint.md describes it.
         bytes: of all its files.
+        links: the directories to load it from: of the full version, of the deltas since, its own.
     """
 
     name: str
@@ -35,6 +38,7 @@ class SavedTable:
     info: dict[str, Any]
     manifest: dict[str, Any]
     bytes: int
+    links: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,9 @@ def find_saved_tables(path: Path, names: Sequence[str] | None = None) -> SavedTa
     """Finds the tables that a path means.
 
     Args:
-        path: what ``Table.save`` has written; ``sparse-…``, the tables of a TensorFlow checkpoint;
-            the prefix of a checkpoint, ``DIR/model-200``; or a directory of checkpoints, of which
-            the newest is taken.
+        path: what ``Table.save`` has written; a version that ``mxrec.save`` has; ``sparse-…``, the
+            tables of a TensorFlow checkpoint; the prefix of a checkpoint, ``DIR/model-200``; or a
+            directory of any of these, of which the newest is taken.
         names: only these tables; None: all.
 
     Raises:
@@ -73,10 +77,15 @@ def find_saved_tables(path: Path, names: Sequence[str] | None = None) -> SavedTa
     """
     root, latest_of = _find(path)
     if (root / _TABLE_MANIFEST).is_file():
-        folders = [root]
+        tables: tuple[SavedTable, ...] = (_read(root, (str(root),)),)
     else:
-        folders = sorted(entry.parent for entry in root.glob(f"*/{_TABLE_MANIFEST}"))
-    tables = tuple(_read(folder) for folder in folders)
+        version = chain.resolve(str(root))
+        names_there = sorted(version[-1].manifest.tables)
+        chain.check_tables(version, names_there)
+        tables = tuple(
+            _read(Path(version[-1].table(name)), tuple(link.table(name) for link in version))
+            for name in names_there
+        )
     if not tables:
         raise DataError(f"{root}: a checkpoint without embedding tables")
     return SavedTables(root, _selected(root, tables, names), latest_of)
@@ -91,7 +100,7 @@ def loaded(table: SavedTable) -> Iterator[_mxrec.Table]:
         OSError: the operating system refused to read.
         CapacityError: memory ran out.
     """
-    engine = _mxrec.Table.load(str(table.path))
+    engine = _mxrec.Table.load(list(table.links))
     try:
         yield engine
     finally:
@@ -104,13 +113,9 @@ def _find(path: Path) -> tuple[Path, int]:
     beside = path.parent / f"{_PREFIX}{path.name}"
     if path.name and (beside / _CHECKPOINT_MANIFEST).is_file():
         return beside, 1
-    found = [
-        (manifest.stat().st_mtime, manifest.parent)
-        for manifest in path.glob(f"{_PREFIX}*/{_CHECKPOINT_MANIFEST}")
-        if ".tmp-" not in manifest.parent.name and ".old-" not in manifest.parent.name
-    ]
+    found = catalog.entries(os.fspath(path)) if path.is_dir() else []
     if found:
-        return max(found)[1], len(found)
+        return Path(found[-1]), len(found)
     what = "has no saved tables" if path.is_dir() else "is not there"
     raise DataError(
         f"{path}: {what}. Give what Table.save has written, the prefix of a TensorFlow checkpoint "
@@ -118,11 +123,11 @@ def _find(path: Path) -> tuple[Path, int]:
     )
 
 
-def _read(folder: Path) -> SavedTable:
+def _read(folder: Path, links: tuple[str, ...]) -> SavedTable:
     info = _mxrec.read_checkpoint_info(str(folder))  # checks the manifest
     text = (folder / _TABLE_MANIFEST).read_bytes()[:-_DIGEST_LINE]
     size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-    return SavedTable(str(info["name"]), folder, info, json.loads(text), size)
+    return SavedTable(str(info["name"]), folder, info, json.loads(text), size, links)
 
 
 def _selected(

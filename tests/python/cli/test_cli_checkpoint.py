@@ -176,11 +176,28 @@ def test_bad_arguments(
     assert text in capsys.readouterr().err
 
 
+def test_inspect_and_export_know_versions(
+    saved: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    directory, held = saved
+    assert main(["inspect", str(directory), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["step"] == 3 and found["latest_of"] == 3
+    rows = {table["name"]: (table["kind"], table["rows"]) for table in found["tables"]}
+    assert rows == {name: ("delta", len(rows)) for name, rows in held[3].items()}
+    out = str(tmp_path / "out")
+    assert main(["export", str(directory / "v000002-step-2"), "--out", out, "--json"]) == 0
+    for file in json.loads(capsys.readouterr().out)["written"]:
+        with np.load(file["file"]) as archive:
+            written = dict(zip(archive["keys"].tolist(), archive["values"], strict=True))
+        assert_same({file["table"]: written}, {file["table"]: held[2][file["table"]]})
+
+
 def test_damage_is_an_error(saved: Any, capsys: pytest.CaptureFixture[str]) -> None:
     directory, held = saved
     flip(max((directory / "v000001-step-1" / "item").glob("data-*")))
     for action in ("compact", "export", "diff"):
-        assert main(["checkpoint", action, str(directory)]) == 2
+        assert main(["checkpoint", action, str(directory)]) == 1
         assert "v000001-step-1" in capsys.readouterr().err
     assert {v.kind for v in mxrec.versions(directory)} == {"full", "delta"}
     assert len(held) == 3
@@ -190,7 +207,7 @@ def test_damage_is_an_error(saved: Any, capsys: pytest.CaptureFixture[str]) -> N
 def test_help_has_examples_and_exit_codes(action: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["checkpoint", action, "--help"]) == 0
     text = capsys.readouterr().out
-    assert f"mxrec checkpoint {action} model_dir" in text and "Exit codes: 0 done" in text
+    assert f"mxrec checkpoint {action} model_dir" in text and "exit codes: 0 done" in text
     assert max(map(len, text.splitlines())) <= 100
 
 
