@@ -125,10 +125,10 @@ def describe_rows(table: SavedTable, progress: Callable[[int], None]) -> dict[st
 
     Returns:
         A dict that ``json`` can write: ``rows``, ``key_min`` and ``key_max`` (None in an empty
-        table), ``negative_keys``, ``frequencies`` (bins ``[low, high, rows]`` with low <= frequency <
-        high, empty ones left out), ``last_time_min`` and ``last_time_max`` (seconds; None where
-        training used no row) and ``stats``, as ``Table.stats`` of the loaded table, in which all
-        sizes in memory are, tier by tier where the table has tiers.
+        table), ``negative_keys``, ``frequencies`` (bins ``[low, high, rows]`` with low <=
+        frequency < high, empty ones left out), ``last_time_min`` and ``last_time_max`` (seconds;
+        None where training used no row) and ``stats``, as ``Table.stats`` of the loaded table, in
+        which all sizes in memory are, tier by tier where the table has tiers.
     """
     lows, highs, negative, done = [], [], 0, 0
     bins = np.zeros(_BITS + 1, np.int64)

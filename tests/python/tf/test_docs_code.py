@@ -19,6 +19,7 @@ BLOCKS = {
     "migration-tfra": 2,
     "cli": 4,
     "warm-start": 4,
+    "incremental-checkpoints": 4,
 }
 
 
