@@ -37,7 +37,8 @@ class EvictHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # Ten
     Args:
         evict_enable: False: the hook does nothing.
         evict_time_interval: seconds between triggers, by the wall clock, in (0, 2^31).
-        evict_step_interval: global steps between triggers, in [1, 2^31); None: by time alone.
+        evict_step_interval: triggers when the global step has reached or passed another multiple
+            of this, in [1, 2^31); None: by time alone.
 
     Raises:
         TypeError: a value has the wrong type.
@@ -126,9 +127,10 @@ class EvictHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # Ten
         if self._may_be_due(training, run_values):
             step = int(session.run(training.global_step))
             assert self._steps is not None
-            if step - training.last_step >= self._steps:
-                training.last_step = step
-                due = True
+            # By the step itself, not by where the session began: training that goes on from a
+            # checkpoint evicts when uninterrupted training does.
+            due = due or step // self._steps > training.last_step // self._steps
+            training.last_step = step
         if due:
             training.last_time = time.monotonic()
             session.run(training.evict)
@@ -138,7 +140,8 @@ class EvictHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # Ten
             return False
         # The step may have been read before this run counted itself. A run that counts several
         # steps may be noticed by the run after it.
-        return int(run_values.results) + 1 - training.last_step >= self._steps
+        step = int(run_values.results) + 1
+        return step // self._steps > training.last_step // self._steps
 
 
 def evict_op(table: SparseTable, now: Any = None, budget: Any = None) -> Any:

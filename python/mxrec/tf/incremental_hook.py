@@ -230,7 +230,9 @@ def with_saver_hook(session_creator: Any, hooks: list[Any], adds: bool) -> list[
         return hooks
     for index, hook in enumerate(hooks):
         if type(hook) is _Hook:
-            return [*hooks[:index], IncrementalSaverHook(hook, settings), *hooks[index + 1 :]]
+            # The last one: a save holds what the other hooks have done after the step, such as
+            # eviction, which would not be done again when training goes on from it.
+            return [*hooks[:index], *hooks[index + 1 :], IncrementalSaverHook(hook, settings)]
     # There is no public way to ask a ChiefSessionCreator for them.
     directory = getattr(session_creator, "_checkpoint_dir", None)
     if not adds or directory is None:
@@ -239,4 +241,4 @@ def with_saver_hook(session_creator: Any, hooks: list[Any], adds: bool) -> list[
     plain = _Hook(
         os.fspath(directory), save_secs=settings.save_delta_checkpoints_secs, scaffold=scaffold
     )
-    return [IncrementalSaverHook(plain, settings), *hooks]
+    return [*hooks, IncrementalSaverHook(plain, settings)]
