@@ -150,6 +150,36 @@ def test_saving_under_one_name(tmp_path: Path) -> None:
     assert_same(again.state(), wanted)
 
 
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"sharded": True},
+        {"pad_step_number": True},
+        {"save_relative_paths": True},
+        {"write_version": tf.compat.v1.train.SaverDef.V1},
+        {"write_version": tf.compat.v1.train.SaverDef.V1, "sharded": True},
+    ],
+)
+def test_savers_of_all_kinds(tmp_path: Path, kwargs: dict[str, Any]) -> None:
+    program = Program()
+    with program.graph.as_default():
+        saver = tf.compat.v1.train.Saver(max_to_keep=1, **kwargs)
+    for step, full in ((1, True), (2, False), (3, True), (4, False)):
+        program.train(step, step)
+        path = save(program, tmp_path, not full, saver=saver)
+    wanted = program.state()
+    assert path == tf.train.latest_checkpoint(str(tmp_path))
+    kept = sorted(name.rpartition("-")[2].lstrip("0") for name in sparse(tmp_path))
+    assert kept == ["3", "4"] and not list(tmp_path.glob("model-*1*.index"))
+    assert not [p.name for p in tmp_path.iterdir() if "tmp" in p.name]
+    checkpoint_program.start()
+    program = Program()
+    with program.graph.as_default():
+        saver = tf.compat.v1.train.Saver(**kwargs)
+    program.restore(path, saver)
+    assert_same(program.state(), wanted)
+
+
 def test_plain_saves_are_full_and_count_nothing(tmp_path: Path) -> None:
     program = Program()
     program.train(1, 1)
