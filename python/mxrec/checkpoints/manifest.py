@@ -16,7 +16,7 @@ from mxrec.errors import DataLossError
 
 FORMAT = 2
 _OLD_FORMAT = 1  # no kind, no parent, no checksum
-_MAX_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
 _CHECKSUM = re.compile(rb"#xxh3-64: [0-9a-f]{16}\n")
 _CHECKSUM_BYTES = 27
 _UID = re.compile(r"[0-9a-f]{32}")
@@ -147,7 +147,7 @@ def read(directory: str) -> Manifest:
     """
     path = os.path.join(directory, MANIFEST_NAME)
     with open(path, "rb") as file:
-        return decode(file.read(_MAX_BYTES + 1), path)
+        return decode(file.read(MAX_BYTES + 1), path)
 
 
 def decode(data: bytes, path: str) -> Manifest:
@@ -161,8 +161,8 @@ def decode(data: bytes, path: str) -> Manifest:
         DataLossError: they are no manifest, or not as they were written.
         ValueError: the manifest is of a later version.
     """
-    if len(data) > _MAX_BYTES:
-        raise _damaged(path, f"it has more than {_MAX_BYTES} bytes")
+    if len(data) > MAX_BYTES:
+        raise _damaged(path, f"it has more than {MAX_BYTES} bytes")
     text, line = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
     summed = bool(_CHECKSUM.fullmatch(line))
     if summed and int(line[10:26], 16) != _mxrec.checksum(text):

@@ -39,11 +39,16 @@ def exists(path: str) -> bool:
     return bool(tf.io.gfile.exists(path))
 
 
-def read(path: str) -> bytes:
-    """Reads a remote file. FileNotFoundError if there is none."""
+def read(path: str, at_most: int = -1) -> bytes:
+    """Reads a remote file. FileNotFoundError if there is none.
+
+    Args:
+        path: of the file.
+        at_most: bytes to read; -1: all.
+    """
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
-            return bytes(file.read())
+            return bytes(file.read(at_most))
     except tf.errors.NotFoundError as error:
         raise FileNotFoundError(f"{path} does not exist") from error
 
@@ -51,7 +56,7 @@ def read(path: str) -> bytes:
 def read_manifest(directory: str) -> Manifest:
     """Reads the manifest of a remote version, as ``manifest.read`` does of a local one."""
     path = os.path.join(directory, naming.MANIFEST_NAME)
-    return manifests.decode(read(path), path)
+    return manifests.decode(read(path, manifests.MAX_BYTES + 1), path)
 
 
 def remove(directory: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from checkpoint_program import Program
+from version_support import Killer, flip, killed
 
 import mxrec
 import mxrec.tf as mx
@@ -21,9 +21,6 @@ from mx_rec.util.initialize import init, terminate_config_initializer
 from mxrec.checkpoints import files
 from mxrec.checkpoints import manifest as manifests
 from mxrec.tf import table_checkpoint
-
-sys.path.append(str(Path(__file__).parents[1] / "engine"))
-from version_support import Killer, flip, killed
 
 
 @pytest.fixture
