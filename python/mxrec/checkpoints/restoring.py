@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -92,9 +93,11 @@ def restoring(
         replaced: list[str] = []
         try:
             for name, engine in outdated.items():
+                started = time.monotonic()
                 info = _restore(name, engine, chain, tracks, counts_recent, advise)
                 replaced.append(name)
                 states.note(name, engine, str(info["uid"]), engine.version)
+                states.note_seconds(name, engine, "restore", started)
             yield
         except BaseException:
             for name in replaced:

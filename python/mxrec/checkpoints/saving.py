@@ -194,7 +194,9 @@ class VersionSave:
         for name, save in self._saves.items():
             path = os.path.join(directory, naming.table_directory(name))
             files.about_to("table", path)
+            started = time.monotonic()
             self.infos[name] = info = save.write(path)
+            states.note_seconds(name, self._held[name][0], "save", started)
             tables[name] = SavedTable(str(info["uid"]), str(info["parent"]))
         parent = None
         if self.parent is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, NamedTuple
 
 
@@ -58,3 +59,27 @@ def forget(name: str) -> None:
         name: of the table.
     """
     _states.pop(name, None)
+
+
+# By table name: its engine, and what its latest save and restore took.
+_seconds: dict[str, tuple[Any, dict[str, float]]] = {}
+
+
+def seconds_of(name: str, engine: Any) -> dict[str, float]:
+    """What the latest "save" and "restore" of a table took in this process, where there were any.
+
+    Args:
+        name: of the table.
+        engine: the ``_mxrec.Table``.
+    """
+    known, seconds = _seconds.get(name, (None, {}))
+    return {} if known is None or known != engine else dict(seconds)
+
+
+def note_seconds(name: str, engine: Any, what: str, started: float) -> None:
+    """Notes what a "save" or "restore" took that began at ``time.monotonic() == started``."""
+    known, seconds = _seconds.get(name, (None, {}))
+    if known is None or known != engine:
+        seconds = {}
+        _seconds[name] = engine, seconds
+    seconds[what] = time.monotonic() - started

@@ -139,13 +139,22 @@ class CheckpointSave:
             OSError: the operating system refused to write; all is as it was before.
             MemoryError: disk space or memory ran out; likewise.
         """
+        with self.completing():
+            if record is not None:
+                record()
+
+    @contextlib.contextmanager
+    def completing(self) -> Iterator[None]:
+        """As ``complete``: the body runs when both halves are in their place.
+
+        If it raises, all is as it was before.
+        """
         try:
             written = os.path.join(self._staging, "tables")
             manifest = self._version.write(written, self._dense)
-            if remote.is_remote(self._home):
-                self._publish_remotely(written, record)
-            else:
-                self._publish(written, record)
+            publish = self._publish_remotely if remote.is_remote(self._home) else self._publish
+            with publish(written):
+                yield
             saving.remember(self._directory, manifest)
             self._version.finish(saved=True)
             table_checkpoint.set_last_prefix(self.prefix)
@@ -162,7 +171,8 @@ class CheckpointSave:
 
     # --- Local file systems
 
-    def _publish(self, written: str, record: Callable[[], None] | None) -> None:
+    @contextlib.contextmanager
+    def _publish(self, written: str) -> Iterator[None]:
         replaced = naming.replaced(self._directory)
         try:
             if os.path.lexists(self._directory):
@@ -170,8 +180,7 @@ class CheckpointSave:
                 self._copy_dense(replaced)
             saving.publish(written, self._directory)
             self._move_dense(os.path.join(self._staging, DENSE_COPY))
-            if record is not None:
-                record()
+            yield
         except BaseException:
             self._undo(replaced)
             raise
@@ -221,18 +230,40 @@ class CheckpointSave:
 
     # --- Others
 
-    def _publish_remotely(self, written: str, record: Callable[[], None] | None) -> None:
+    @contextlib.contextmanager
+    def _publish_remotely(self, written: str) -> Iterator[None]:
         folder = os.path.join(self._staging, DENSE_COPY)
         try:
             remote.upload(written, self._directory)
             for name in _files_in(folder):
                 target = os.path.join(self._home, name)
                 remote.copy(os.path.join(folder, name), target, at_once=name.endswith(".index"))
-            if record is not None:
-                record()
+            yield
         except BaseException:
             remote.remove(self._directory)
             raise
+
+
+@contextlib.contextmanager
+def saving_beside(prefix: str, tables: Sequence[SavedTable], step: int) -> Iterator[None]:
+    """Saves tables as part of the checkpoint ``prefix``, then runs the body, which saves the rest.
+
+    The tables are in place, under their final name, when the body starts. If it raises, they are
+    removed again, and those of an earlier checkpoint of the same name are back.
+
+    Args:
+        prefix: path prefix of the checkpoint's dense files.
+        tables: what to save; none: only the body runs.
+        step: the step, >= 0.
+
+    Raises:
+        OSError: the tables could not be written; nothing is left of them.
+    """
+    if not tables:
+        yield
+        return
+    with CheckpointSave(prefix, tables, step).completing():
+        yield
 
 
 def _files_in(folder: str) -> list[str]:

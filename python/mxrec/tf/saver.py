@@ -386,7 +386,7 @@ def _covering_restore(dense_restore: Any) -> Any:
                 table_checkpoint.sparse_directory(prefix)
             ):
                 dense_restore(self, sess, prefix)  # raises: this is no checkpoint at all
-            halves = _halves_of_same_step(prefix)
+            halves = halves_of_same_step(prefix)
             with table_checkpoint.restored(prefix, tables, halves.directory, **_what_to_count()):
                 if tables_only.has_nothing_to_restore(self, halves.dense):
                     return None
@@ -424,8 +424,11 @@ def _dense_step(session: Any) -> tuple[int | None, str | None]:
         return None, None
 
 
-def _halves_of_same_step(prefix: str) -> Halves:
+def halves_of_same_step(prefix: str) -> Halves:
     """Where the tables and the dense half of a checkpoint lie that belong together.
+
+    Args:
+        prefix: path prefix of the checkpoint's dense files.
 
     Raises:
         ValueError: there are tables, but they are of another step.

@@ -79,6 +79,16 @@ def set_last_prefix(prefix: str) -> None:
     _last_prefix = remote.absolute(prefix)
 
 
+def seconds_of(table: SavedTable) -> dict[str, float]:
+    """What a table's latest "save" and "restore" took in this process, as far as there were any."""
+    return states.seconds_of(table.table_name, table.engine)
+
+
+def note_seconds(table: SavedTable, what: str, started: float) -> None:
+    """Notes what a "save" or "restore" took that began at ``time.monotonic() == started``."""
+    states.note_seconds(table.table_name, table.engine, what, started)
+
+
 def sparse_directory(prefix: str) -> str:
     """The directory with the tables of the checkpoint ``prefix``."""
     parent, name = os.path.split(_SHARD_SUFFIX.sub("", prefix))

@@ -13,7 +13,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from mxrec.checkpoints import saving
 from mxrec.tf import table_checkpoint
+from mxrec.tf.checkpoint_save import saving_beside
 from mxrec.tf.table import SparseTable
 
 _INSTALLED = "_mxrec_covers_tables"
@@ -47,7 +49,7 @@ def _covering_write(write: Any) -> Any:
         if not tables:
             return write(self, file_prefix, *args, **kwargs)
         prefix = _local(file_prefix)
-        with table_checkpoint.saving(prefix, tables, _step_of(self)):
+        with saving_beside(prefix, tables, _step_of(self)):
             return write(self, file_prefix, *args, **kwargs)
 
     return _write
@@ -62,7 +64,7 @@ def _covering_read(read: Any) -> Any:
         prefix = _local(save_path)
         if not tf.io.gfile.exists(prefix + ".index"):
             return read(self, save_path, *args, **kwargs)  # raises: there is no checkpoint
-        with table_checkpoint.restoring(prefix, tables):
+        with saving.turn(), table_checkpoint.restored(prefix, tables):
             return read(self, save_path, *args, **kwargs)
 
     return covering

@@ -9,7 +9,8 @@ from typing import Any
 import tensorflow as tf
 
 from mxrec import _mxrec
-from mxrec.tf import export, saver, table_checkpoint
+from mxrec.checkpoints import chain as chains
+from mxrec.tf import export, remote, saver, table_checkpoint
 
 
 class Checkpoint:
@@ -22,7 +23,7 @@ class Checkpoint:
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
-        self.dense = saver._dense_exists(prefix)
+        self.dense = table_checkpoint.dense_exists(prefix)
 
     @functools.cached_property
     def directory(self) -> str:
@@ -31,7 +32,7 @@ class Checkpoint:
         Raises:
             ValueError: it is of another step than the dense half.
         """
-        return saver._directory_of_same_step(self.prefix)
+        return saver.halves_of_same_step(self.prefix).directory
 
     @functools.cached_property
     def tables(self) -> dict[str, str]:
@@ -42,11 +43,26 @@ class Checkpoint:
         """
         if not table_checkpoint.has_manifest(self.directory):
             return {}
-        return table_checkpoint.read_manifest(self.directory).tables
+        return table_checkpoint.read_manifest(self.directory).uids
+
+    @functools.cached_property
+    def chain(self) -> list[chains.Link]:
+        """The version with the tables and those that it builds on, the full one first.
+
+        Raises:
+            DataLossError: a link is missing, damaged or another one.
+            ValueError: they are on a file system that only TensorFlow knows.
+        """
+        if remote.is_remote(self.directory):
+            raise ValueError(
+                f"{self.directory}: tables are warm-started from local files only; copy the "
+                "checkpoint, and what it builds on, to a local directory first"
+            )
+        return chains.resolve(self.directory)
 
     def table_paths(self, name: str) -> list[str]:
         """Where the rows of a table lie: a full checkpoint of it, and deltas in order."""
-        return [os.path.join(self.directory, name)]
+        return [link.table(name) for link in self.chain]
 
     def table_info(self, name: str) -> dict[str, Any]:
         """What the engine says of a saved table.
