@@ -6,7 +6,7 @@ import copy
 from pathlib import Path
 
 import numpy as np
-from admission_model import Model, Sketch
+from admission_model import Model, Ones, Sketch
 
 import mxrec
 
@@ -23,7 +23,7 @@ class Pair:
         expected = int(rng.choice([1, 4096 * 3]))
         max_age = int(rng.integers(1, 40)) if rng.random() < 0.7 else None
         self.model = Model(
-            DIM,
+            Ones(DIM, 0.5),
             threshold,
             1,
             Sketch(expected) if mode == "sketch" else None,
@@ -59,7 +59,7 @@ class Pair:
         self.model.latest = max(self.model.latest, self.time)
         grads = self.rng.integers(-2, 3, (len(keys), DIM)).astype(np.float32) / 4
         self.table.apply_gradients(keys, grads)
-        self.model.apply(keys.tolist(), grads, 0.5)
+        self.model.apply(keys.tolist(), grads)
 
     def erase(self) -> None:
         keys = self.keys(8)
@@ -72,7 +72,7 @@ class Pair:
         values = self.rng.normal(size=(len(keys), DIM)).astype(np.float32)
         self.table.assign(keys, values)
         for key, row in zip(keys.tolist(), values, strict=True):
-            self.model.rows[key].values = row
+            self.model.values.rows[key] = row
 
     def evict(self) -> None:
         if self.options["eviction"] is None:
