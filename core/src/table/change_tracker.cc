@@ -48,10 +48,9 @@ bool ChangeTracker::ExpiredThen(uint32_t s, RowRef ref, const RowMeta& meta) con
 }
 
 bool ChangeTracker::LeftOut(uint32_t s, RowRef ref) const {
-  if (instant_.recent_threshold <= 0) return false;
-  const std::vector<uint32_t>& uses = shards_[s]->recent_saved;
   // Without counts of the period nothing is known to be rare.
-  if (uses.empty()) return false;
+  if (instant_.recent_threshold <= 0 || !knows_recent_) return false;
+  const std::vector<uint32_t>& uses = shards_[s]->recent_saved;
   return (ref < uses.size() ? uses[ref] : 0) < instant_.recent_threshold;
 }
 
@@ -173,9 +172,10 @@ void ChangeTracker::Begin(const Instant& instant,
     for (size_t s = 0; s < shards_.size(); ++s) shards_[s]->reprieved = *reprieved[s];
   }
   // Nothing can fail any more.
+  knows_recent_ = counts_recent_ && !recent_lost_;
   for (const auto& shard : shards_) {
     shard->gone_saved = shard->gone.size();
-    if (counts_recent_ && !recent_lost_) shard->recent_saved = std::move(shard->recent);
+    if (knows_recent_) shard->recent_saved = std::move(shard->recent);
     shard->recent.clear();
   }
   recent_lost_ = false;

@@ -142,6 +142,7 @@ class ChangeTracker {
   std::atomic<int64_t> image_bytes_{0};
   std::atomic<int64_t> left_out_{0};
   std::atomic<bool> out_of_memory_{false};
+  bool knows_recent_ = false;  // recent_saved is complete
   std::atomic<bool> recent_lost_{false};
   std::atomic<bool> lost_{false};  // a change that could not be noted: no delta may follow
 };

@@ -152,6 +152,20 @@ TEST(TableSnapshotTest, RarelyUsedRowsWaitForALaterDelta) {
   all.End({});
 }
 
+TEST(TableSnapshotTest, WithoutAnyUseInThePeriodAllChangesAreRare) {
+  const auto table = SmallTable(10);
+  const std::string first(32, '1');
+  auto full = table->BeginSnapshot({.tracks = true, .recent_threshold = 1}).value();
+  EXPECT_EQ(KeysOf(&full).size(), 10u);
+  full.End(first);
+  const std::vector<int64_t> keys = {1, 2};
+  const std::vector<float> values(8, 1.0f);
+  ASSERT_TRUE(table->Assign(keys, values.data()).ok());
+  auto delta = table->BeginSnapshot({.parent = first, .recent_threshold = 1}).value();
+  EXPECT_TRUE(KeysOf(&delta).empty());
+  EXPECT_EQ(delta.left_out(), 2);
+}
+
 TEST(TableSnapshotTest, ADeltaNeedsItsParent) {
   const auto table = SmallTable(10);
   const auto refused = table->BeginSnapshot({.parent = std::string(32, '7')});
