@@ -74,10 +74,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _OF_TENSORFLOW:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_OF_TENSORFLOW[name]), name)
+if not TYPE_CHECKING:  # type checkers would take any name for one of the module
+
+    def __getattr__(name: str) -> Any:
+        if name not in _OF_TENSORFLOW:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(_OF_TENSORFLOW[name]), name)
 
 
 def set_num_threads(n: int) -> None:

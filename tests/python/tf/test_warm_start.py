@@ -113,6 +113,13 @@ def test_a_finalized_graph_takes_rows_and_no_variables(
     assert rows_of(table.engine) == saved.tables["user"]
 
 
+def test_tables_alone_do_not_run_the_graph(saved: Saved, graph: tf.Graph) -> None:
+    make_table("user")
+    with tf.compat.v1.Session() as session:
+        mxrec.warm_start(session, saved.prefix, "user")
+    mx.sessions.check_not_run(graph, "a rewriting")
+
+
 def test_a_model_with_a_checkpoint_of_its_own_is_left_alone(saved: Saved, tmp_path: Path) -> None:
     table = make_table("user")
     assert mxrec.warm_start(None, saved.prefix, "user", model_dir=tmp_path)

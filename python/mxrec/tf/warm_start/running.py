@@ -175,7 +175,8 @@ def _initialize(session: Any, plan: Plan) -> None:
         for parts in load.variables.values()
         for part in parts
     }
-    session.run([part.initializer for part in parts.values()])
+    if parts:  # or else the graph counts as run, and can no longer be rewritten
+        session.run([part.initializer for part in parts.values()])
 
 
 def _entries(plan: Plan) -> list[WarmStarted]:
