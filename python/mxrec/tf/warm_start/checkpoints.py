@@ -2,84 +2,96 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from mxrec import _mxrec
+from mxrec.checkpoints import catalog, naming
 from mxrec.checkpoints import chain as chains
 from mxrec.tf import export, remote, saver, table_checkpoint
+from mxrec.tf.table_checkpoint import Halves
 
 
 class Checkpoint:
     """One checkpoint; what it holds is read when it is first asked for.
 
     Attributes:
-        prefix: of its dense files.
+        prefix: of its dense files; what it is called in messages.
         dense: whether there are any.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, directory: str | None = None) -> None:
+        """Names the checkpoint.
+
+        Args:
+            prefix: of its dense files.
+            directory: with its tables; None: the one that belongs to the dense files.
+        """
         self.prefix = prefix
         self.dense = table_checkpoint.dense_exists(prefix)
+        self._directory = directory
+        self._here: str | None = None  # the directory, or a local copy of it
 
     @functools.cached_property
-    def directory(self) -> str:
-        """The directory with its tables, whether or not it is there.
+    def halves(self) -> Halves:
+        """Its tables, whether or not they are there, and the dense files that go with them.
 
         Raises:
-            ValueError: it is of another step than the dense half.
+            OSError: a manifest is damaged.
+            ValueError: the tables are of another step than the dense half.
         """
-        return saver.halves_of_same_step(self.prefix).directory
+        if self._directory is not None:
+            return Halves(self._directory, self.prefix)
+        found = saver.halves_of_same_step(self.prefix)
+        # Another prefix, where a process died while it replaced the checkpoint.
+        self.prefix = found.dense
+        return found
 
     @functools.cached_property
     def tables(self) -> dict[str, str]:
         """Uid of the data of each table, by name.
 
         Raises:
-            ValueError: the manifest is damaged, or of another step than the dense half.
+            OSError: the manifest is damaged.
+            ValueError: it is of another step than the dense half.
         """
-        if not table_checkpoint.has_manifest(self.directory):
+        directory = self.halves.directory
+        if not table_checkpoint.has_manifest(directory):
             return {}
-        return table_checkpoint.read_manifest(self.directory).uids
+        return table_checkpoint.read_manifest(directory).uids
 
-    @functools.cached_property
-    def chain(self) -> list[chains.Link]:
-        """The version with the tables and those that it builds on, the full one first.
+    def fetch(self, names: Sequence[str], until: contextlib.ExitStack) -> None:
+        """Has tables lie in the local file system.
+
+        Args:
+            names: of saved tables.
+            until: when it closes, copies go.
 
         Raises:
-            DataLossError: a link is missing, damaged or another one.
-            ValueError: they are on a file system that only TensorFlow knows.
+            OSError: a link of the chain is damaged or missing.
         """
-        if remote.is_remote(self.directory):
-            raise ValueError(
-                f"{self.directory}: tables are warm-started from local files only; copy the "
-                "checkpoint, and what it builds on, to a local directory first"
-            )
-        return chains.resolve(self.directory)
+        self._here = until.enter_context(remote.fetched(self.halves.directory, names))
+
+    @functools.cached_property
+    def _chain(self) -> list[chains.Link]:
+        return chains.resolve(self._here or self.halves.directory)
 
     def table_paths(self, name: str) -> list[str]:
         """Where the rows of a table lie: a full checkpoint of it, and deltas in order."""
-        return [link.table(name) for link in self.chain]
+        return [link.table(name) for link in self._chain]
 
     def table_info(self, name: str) -> dict[str, Any]:
-        """What the engine says of a saved table.
+        """What the engine says of a saved table; of a delta, what it says of that.
 
         Raises:
-            OSError: its manifest is damaged or missing.
-            ValueError: the data is that of another save.
+            OSError: a link of the chain is damaged, missing, or of another save.
         """
-        path = self.table_paths(name)[-1]
-        info: dict[str, Any] = _mxrec.read_checkpoint_info(path)
-        if info["uid"] != self.tables[name]:
-            raise ValueError(
-                f"{path} holds the rows of save {info['uid']}, but the manifest of the checkpoint "
-                f"names {self.tables[name]}: the directory was put together from several "
-                "checkpoints. Copy checkpoints as a whole."
-            )
-        return info
+        chains.check_tables(self._chain, [name])
+        return chains.read_table_info(self._chain[-1], name)
 
     @functools.cached_property
     def tensors(self) -> dict[str, list[int]]:
@@ -105,9 +117,10 @@ def open_checkpoint(path: str) -> Checkpoint:
 
     Args:
         path: prefix of a checkpoint; a directory with checkpoints, of which the newest is meant; a
-            SavedModel; or a directory with the tables of a checkpoint (``sparse-…``).
+            SavedModel; or a directory with the tables of one version.
 
     Raises:
+        OSError: what is there is damaged.
         ValueError: there is none.
     """
     if not os.path.isdir(path) and not tf.io.gfile.isdir(path):
@@ -121,15 +134,20 @@ def open_checkpoint(path: str) -> Checkpoint:
             "one, as tf.train.latest_checkpoint returns it"
         )
     if table_checkpoint.has_manifest(path):
-        parent, name = os.path.split(os.path.normpath(path))
-        return Checkpoint(os.path.join(parent, name.removeprefix("sparse-")))
+        parent, name = os.path.split(path.rstrip("/"))
+        if name.startswith(naming.SPARSE_PREFIX):
+            return Checkpoint(os.path.join(parent, name.removeprefix(naming.SPARSE_PREFIX)))
+        return Checkpoint(path, path)
     saved_model = os.path.join(path, "variables", "variables")
     if tf.io.gfile.exists(saved_model + ".index"):
         return Checkpoint(saved_model)
     newest = tf.train.latest_checkpoint(path) or export._newest_directory(path)
-    if newest is None:
+    if newest is not None:
+        return Checkpoint(str(newest))
+    versions = [] if remote.is_remote(path) else catalog.entries(path)
+    if not versions:
         raise ValueError(
             f"the directory {path!r} has no checkpoint; name one that has, or the prefix of a "
             "checkpoint"
         )
-    return Checkpoint(str(newest))
+    return Checkpoint(versions[-1], versions[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 from collections.abc import Sequence
@@ -83,12 +84,15 @@ class Plan:
         return [load for load in self.loads if isinstance(load, DenseLoad)]
 
 
-def make_plan(sources: Sequence[Source], tables: Sequence[SparseTable]) -> Plan:
+def make_plan(
+    sources: Sequence[Source], tables: Sequence[SparseTable], until: contextlib.ExitStack
+) -> Plan:
     """Checks a warm start of tables, and of the variables of the default graph.
 
     Args:
         sources: in order.
         tables: of the graph.
+        until: when it closes, local copies of remote tables go.
 
     Raises:
         ValueError: it cannot be; the message lists every reason.
@@ -96,7 +100,7 @@ def make_plan(sources: Sequence[Source], tables: Sequence[SparseTable]) -> Plan:
     plan = Plan()
     problems: list[str] = []
     for source in sources:
-        planner = _Planner(source, tables)
+        planner = _Planner(source, tables, until)
         plan.loads += planner.loads()
         problems += [f"{source.label}: {problem}" for problem in dict.fromkeys(planner.problems)]
     if problems:
@@ -107,8 +111,11 @@ def make_plan(sources: Sequence[Source], tables: Sequence[SparseTable]) -> Plan:
 class _Planner:
     """Plans one source."""
 
-    def __init__(self, source: Source, tables: Sequence[SparseTable]) -> None:
+    def __init__(
+        self, source: Source, tables: Sequence[SparseTable], until: contextlib.ExitStack
+    ) -> None:
         self._source = source
+        self._until = until
         self._names = dict(source.names)
         self._tables = tables
         self.problems: list[str] = []
@@ -120,7 +127,7 @@ class _Planner:
         self._check_names_are_used(selected)
         try:
             checkpoint = open_checkpoint(source.path)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             self.problems.append(str(error))
             return []
         loads: list[TableLoad | DenseLoad] = []
@@ -159,13 +166,16 @@ class _Planner:
         self, checkpoint: Checkpoint, tables: Sequence[SparseTable]
     ) -> list[TableLoad | DenseLoad]:
         loads: list[TableLoad | DenseLoad] = []
+        wanted = {t.table_name: self._names.get(t.table_name, t.table_name) for t in tables}
         try:
             saved = checkpoint.tables
+            if there := [name for name in wanted.values() if name in saved]:
+                checkpoint.fetch(there, self._until)
         except (OSError, ValueError) as error:
             self.problems.append(str(error))
             return loads
         for table in tables:
-            saved_name = self._names.get(table.table_name, table.table_name)
+            saved_name = wanted[table.table_name]
             load = TableLoad(table, self._source, checkpoint, saved_name, saved_name not in saved)
             before = len(self.problems)
             self._check_place(table)
@@ -194,6 +204,7 @@ class _Planner:
             self.problems.append(str(error))
             return
         path = load.checkpoint.table_paths(name)[-1]
+        is_delta = bool(info["parent"])
         if info["dim"] != table.dim:
             self.problems.append(
                 f"table {table.table_name!r} has dim {table.dim}, but the saved table {name!r} has "
@@ -208,7 +219,8 @@ class _Planner:
                 "slots='reset' of mxrec.warm_start), or use the same optimizer"
             )
         load.rows = int(info["rows"])
-        self._check_capacity(load)
+        if not is_delta:
+            self._check_capacity(load)
 
     def _check_tensor(self, load: TableLoad) -> None:
         table, name = load.table, load.saved_name

@@ -100,13 +100,14 @@ def run(sources: Sequence[Source], session: Any = None) -> list[WarmStarted]:
         ValueError: it cannot be; and what ``warm_start`` raises.
     """
     graph = _graph_here()
-    plan = make_plan(sources, tables_of_graph(graph))
-    if plan.of_variables() and graph is not None and graph.finalized:
-        raise RuntimeError(
-            "The graph is finalized, so its variables cannot be warm-started; call "
-            "mxrec.warm_start while the graph is built, before a MonitoredTrainingSession."
-        )
-    prepared = [_prepared(loads) for loads in plan.of_tables().values()]
+    with contextlib.ExitStack() as until:
+        plan = make_plan(sources, tables_of_graph(graph), until)
+        if plan.of_variables() and graph is not None and graph.finalized:
+            raise RuntimeError(
+                "The graph is finalized, so its variables cannot be warm-started; call "
+                "mxrec.warm_start while the graph is built, before a MonitoredTrainingSession."
+            )
+        prepared = [_prepared(loads) for loads in plan.of_tables().values()]
     for load in plan.of_variables():
         _load_variables(load)
     if session is not None:
