@@ -334,7 +334,7 @@ def _attach(spec: TableSpec, collection: str, use_hot: bool, exist_ok: bool) -> 
         engine = _make_engine(spec, use_hot)
     elif (difference := known.spec.difference(spec)) is not None:
         raise ValueError(
-            f"Table {spec.name!r} exists {'in another graph ' if there is None else ''}with "
+            f"Table {spec.name!r} exists {'in another graph' if there is None else 'here'} with "
             f"different options: {difference}. "
             "Pass equal options, choose another name, or call terminate_config_initializer()."
         )
