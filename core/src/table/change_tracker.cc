@@ -123,6 +123,13 @@ void ChangeTracker::Move(uint32_t s, RowRef from, RowRef to, const RowMeta& meta
   ShardChanges& shard = *shards_[s];
   if (open_ && (meta.stamp & kDoneBit) != phase_) {
     if ((meta.stamp & kEpochs) == epoch_) shard.images.Move(from, to);
+    if (shard.sifted) {
+      if (to < shard.pending.size()) {
+        shard.pending[to] = true;
+      } else {
+        shard.sifted = false;  // everything is looked at again
+      }
+    }
     if (auto node = shard.reprieved.extract(from); !node.empty()) {
       node.value() = to;
       shard.reprieved.insert(std::move(node));
@@ -216,11 +223,29 @@ void ChangeTracker::End(const std::string& saved, int64_t step) {
     shard->images.Clear();
     std::unordered_set<RowRef>().swap(shard->reprieved);
     std::vector<int64_t>().swap(shard->expired);
+    std::vector<bool>().swap(shard->pending);
+    shard->sifted = false;
     std::vector<uint32_t>().swap(shard->recent_saved);
   }
   instant_ = {};
   if (lineage_.empty()) counts_recent_ = false;
   Activate();
+}
+
+void ChangeTracker::Sift(uint32_t s, RowArena* arena) {
+  ShardChanges& shard = *shards_[s];
+  shard.pending.assign(arena->slots(), false);
+  for (uint32_t slot = 0; slot < arena->slots(); ++slot) {
+    RowMeta& meta = arena->Meta(slot);
+    if ((meta.generation & 1) == 0 || (meta.stamp & kDoneBit) == phase_) continue;
+    // One that has gone without being removed is named among the keys that have gone.
+    if ((meta.stamp & kEpochs) >= since_ || ExpiredThen(s, slot, meta)) {
+      shard.pending[slot] = true;
+    } else {
+      MarkDone(&meta);
+    }
+  }
+  shard.sifted = true;
 }
 
 ChangeTracker::Row ChangeTracker::Visit(uint32_t s, int64_t key, RowRef ref, RowMeta* meta) {

@@ -95,6 +95,14 @@ class ChangeTracker {
     kImage,  // as its image is: TakeImage
   };
   Row Visit(uint32_t s, int64_t key, RowRef ref, RowMeta* meta);
+  // Of a delta, in one pass over the metadata of a shard: rows that are no part of it are marked as
+  // dealt with, and the others noted, so that nobody need look at the rest. Under the shard's lock.
+  void Sift(uint32_t s, RowArena* arena);
+  // Whether Visit may have something to do with a row, as far as Sift has told.
+  bool MayBePending(uint32_t s, RowRef ref) const {
+    const ShardChanges& shard = *shards_[s];
+    return !shard.sifted || (ref < shard.pending.size() && shard.pending[ref]);
+  }
   RowImages& images(uint32_t s) { return shards_[s]->images; }
   void MarkDone(RowMeta* meta) const {
     meta->stamp = static_cast<uint16_t>((meta->stamp & kEpochs) | phase_);
@@ -116,9 +124,11 @@ class ChangeTracker {
     size_t gone_saved = 0;      // of them, before the running save's instant
     RowImages images;
     std::unordered_set<RowRef> reprieved;  // at the instant
-    std::vector<int64_t> expired;          // keys of rows that had gone without being removed
-    std::vector<uint32_t> recent;          // uses by slot, since the last save
-    std::vector<uint32_t> recent_saved;    // between the last two
+    bool sifted = false;
+    std::vector<bool> pending;           // by slot, of a shard that has been sifted
+    std::vector<int64_t> expired;        // keys of rows that had gone without being removed
+    std::vector<uint32_t> recent;        // uses by slot, since the last save
+    std::vector<uint32_t> recent_saved;  // between the last two
   };
   // Whether a row that has not changed since the instant belongs into the save.
   bool Included(uint32_t s, RowRef ref, const RowMeta& meta);

@@ -131,9 +131,10 @@ void TableState::ScanSegment(uint32_t s, uint64_t* position, RowBlock* block) {
   Shard& shard = *shards_[s];
   std::shared_lock lock(shard.mu);
   RowArena& arena = *shard.arena;
+  if (*position == 0 && tracker_.instant().delta) tracker_.Sift(s, &arena);
   std::vector<Entry> entries;
   *position = shard.index.VisitSegment(*position, [&](int64_t key, RowRef ref) {
-    entries.push_back({key, ref});
+    if (tracker_.MayBePending(s, ref)) entries.push_back({key, ref});
   });
   // To the front: those that are written as they are.
   size_t kept = 0;

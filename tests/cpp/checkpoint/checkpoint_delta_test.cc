@@ -99,8 +99,8 @@ void RunChains(uint64_t seed) {
 
 TEST(CheckpointDeltaTest, ChainsRestoreEveryVersion) {
   MXREC_TRACE_SEED();
-  for (uint64_t seed = 0; seed < 60 && !HasFailure(); ++seed) RunChains(seed);
-  for (uint64_t i = 0; i < 20 && !HasFailure(); ++i) RunChains(TestSeed() + i);
+  for (uint64_t seed = 0; seed < 30 && !HasFailure(); ++seed) RunChains(seed);
+  for (uint64_t i = 0; i < 10 && !HasFailure(); ++i) RunChains(TestSeed() + i);
 }
 
 class BrokenChainTest : public ::testing::Test {
