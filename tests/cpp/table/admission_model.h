@@ -101,7 +101,7 @@ class AdmissionModel {
       if (sketch_ != nullptr) {
         bool fresh;
         const uint32_t place = sketch_->Reserve(HashKey(key), key, &fresh);
-        sketch_->Commit(HashKey(key), place, more, 0);
+        sketch_->Commit(HashKey(key), key, place, more, 0);
       } else {
         Count& count = pending_[key];
         count.count = AddSaturating(count.count, more);
