@@ -21,7 +21,8 @@ using checkpoint::PartKind;
 using checkpoint::PartReader;
 using checkpoint::RowLayout;
 
-Status CheckFits(const Table& table, const Manifest& manifest, const std::string& dir) {
+// alone: it is no part of a chain, of which the last rows count, which Adopt compares.
+Status CheckFits(const Table& table, const Manifest& manifest, const std::string& dir, bool alone) {
   const TableOptions& saved = manifest.info.options;
   const std::string subject = "table '" + table.name() + "'";
   if (saved.dim != table.dim()) {
@@ -37,8 +38,7 @@ Status CheckFits(const Table& table, const Manifest& manifest, const std::string
                               ", but the checkpoint " + dir + " holds slots of " + wanted +
                               "; restore into a table with " + wanted);
   }
-  // Of a chain the last rows count, which Adopt compares.
-  if (manifest.info.rows > table.capacity()) {
+  if (alone && manifest.info.rows > table.capacity()) {
     return ResourceExhausted(subject + " has memory_rows " + std::to_string(table.capacity()) +
                              ", but the checkpoint " + dir + " holds " +
                              std::to_string(manifest.info.rows) +
@@ -155,7 +155,9 @@ Result<std::vector<Link>> ReadChain(Env* env, const std::vector<std::string>& di
 Status RestoreRows(Table* table, const std::vector<Link>& links, const RestoreOptions& options,
                    Env* env) {
   const CheckpointInfo& last = links.back().manifest.info;
-  for (const Link& link : links) MXREC_RETURN_IF_ERROR(CheckFits(*table, link.manifest, link.dir));
+  for (const Link& link : links) {
+    MXREC_RETURN_IF_ERROR(CheckFits(*table, link.manifest, link.dir, links.size() == 1));
+  }
   auto loader = table->NewLoader(last.options.optimizer);
   if (!loader.ok()) return loader.status();
   for (const Link& link : links) MXREC_RETURN_IF_ERROR(AddLink(env, link, &loader.value()));

@@ -186,6 +186,8 @@ void ChangeTracker::Begin(const Instant& instant,
     shard->recent.clear();
   }
   recent_lost_ = false;
+  lost_before_ = lost_;
+  if (instant.tracks && !instant.delta) lost_ = false;  // it has everything
   instant_ = instant;
   ++epoch_;
   phase_ ^= kDoneBit;
@@ -203,7 +205,8 @@ void ChangeTracker::End(const std::string& saved, int64_t step) {
     lineage_ = saved;
     lineage_step_ = step;
     since_ = epoch_;
-    lost_ = false;
+  } else if (lost_before_) {
+    lost_ = true;
   }
   if (lost_) lineage_.clear();
   for (const auto& shard : shards_) {
@@ -213,10 +216,10 @@ void ChangeTracker::End(const std::string& saved, int64_t step) {
     } else if (!shard->recent_saved.empty() && !lineage_.empty()) {
       // The period goes on.
       std::vector<uint32_t>& uses = shard->recent_saved;
-      for (size_t i = 0; i < std::min(uses.size(), shard->recent.size()); ++i) {
-        uses[i] = AddSaturating(uses[i], shard->recent[i]);
-      }
-      if (uses.size() >= shard->recent.size()) shard->recent = std::move(uses);
+      std::vector<uint32_t>& later = shard->recent;
+      if (later.size() > uses.size()) std::swap(uses, later);
+      for (size_t i = 0; i < later.size(); ++i) uses[i] = AddSaturating(uses[i], later[i]);
+      later = std::move(uses);
     }
     if (lineage_.empty()) std::vector<int64_t>().swap(shard->gone);
     shard->gone_saved = 0;
@@ -266,13 +269,11 @@ ChangeTracker::Row ChangeTracker::Visit(uint32_t s, int64_t key, RowRef ref, Row
   return write ? Row::kWrite : Row::kSkip;
 }
 
-int64_t ChangeTracker::bytes() const {
-  size_t bytes = 0;
-  for (const auto& shard : shards_) {
-    bytes += (shard->gone.capacity()) * sizeof(int64_t) +
-             (shard->recent.capacity() + shard->recent_saved.capacity()) * sizeof(uint32_t);
-  }
-  return static_cast<int64_t>(bytes);
+int64_t ChangeTracker::bytes(uint32_t s) const {
+  const ShardChanges& shard = *shards_[s];
+  return static_cast<int64_t>((shard.gone.capacity() + shard.expired.capacity()) * sizeof(int64_t) +
+                              (shard.recent.capacity() + shard.recent_saved.capacity()) *
+                                  sizeof(uint32_t));
 }
 
 }  // namespace mxrec

@@ -28,6 +28,7 @@ namespace mxrec {
 
 class ChangeTracker {
  public:
+  static inline const std::string kNone;
   static constexpr uint16_t kDoneBit = 0x8000;
   static constexpr uint16_t kEpochs = 0x7FFF;
 
@@ -60,7 +61,8 @@ class ChangeTracker {
   void ForgetRecent(uint32_t s, RowRef ref);
 
   // --- The version that deltas build on.
-  const std::string& lineage() const { return lineage_; }
+  // Empty as well when a change could not be noted.
+  const std::string& lineage() const { return lost_ ? kNone : lineage_; }
   int64_t lineage_step() const { return lineage_step_; }
   // Rows as they are now are those of `uid`; empty: of no version. No save is under way.
   void SetLineage(const std::string& uid, int64_t step, bool counts_recent);
@@ -114,8 +116,8 @@ class ChangeTracker {
   bool out_of_memory() const { return out_of_memory_; }
   int64_t image_bytes() const { return image_bytes_.load(std::memory_order_relaxed); }
   const Instant& instant() const { return instant_; }
-  // Held beside images.
-  int64_t bytes() const;
+  // Held for a shard beside images. Under its lock.
+  int64_t bytes(uint32_t s) const;
 
  private:
   struct ShardChanges {
@@ -154,7 +156,8 @@ class ChangeTracker {
   std::atomic<bool> out_of_memory_{false};
   bool knows_recent_ = false;  // recent_saved is complete
   std::atomic<bool> recent_lost_{false};
-  std::atomic<bool> lost_{false};  // a change that could not be noted: no delta may follow
+  std::atomic<bool> lost_{false};  // a change could not be noted: no delta may follow
+  bool lost_before_ = false;       // the running save
 };
 
 }  // namespace mxrec

@@ -25,13 +25,13 @@ uint32_t RowImages::NewRecord(const int64_t* key, const RowMeta& meta, const flo
   free_.pop_back();
   records_[record] = {key == nullptr ? 0 : *key, meta.frequency, meta.last_time, key != nullptr};
   std::memcpy(RowOf(record), row, row_bytes_);
-  bytes_held_->fetch_add(static_cast<int64_t>(row_bytes_), std::memory_order_relaxed);
+  bytes_held_->fetch_add(static_cast<int64_t>(held_bytes()), std::memory_order_relaxed);
   return record;
 }
 
 void RowImages::Drop(uint32_t record) {
   free_.push_back(record);
-  bytes_held_->fetch_sub(static_cast<int64_t>(row_bytes_), std::memory_order_relaxed);
+  bytes_held_->fetch_sub(static_cast<int64_t>(held_bytes()), std::memory_order_relaxed);
 }
 
 bool RowImages::Add(RowRef ref, const int64_t* key, const RowMeta& meta, const float* row) try {
@@ -92,7 +92,7 @@ size_t RowImages::size() const {
 void RowImages::Clear() {
   const std::lock_guard lock(mu_);
   const size_t held = by_slot_.size() + orphans_.size();
-  bytes_held_->fetch_sub(static_cast<int64_t>(held * row_bytes_), std::memory_order_relaxed);
+  bytes_held_->fetch_sub(static_cast<int64_t>(held * held_bytes()), std::memory_order_relaxed);
   by_slot_.clear();
   std::vector<uint32_t>().swap(orphans_);
   std::vector<Record>().swap(records_);

@@ -73,6 +73,9 @@ class RowImages {
   }
   void Drop(uint32_t record);
 
+  // What finds an image: its record, and an entry of the map.
+  size_t held_bytes() const { return row_bytes_ + sizeof(Record) + 56; }
+
   const size_t row_bytes_;
   std::atomic<int64_t>* const bytes_held_;
   mutable std::mutex mu_;  // guards what follows

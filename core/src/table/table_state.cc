@@ -89,12 +89,13 @@ void TableState::AddStats(TableStats* stats) const {
   uint64_t entries = 0;
   int64_t index_pieces = 0;
   int64_t row_pieces = 0;
-  for (const auto& shard : shards_) {
+  for (uint32_t s = 0; s < shards(); ++s) {
+    const auto& shard = shards_[s];
     std::shared_lock lock(shard->mu);
     stats->hot_rows = static_cast<int64_t>(hot_.size());  // any shard's lock keeps the set
     stats->bytes_hot = hot_.bytes();
     stats->bytes_rows += shard->arena->row_bytes();
-    stats->bytes_metadata += shard->arena->meta_bytes();
+    stats->bytes_metadata += shard->arena->meta_bytes() + tracker_.bytes(s);
     stats->bytes_index += shard->index.bytes();
     index_pieces += shard->index.segment_bytes();
     row_pieces += shard->arena->held_bytes();
@@ -111,7 +112,7 @@ void TableState::AddStats(TableStats* stats) const {
     }
     entries += static_cast<uint64_t>(shard->index.segments()) * KeyIndex::kSegmentEntries;
   }
-  stats->bytes_metadata += marks_bytes_.load(std::memory_order_relaxed) + tracker_.bytes();
+  stats->bytes_metadata += marks_bytes_.load(std::memory_order_relaxed);
   stats->bytes_save_images = tracker_.image_bytes();
   // The rest of partly used pages. Another thread may be changing the table meanwhile.
   stats->bytes_index += std::max<int64_t>(index_pages_.held_bytes() - index_pieces, 0);

@@ -130,6 +130,29 @@ class BrokenChainTest : public ::testing::Test {
   Contents before_;
 };
 
+TEST(CheckpointDeltaTest, ATableNeedsRoomForTheLastRowsAlone) {
+  const TempDir dir;
+  TableOptions options;
+  options.name = "t";
+  options.dim = 2;
+  const auto table = Table::Create(options).value();
+  std::vector<int64_t> keys(1000);
+  for (size_t i = 0; i < keys.size(); ++i) keys[i] = static_cast<int64_t>(i);
+  const std::vector<float> values(keys.size() * 2, 1.0f);
+  ASSERT_TRUE(table->Assign(keys, values.data()).ok());
+  ASSERT_TRUE(SaveVersion(table.get(), "", dir / "full", 1).ok());
+  ASSERT_TRUE(table->Erase({keys.data(), 900}).ok());
+  ASSERT_TRUE(SaveVersion(table.get(), table->lineage(), dir / "delta", 2).ok());
+  options.memory_rows = 200;
+  const auto small = Table::Create(options).value();
+  const auto restored = RestoreTable(small.get(), {dir / "full", dir / "delta"}, {});
+  ASSERT_TRUE(restored.ok()) << restored.status().message();
+  EXPECT_EQ(small->size(), 100);
+  EXPECT_EQ(small->capacity(), 200);
+  EXPECT_FALSE(RestoreTable(small.get(), dir / "full").ok());
+  EXPECT_EQ(small->size(), 100);
+}
+
 TEST_F(BrokenChainTest, LinksOutOfPlaceAreNamed) {
   EXPECT_NE(Refused({chain_[1], chain_[2]}).find(chain_[1] + ": this is a delta"),
             std::string::npos);

@@ -166,6 +166,20 @@ TEST(TableSnapshotTest, WithoutAnyUseInThePeriodAllChangesAreRare) {
   EXPECT_EQ(delta.left_out(), 2);
 }
 
+TEST(TableSnapshotTest, ASaveThatFailsLosesNoUses) {
+  const auto table = SmallTable(10);
+  const std::string first(32, '1');
+  auto full = table->BeginSnapshot({.tracks = true, .recent_threshold = 2}).value();
+  full.End(first);
+  Use(table.get(), 0, 2);
+  Use(table.get(), 0, 2);
+  auto failed = table->BeginSnapshot({.parent = first, .tracks = true}).value();
+  Use(table.get(), 5, 5'000);  // more slots than before
+  failed.End({});
+  auto delta = table->BeginSnapshot({.parent = first, .recent_threshold = 2}).value();
+  EXPECT_EQ(KeysOf(&delta), (std::set<int64_t>{0, 1}));
+}
+
 TEST(TableSnapshotTest, ADeltaNeedsItsParent) {
   const auto table = SmallTable(10);
   const auto refused = table->BeginSnapshot({.parent = std::string(32, '7')});
@@ -199,7 +213,7 @@ TEST(TableSnapshotTest, TrainingWaitsForTheReaderBeyondTheLimitOfImages) {
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
   EXPECT_FALSE(trained);
   // One batch may go beyond.
-  EXPECT_LE(table->Stats().bytes_save_images, (64 << 10) + 100 * 16);
+  EXPECT_LE(table->Stats().bytes_save_images, (64 << 10) + 100 * (16 + 80));
   EXPECT_EQ(ReadAll(&snapshot, false, 50, [] {}).contents, then);
   snapshot.End({});
   trainer.join();
