@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "mxrec/status.h"
+#include "util/background_thread.h"
 
 namespace mxrec::checkpoint {
 
@@ -20,9 +21,13 @@ class ReadAhead {
   // fetch: replaces *block by the next rows; empty at the end, after which it is not called again.
   using Fetch = std::function<Status(Block* block)>;
 
-  explicit ReadAhead(Fetch fetch) : fetch_(std::move(fetch)) {
+  // yields: to threads that have more urgent work.
+  explicit ReadAhead(Fetch fetch, bool yields = false) : fetch_(std::move(fetch)) {
     try {
-      thread_ = std::thread([this] { Work(); });
+      thread_ = std::thread([this, yields] {
+        if (yields) YieldToOthers();
+        Work();
+      });
     } catch (const std::system_error&) {
       alone_ = true;  // no thread to be had: blocks are fetched when they are asked for
     }

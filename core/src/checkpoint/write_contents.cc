@@ -11,6 +11,7 @@
 #include "checkpoint/data_part.h"
 #include "checkpoint/paths.h"
 #include "checkpoint/read_ahead.h"
+#include "util/background_thread.h"
 
 namespace mxrec {
 namespace checkpoint {
@@ -51,7 +52,7 @@ Status WriteParts(Env* env, const std::string& dir, const Uid& uid, const SaveLi
   };
 
   ReadAhead<RowBlock> source(
-      [&](RowBlock* rows) { return set->scan(static_cast<int64_t>(block_rows), rows); });
+      [&](RowBlock* rows) { return set->scan(static_cast<int64_t>(block_rows), rows); }, true);
   RowBlock rows;
   for (;;) {
     MXREC_RETURN_IF_ERROR(source.Next(&rows));
@@ -168,7 +169,10 @@ Result<CheckpointInfo> WriteSnapshot(Snapshot* snapshot, const std::string& dir,
   }
   const auto uid = DrawUid();
   if (!uid.ok()) return uid.status();
-  auto manifest = WriteContents(snapshot, env, path.value(), uid.value(), step, SaveLimits{});
+  Result<Manifest> manifest = Internal("nothing has been written");
+  RunYielding([&] {
+    manifest = WriteContents(snapshot, env, path.value(), uid.value(), step, SaveLimits{});
+  });
   Status status = manifest.status();
   if (status.ok()) status = env->SyncDir(ParentOf(path.value()));
   if (status.ok()) return std::move(manifest).value().info;

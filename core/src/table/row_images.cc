@@ -39,6 +39,7 @@ bool RowImages::Add(RowRef ref, const int64_t* key, const RowMeta& meta, const f
   const auto [at, fresh] = by_slot_.try_emplace(ref, 0);
   if (!fresh) return true;
   try {
+    if (key != nullptr) keyed_.push_back(ref);
     at->second = NewRecord(key, meta, row);
   } catch (const std::bad_alloc&) {
     by_slot_.erase(at);
@@ -94,6 +95,7 @@ void RowImages::Clear() {
   const size_t held = by_slot_.size() + orphans_.size();
   bytes_held_->fetch_sub(static_cast<int64_t>(held * held_bytes()), std::memory_order_relaxed);
   by_slot_.clear();
+  std::vector<RowRef>().swap(keyed_);
   std::vector<uint32_t>().swap(orphans_);
   std::vector<Record>().swap(records_);
   std::vector<uint32_t>().swap(free_);

@@ -80,6 +80,7 @@ class RowImages {
   std::atomic<int64_t>* const bytes_held_;
   mutable std::mutex mu_;  // guards what follows
   std::unordered_map<RowRef, uint32_t> by_slot_;
+  std::vector<RowRef> keyed_;  // slots of images whose key is known, and of some that are gone
   std::vector<uint32_t> orphans_;
   std::vector<Record> records_;
   std::vector<uint32_t> free_;
@@ -107,14 +108,14 @@ size_t RowImages::TakeKeyed(size_t most, bool orphans_only, Use&& use) {
     orphans_.pop_back();
   }
   if (orphans_only) return taken;
-  for (auto it = by_slot_.begin(); taken < most && it != by_slot_.end();) {
-    if (!records_[it->second].has_key) {
-      ++it;
-      continue;
-    }
-    use(it->first, ImageOf(it->second));
-    Drop(it->second);
-    it = by_slot_.erase(it);
+  while (taken < most && !keyed_.empty()) {
+    const auto found = by_slot_.find(keyed_.back());
+    keyed_.pop_back();
+    // It may have been taken, or be of a slot that the row has left.
+    if (found == by_slot_.end() || !records_[found->second].has_key) continue;
+    use(found->first, ImageOf(found->second));
+    Drop(found->second);
+    by_slot_.erase(found);
     ++taken;
   }
   return taken;
