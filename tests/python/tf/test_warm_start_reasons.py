@@ -88,6 +88,25 @@ def test_a_variable_of_another_type_with_a_vocabulary(
     refused("'w' is of float32, but", doubles, ["w"], {"w": vocabulary}, rng=rng)
 
 
+@pytest.mark.parametrize(
+    ("shape", "size", "reason"),
+    [
+        ([2, DIM + 1], 2, r"shape \(2, 3\), but 'w' \(2, 4\); a vocabulary maps matrices"),
+        ([2], 2, r"'w' \(2,\); a vocabulary maps matrices"),
+        ([2, DIM], 1, r"shape \(2, 3\), but its vocabulary with num_oov_buckets makes 1 in axis 0"),
+    ],
+)
+def test_shapes_that_no_vocabulary_maps(
+    tmp_path: Path, rng: np.random.Generator, shape: list[int], size: int, reason: str
+) -> None:
+    prefix = save(tmp_path / "other", {}, {"w": shape}, rng).prefix
+    mx.init(use_dynamic_expansion=True)
+    words = str(tmp_path / "words.txt")
+    Path(words).write_text("ant\nbee\n")
+    vocabulary = tf.compat.v1.train.VocabInfo(words, size, 0, words)
+    refused(reason, prefix, ["w"], {"w": vocabulary}, rng=rng)
+
+
 # --- Files that cannot be read -------------------------------------------------------------------
 
 

@@ -305,14 +305,33 @@ class _Planner:
             return
         self._check_type(checkpoint, name, parts, saved_name)
         checkpoint.tensor(saved_name)  # TensorFlow would find damage with half the variables set
-        if name in self._source.vocabularies:
-            return
         info = parts[0]._get_save_slice_info()
         own = tf.TensorShape(info.full_shape if info is not None else parts[0].shape)
+        if name in self._source.vocabularies:
+            self._check_mapped_shape(name, own, saved_name, tf.TensorShape(shape))
+            return
         if not own.is_compatible_with(shape):
             self.problems.append(
                 f"the variable {name!r} has shape {own}, but {saved_name!r} in "
                 f"{checkpoint.prefix} has shape {tf.TensorShape(shape)}"
+            )
+
+    def _check_mapped_shape(
+        self, name: str, own: tf.TensorShape, saved_name: str, saved: tf.TensorShape
+    ) -> None:
+        vocabulary = self._source.vocabularies[name]
+        axis = int(vocabulary.axis)
+        size = vocabulary.new_vocab_size + vocabulary.num_oov_buckets
+        if own.rank != 2 or saved.rank != 2 or own[1 - axis] != saved[1 - axis]:
+            self.problems.append(
+                f"var_name_to_vocab_info: the variable {name!r} has shape {own}, but "
+                f"{saved_name!r} {saved}; a vocabulary maps matrices, which may "
+                f"differ in axis {axis} alone"
+            )
+        elif own[axis] > size or (axis == 1 and own[axis] < size):
+            self.problems.append(
+                f"var_name_to_vocab_info: the variable {name!r} has shape {own}, but its "
+                f"vocabulary with num_oov_buckets makes {size} in axis {axis}"
             )
 
     def _check_type(
