@@ -236,12 +236,27 @@ def test_a_path_keeps_what_it_says_in_copies_and_in_a_plain_string(
     assert path == "warm_start" and (path.slots, path.mode) == ("reset", "replace")
     copied = copy.deepcopy(path)
     assert (copied.slots, copied.mode) == ("reset", "replace")
-    assert repr(copied) == "WarmStartPath('warm_start', slots='reset', mode='replace')"
+    assert repr(copied) == "WarmStartPath('warm_start', slots='reset')"
     state = begins(tmp_path, copied)
     fresh = np.full(cfg.dim, 0.9, np.float32).tobytes()
     user = learnt["warm_start"].tables["user_table"]
     assert state.tables["user_table"] == {key: (row, fresh) for key, (row, _) in user.items()}
     assert state.steps["user_table"] == 0
+
+
+def test_a_path_to_a_saved_model_keeps_what_it_says(tmp_path: Path) -> None:
+    builder = tf.compat.v1.saved_model.Builder(str(tmp_path / "exported"))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.compat.v1.get_variable("w", initializer=1.0)
+        session.run(tf.compat.v1.global_variables_initializer())
+        builder.add_meta_graph_and_variables(session, ["serve"])
+        builder.save()
+    path = WarmStartPath(tmp_path / "exported", slots="reset", mode="merge")
+    for kind in (tf.estimator.Estimator, NPUEstimator):
+        est = kind(get_model_fn(create_fs_params, cfg, None), "unused", warm_start_from=path)
+        found = est._warm_start_settings.ckpt_to_initialize_from
+        assert found == str(tmp_path / "exported" / "variables" / "variables")
+        assert (found.slots, found.mode) == ("reset", "merge")
 
 
 def test_another_optimizer_begins_with_fresh_slots(
@@ -269,6 +284,19 @@ def test_lists_of_another_length_are_refused_when_the_estimator_is_made() -> Non
     settings = tf.estimator.WarmStartSettings(["a", "b"], [".*", ".*", ".*"])
     with pytest.raises(ValueError, match=r"2 paths, but vars_to_warm_start has 3 elements"):
         NPUEstimator(get_model_fn(create_fs_params, cfg, None), "m", warm_start_from=settings)
+
+
+def test_a_variable_of_another_type_is_found_before_tables_change(
+    learnt: dict[str, State], tmp_path: Path
+) -> None:
+    del learnt
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.compat.v1.get_variable("bias", initializer=tf.zeros([], tf.float64))
+        session.run(tf.compat.v1.global_variables_initializer())
+        doubles = tf.compat.v1.train.Saver().save(session, str(tmp_path / "doubles"))
+    settings = tf.estimator.WarmStartSettings(["warm_start", doubles], ["user_table", "bias"])
+    with pytest.raises(ValueError, match=r"cannot begin:\n- .*'bias' is of float32, but"):
+        begins(tmp_path / "model", settings)
 
 
 def test_reasons_come_before_training(learnt: dict[str, State], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from warm_start_sources import DIM, bind, fill, make_table, make_variables
 
 import mxrec
 import mxrec.tf as mx
+from mxrec.tf.log import logger
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +84,19 @@ def test_a_merge_keeps_rows_whose_keys_the_source_has_lost(
         assert not {0, 1, 21, 99} & rows[2].keys()
         mxrec.warm_start(None, paths[2], "user", mode="merge")
     assert rows_of(table.engine) == own | rows[2]
+
+
+def test_the_rows_of_a_superseded_delta_are_not_those_that_changed(
+    tmp_path: Path, rng: np.random.Generator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger.name)
+    paths, rows, _ = save_chain(str(tmp_path / "model.ckpt"), rng)
+    with tf.Graph().as_default():
+        make_table("user")
+        found = mxrec.warm_start(None, [paths[2], paths[0], paths[2]], "user")
+    assert [entry.rows for entry in found] == [None, len(rows[0]), len(rows[2])]
+    (report,) = (r.getMessage() for r in caplog.records if "Warm start:" in r.getMessage())
+    assert report.splitlines()[2].split()[4:] == ["-", "kept", "superseded"]
 
 
 def test_a_chain_with_a_gap_is_one_of_the_reasons(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -5,15 +5,32 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.training import warm_starting_util
 
 from mxrec.checkpoints import catalog, naming
 from mxrec.checkpoints import chain as chains
 from mxrec.tf import export, remote, saver, table_checkpoint
 from mxrec.tf.table_checkpoint import Halves
+
+# Files of a checkpoint that are easily taken for its prefix.
+_FILE_OF_PREFIX = re.compile(r"(.+)\.(?:index|meta|data-\d{5}-of-\d{5})")
+
+
+@contextlib.contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Raises OSError that names the file where TensorFlow cannot read it."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(
+            f"the dense files of {path!r} cannot be read ({error.message}); they are damaged, or "
+            "the path is not the prefix of a checkpoint, as tf.train.latest_checkpoint returns it"
+        ) from error
 
 
 class Checkpoint:
@@ -41,12 +58,13 @@ class Checkpoint:
         """Its tables, whether or not they are there, and the dense files that go with them.
 
         Raises:
-            OSError: a manifest is damaged.
+            OSError: a manifest is damaged, or the dense half.
             ValueError: the tables are of another step than the dense half.
         """
         if self._directory is not None:
             return Halves(self._directory, self.prefix)
-        found = saver.halves_of_same_step(self.prefix)
+        with _readable(self.prefix):
+            found = saver.halves_of_same_step(self.prefix)
         # Another prefix, where a process died while it replaced the checkpoint.
         self.prefix = found.dense
         return found
@@ -95,21 +113,37 @@ class Checkpoint:
 
     @functools.cached_property
     def tensors(self) -> dict[str, list[int]]:
-        """Shapes of the tensors of the dense half, by name."""
+        """Shapes of the tensors of the dense half, by name; OSError if it cannot be read."""
         shapes = self._reader.get_variable_to_shape_map() if self.dense else {}
         return {str(name): list(shape) for name, shape in shapes.items()}
 
     def dtype(self, name: str) -> tf.DType:
-        """Type of a tensor."""
+        """Type of a tensor; OSError if the dense half cannot be read."""
         return self._reader.get_variable_to_dtype_map()[name]
 
     def tensor(self, name: str) -> Any:
-        """Value of a tensor, a NumPy array."""
-        return self._reader.get_tensor(name)
+        """Value of a tensor, a NumPy array; OSError if it cannot be read, or is damaged."""
+        with _readable(self.prefix):
+            return self._reader.get_tensor(name)
+
+    def keys_of(self, variables: Iterable[str]) -> dict[str, str]:
+        """Names of tensors of variables; only an object-based checkpoint has any.
+
+        Raises:
+            OSError: the dense half cannot be read.
+            ValueError: it is object-based, and lacks some of them.
+        """
+        if not self.dense:
+            return {}
+        with _readable(self.prefix):
+            return dict(
+                warm_starting_util._get_object_checkpoint_renames(self.prefix, list(variables))
+            )
 
     @functools.cached_property
     def _reader(self) -> Any:
-        return tf.compat.v1.train.NewCheckpointReader(self.prefix)
+        with _readable(self.prefix):
+            return tf.compat.v1.train.NewCheckpointReader(self.prefix)
 
 
 def open_checkpoint(path: str) -> Checkpoint:
@@ -123,7 +157,13 @@ def open_checkpoint(path: str) -> Checkpoint:
         OSError: what is there is damaged.
         ValueError: there is none.
     """
+    with _readable(path):
+        return _open(path)
+
+
+def _open(path: str) -> Checkpoint:
     if not os.path.isdir(path) and not tf.io.gfile.isdir(path):
+        _check_is_prefix(path)
         checkpoint = Checkpoint(path)
         if checkpoint.dense or table_checkpoint.has_manifest(
             table_checkpoint.sparse_directory(path)
@@ -151,3 +191,20 @@ def open_checkpoint(path: str) -> Checkpoint:
             "checkpoint"
         )
     return Checkpoint(versions[-1], versions[-1])
+
+
+def _check_is_prefix(path: str) -> None:
+    """ValueError if the path is one of a checkpoint's files."""
+    if tf.io.gfile.exists(path + ".index") or not tf.io.gfile.exists(path):
+        return
+    if match := _FILE_OF_PREFIX.fullmatch(path):
+        raise ValueError(
+            f"{path!r} is one of the files of a checkpoint; give the prefix of the checkpoint, "
+            f"{match[1]!r}"
+        )
+    if os.path.basename(path) == "checkpoint":
+        raise ValueError(
+            f"{path!r} only lists checkpoints; give the prefix of one, as "
+            "tf.train.latest_checkpoint returns it, or for the newest the directory "
+            f"{os.path.dirname(path) or '.'!r}"
+        )

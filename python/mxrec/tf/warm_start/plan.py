@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.training import warm_starting_util
 
 from mxrec.tf import graph_state
 from mxrec.tf.access import is_elsewhere
@@ -29,7 +28,7 @@ class TableLoad:
         checkpoint: the source.
         saved_name: name of the saved table, or of a tensor whose row i is key i.
         is_tensor: which of the two.
-        rows: that the source has; of a delta, until it has been read, those that changed.
+        rows: that the source has; None: of a delta that has not been read.
         keeps_slots: whether the rows bring slots.
     """
 
@@ -38,7 +37,7 @@ class TableLoad:
     checkpoint: Checkpoint
     saved_name: str
     is_tensor: bool
-    rows: int = 0
+    rows: int | None = 0
     keeps_slots: bool = False
 
 
@@ -134,8 +133,16 @@ class _Planner:
         if selected.tables:
             loads += self._table_loads(checkpoint, selected.tables)
         if selected.variables:
-            loads.append(self._dense_load(checkpoint, selected.variables))
+            with self._reasons():
+                loads.append(self._dense_load(checkpoint, selected.variables))
         return loads
+
+    @contextlib.contextmanager
+    def _reasons(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            self.problems.append(str(error))
 
     def _check_names_are_used(self, selected: Selection) -> None:
         tables = [table.table_name for table in selected.tables]
@@ -179,10 +186,11 @@ class _Planner:
             load = TableLoad(table, self._source, checkpoint, saved_name, saved_name not in saved)
             before = len(self.problems)
             self._check_place(table)
-            if load.is_tensor:
-                self._check_tensor(load)
-            else:
-                self._check_saved_table(load)
+            with self._reasons():
+                if load.is_tensor:
+                    self._check_tensor(load)
+                else:
+                    self._check_saved_table(load)
             if len(self.problems) == before:
                 loads.append(load)
         return loads
@@ -198,11 +206,7 @@ class _Planner:
 
     def _check_saved_table(self, load: TableLoad) -> None:
         table, name = load.table, load.saved_name
-        try:
-            info = load.checkpoint.table_info(name)
-        except (OSError, ValueError) as error:
-            self.problems.append(str(error))
-            return
+        info = load.checkpoint.table_info(name)
         path = load.checkpoint.table_paths(name)[-1]
         is_delta = bool(info["parent"])
         if info["dim"] != table.dim:
@@ -218,9 +222,8 @@ class _Planner:
                 f"slots of {saved}; reset them (WarmStartPath(path, slots='reset'), or "
                 "slots='reset' of mxrec.warm_start), or use the same optimizer"
             )
-        load.rows = int(info["rows"])
-        if not is_delta:
-            self._check_capacity(load)
+        load.rows = None if is_delta else int(info["rows"])
+        self._check_capacity(load)
 
     def _check_tensor(self, load: TableLoad) -> None:
         table, name = load.table, load.saved_name
@@ -255,7 +258,7 @@ class _Planner:
 
     def _check_capacity(self, load: TableLoad) -> None:
         capacity = load.table.capacity()
-        if self._source.mode == "replace" and load.rows > capacity:
+        if self._source.mode == "replace" and load.rows is not None and load.rows > capacity:
             self.problems.append(
                 f"table {load.table.table_name!r} holds {capacity} rows, but {load.saved_name!r} "
                 f"has {load.rows}; raise device_vocabulary_size or host_vocabulary_size, or use "
@@ -267,19 +270,18 @@ class _Planner:
     def _dense_load(self, checkpoint: Checkpoint, variables: dict[str, list[Any]]) -> DenseLoad:
         names = {new: old for new, old in self._names.items() if new in variables}
         renames: dict[str, str] = {}
-        if not names and checkpoint.dense:
+        if not names:
             # As TensorFlow does: an object-based checkpoint has keys of its own.
             try:
-                renames = warm_starting_util._get_object_checkpoint_renames(
-                    checkpoint.prefix, variables.keys()
-                )
+                renames = checkpoint.keys_of(variables)
             except ValueError as error:
                 self.problems.append(str(error))
                 renames = {name: name for name in variables}
         vocabularies = {n: v for n, v in self._source.vocabularies.items() if n in variables}
         saved_names = {n: names.get(n) or renames.get(n, n) for n in variables}
         for name, parts in variables.items():
-            self._check_variable(checkpoint, name, parts, saved_names[name])
+            with self._reasons():
+                self._check_variable(checkpoint, name, parts, saved_names[name])
         for vocabulary in vocabularies.values():
             for path in (vocabulary.new_vocab, vocabulary.old_vocab):
                 if not tf.io.gfile.exists(path):
@@ -301,12 +303,50 @@ class _Planner:
                 "variables by vars_to_warm_start"
             )
             return
-        if name in self._source.vocabularies:
-            return
+        self._check_type(checkpoint, name, parts, saved_name)
+        checkpoint.tensor(saved_name)  # TensorFlow would find damage with half the variables set
         info = parts[0]._get_save_slice_info()
         own = tf.TensorShape(info.full_shape if info is not None else parts[0].shape)
+        if name in self._source.vocabularies:
+            self._check_mapped_shape(name, own, saved_name, tf.TensorShape(shape))
+            return
         if not own.is_compatible_with(shape):
             self.problems.append(
                 f"the variable {name!r} has shape {own}, but {saved_name!r} in "
                 f"{checkpoint.prefix} has shape {tf.TensorShape(shape)}"
+            )
+
+    def _check_mapped_shape(
+        self, name: str, own: tf.TensorShape, saved_name: str, saved: tf.TensorShape
+    ) -> None:
+        vocabulary = self._source.vocabularies[name]
+        axis = int(vocabulary.axis)
+        size = vocabulary.new_vocab_size + vocabulary.num_oov_buckets
+        if own.rank != 2 or saved.rank != 2 or own[1 - axis] != saved[1 - axis]:
+            self.problems.append(
+                f"var_name_to_vocab_info: the variable {name!r} has shape {own}, but "
+                f"{saved_name!r} {saved}; a vocabulary maps matrices, which may "
+                f"differ in axis {axis} alone"
+            )
+        elif own[axis] > size or (axis == 1 and own[axis] < size):
+            self.problems.append(
+                f"var_name_to_vocab_info: the variable {name!r} has shape {own}, but its "
+                f"vocabulary with num_oov_buckets makes {size} in axis {axis}"
+            )
+
+    def _check_type(
+        self, checkpoint: Checkpoint, name: str, parts: list[Any], saved_name: str
+    ) -> None:
+        own = tf.as_dtype(parts[0].dtype).base_dtype
+        saved = checkpoint.dtype(saved_name)
+        if own != saved:
+            self.problems.append(
+                f"the variable {name!r} is of {own.name}, but {saved_name!r} in "
+                f"{checkpoint.prefix} is of {saved.name}; make the variable of {saved.name}, or "
+                "leave it out by vars_to_warm_start"
+            )
+        elif name in self._source.vocabularies and own != tf.float32:
+            self.problems.append(
+                f"var_name_to_vocab_info: the variable {name!r} is of {own.name}; TensorFlow maps "
+                "rows of float32 alone"
             )

@@ -14,7 +14,8 @@ class WarmStarted(NamedTuple):
         kind: "table" or "variable".
         path: prefix of the checkpoint.
         saved_name: its name there.
-        rows: of a table, how many were taken; of a variable, its first dimension (1: a scalar).
+        rows: of a table, how many the source has; None: of a superseded delta, whose chain was not
+            read. Of a variable, its first dimension (1: a scalar).
         slots: of a table, "kept" or "fresh"; of a variable "".
         outcome: "replaced", "merged", or "superseded": a later source replaces it.
     """
@@ -23,7 +24,7 @@ class WarmStarted(NamedTuple):
     kind: str
     path: str
     saved_name: str
-    rows: int
+    rows: int | None
     slots: str
     outcome: str
 
@@ -31,12 +32,16 @@ class WarmStarted(NamedTuple):
 _HEADINGS = ("", "name", "from", "name there", "rows", "slots", "outcome")
 
 
+def _count(rows: int | None) -> str:
+    return "-" if rows is None else f"{rows:,}"
+
+
 def as_text(entries: Sequence[WarmStarted]) -> str:
     """The entries as a table, a line for each."""
     lines = [
         _HEADINGS,
         *(
-            (e.kind, e.name, e.path, e.saved_name, f"{e.rows:,}", e.slots, e.outcome)
+            (e.kind, e.name, e.path, e.saved_name, _count(e.rows), e.slots, e.outcome)
             for e in entries
         ),
     ]

@@ -27,8 +27,8 @@ def warm_start(
     var_name_to_vocab_info: Any = None,
     var_name_to_prev_var_name: Any = None,
     *,
-    slots: Any = "keep",
-    mode: Any = "replace",
+    slots: Any = None,
+    mode: Any = None,
     model_dir: str | os.PathLike[str] | None = None,
 ) -> list[WarmStarted]:
     """Begins with what other models have learnt, outside of an Estimator.
@@ -43,16 +43,18 @@ def warm_start(
             executing eagerly, the tables of the eager context.
         ckpt_to_initialize_from: a directory with checkpoints, the prefix of one, or a
             ``WarmStartPath``; or a list of these, applied in order; or a
-            ``tf.estimator.WarmStartSettings``, which then says the next three, too. Beside a list
-            the other arguments may be lists of the same length.
+            ``tf.estimator.WarmStartSettings``, which then says the next three, too: leave them out.
+            Beside a list the other arguments may be lists of the same length.
         vars_to_warm_start: a regular expression: trainable variables, and tables that checkpoints
             hold. A list of such: all variables. A list of variables and tables. None: variables in
             ``var_name_to_vocab_info`` alone. The exact name of a table means that table alone.
         var_name_to_vocab_info: ``tf.train.VocabInfo`` by name of a variable.
         var_name_to_prev_var_name: name in the checkpoint by name of a variable or table. A table
             may also come from a floating-point tensor [n, dim]: row i is then that of key i.
-        slots: "keep" or "reset" the optimizer state of rows.
-        mode: "replace" the rows of a table, or "merge" the source's into them.
+        slots: "keep" (None, too) or "reset" the optimizer state of rows; what a ``WarmStartPath``
+            says itself goes before.
+        mode: "replace" (None, too) the rows of a table, or "merge" the source's into them;
+            likewise.
         model_dir: where the model's own checkpoints will be: if there is one, nothing is done.
 
     Returns:
@@ -73,6 +75,7 @@ def warm_start(
         var_name_to_prev_var_name,
     )
     if hasattr(ckpt_to_initialize_from, "ckpt_to_initialize_from"):
+        _check_left_out(settings)
         settings = tuple(ckpt_to_initialize_from)
     sources = sources_of(*settings, slots, mode)
     if model_dir is not None and (own := tf.train.latest_checkpoint(os.fspath(model_dir))):
@@ -87,6 +90,16 @@ def warm_start(
         )
     with session.graph.as_default():
         return run(sources, session)
+
+
+def _check_left_out(settings: Sequence[Any]) -> None:
+    fields = ("vars_to_warm_start", "var_name_to_vocab_info", "var_name_to_prev_var_name")
+    for field, value, default in zip(fields, settings[1:], (".*", None, None), strict=True):
+        if not (value is default or (isinstance(value, str) and value == default)):
+            raise ValueError(
+                f"{field}={value!r} beside WarmStartSettings, which say it themselves: "
+                f"{field}={getattr(settings[0], field)!r}; give it in one place."
+            )
 
 
 def run(sources: Sequence[Source], session: Any = None) -> list[WarmStarted]:

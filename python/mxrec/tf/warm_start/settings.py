@@ -11,6 +11,7 @@ import tensorflow as tf
 
 SLOTS = ("keep", "reset")
 MODES = ("replace", "merge")
+_CHOICES = {"slots": SLOTS, "mode": MODES}  # the first is the default
 
 
 class WarmStartPath(str):
@@ -19,37 +20,55 @@ class WarmStartPath(str):
     It is the path, as a str: it can stand wherever TensorFlow takes one
     (``WarmStartSettings.ckpt_to_initialize_from``, ``warm_start_from``), also in a list.
 
+    What it leaves open, the arguments of ``mxrec.warm_start`` say. A path that is made of it by
+    ``+`` or ``os.path.join`` says the same: TensorFlow makes the prefix in a SavedModel so.
+
     Attributes:
-        slots: "keep" or "reset".
-        mode: "replace" or "merge".
+        said: "slots" and "mode", as given; None: left open.
     """
 
-    slots: str
-    mode: str
+    said: dict[str, str | None]
 
     def __new__(
-        cls, path: str | os.PathLike[str], slots: str = "keep", mode: str = "replace"
+        cls, path: str | os.PathLike[str], slots: str | None = None, mode: str | None = None
     ) -> WarmStartPath:
         """Makes the path.
 
         Args:
             path: a directory with checkpoints, or the prefix of one.
             slots: "keep": rows keep the optimizer state of the source, which must be of the same
-                kind of optimizer. "reset": they begin with a fresh one.
+                kind of optimizer. "reset": they begin with a fresh one. None: left open, which is
+                "keep" where nothing else says it.
             mode: "replace": the table has the rows of this source alone. "merge": they are added
-                to the rows that are there, and replace those of equal keys.
+                to the rows that are there, and replace those of equal keys. None: left open, which
+                is "replace" where nothing else says it.
 
         Raises:
             TypeError: ``path`` is no path.
             ValueError: ``slots`` or ``mode`` is something else.
         """
         made = super().__new__(cls, tf.compat.as_text(os.fspath(path)))
-        made.slots = check_choice("slots", slots, SLOTS)
-        made.mode = check_choice("mode", mode, MODES)
+        made.said = {"slots": slots, "mode": mode}
+        for name, value in made.said.items():
+            _effective(name, value)
         return made
 
+    @property
+    def slots(self) -> str:
+        """What becomes of optimizer state: "keep", also where it is left open, or "reset"."""
+        return _effective("slots", self.said["slots"])
+
+    @property
+    def mode(self) -> str:
+        """What becomes of rows: "replace", also where it is left open, or "merge"."""
+        return _effective("mode", self.said["mode"])
+
+    def __add__(self, end: str) -> WarmStartPath:
+        return WarmStartPath(str(self) + end, **self.said)
+
     def __repr__(self) -> str:
-        return f"WarmStartPath({str(self)!r}, slots={self.slots!r}, mode={self.mode!r})"
+        said = [f", {name}={value!r}" for name, value in self.said.items() if value is not None]
+        return f"WarmStartPath({str(self)!r}{''.join(said)})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +99,8 @@ def sources_of(
     vars_to_warm_start: Any = ".*",
     var_name_to_vocab_info: Any = None,
     var_name_to_prev_var_name: Any = None,
-    slots: Any = "keep",
-    mode: Any = "replace",
+    slots: Any = None,
+    mode: Any = None,
 ) -> list[Source]:
     """The sources of a warm start, in order.
 
@@ -92,8 +111,8 @@ def sources_of(
             of such.
         var_name_to_vocab_info: a dict or None, or a list of them.
         var_name_to_prev_var_name: a dict or None, or a list of them.
-        slots: "keep" or "reset", or a list of them; what a ``WarmStartPath`` says comes first.
-        mode: "replace" or "merge", or a list of them; likewise.
+        slots: "keep" or "reset", or a list of them, for paths that leave it open. None: "keep".
+        mode: "replace" or "merge", or a list of them; likewise. None: "replace".
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -133,8 +152,11 @@ def check_settings(warm_start_from: Any) -> None:
         sources_of(*warm_start_from)
 
 
-def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    """Returns ``value``, one of ``choices``; ValueError if it is none of them."""
+def _effective(name: str, value: Any) -> str:
+    """What a choice amounts to; ValueError if it is none."""
+    choices = _CHOICES[name]
+    if value is None:
+        return choices[0]
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}.")
     return value
@@ -165,15 +187,16 @@ def _source(path: Any, where: str, **fields: Any) -> Source:
         selection=fields["vars_to_warm_start"],
         vocabularies=_mapping(f"var_name_to_vocab_info{where}", fields["var_name_to_vocab_info"]),
         names=_names(f"var_name_to_prev_var_name{where}", fields["var_name_to_prev_var_name"]),
-        slots=_choice(path, "slots", fields["slots"], SLOTS),
-        mode=_choice(path, "mode", fields["mode"], MODES),
+        slots=_choice(path, "slots", fields["slots"]),
+        mode=_choice(path, "mode", fields["mode"]),
         label=f"{parameter}={text!r}",
     )
 
 
-def _choice(path: Any, name: str, value: Any, choices: tuple[str, ...]) -> str:
-    said = getattr(path, name) if isinstance(path, WarmStartPath) else value
-    return check_choice(name, said, choices)
+def _choice(path: Any, name: str, value: Any) -> str:
+    argument = _effective(name, value)
+    said = path.said[name] if isinstance(path, WarmStartPath) else None
+    return said or argument
 
 
 def _mapping(parameter: str, value: Any) -> Mapping[str, Any]:
