@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from mxrec import _mxrec
 from mxrec.checkpoints import chain as chains
+from mxrec.checkpoints import dense, naming
 from mxrec.checkpoints import manifest as manifests
-from mxrec.checkpoints import naming
 from mxrec.checkpoints.chain import Link
 from mxrec.errors import DataLossError
 
@@ -135,8 +135,10 @@ def versions(directory: str, all: bool = False) -> list[Version]:
 
     Args:
         directory: of versions.
-        all: also those that cannot be restored, and why; every byte is then read. False: only
-            complete ones whose chain is there, by their manifests and the sizes of their files.
+        all: also those that cannot be restored, and why; every byte of the tables is then read,
+            and of a TensorFlow checkpoint its ``.index`` and the sizes of its data files. False:
+            only complete ones whose chain is there, by their manifests and the sizes of the tables'
+            files.
 
     Raises:
         FileNotFoundError: there is no such directory.
@@ -189,7 +191,8 @@ class Check:
     """Checks versions, each link once.
 
     Args:
-        every_byte: read all data; False: manifests, and the sizes of all files.
+        every_byte: read all data, and look at the dense half; False: manifests, and the sizes of
+            all files of tables.
     """
 
     def __init__(self, every_byte: bool) -> None:
@@ -215,6 +218,9 @@ class Check:
                 if link.path != path:
                     problem = f"it builds on {link}, which is damaged: {problem}"
                 return version._replace(problem=problem)
+        if self._every_byte:
+            # Of what it builds on only the tables matter.
+            version = version._replace(problem=_problem_of_dense(chain[-1]))
         return version
 
     def link(self, link: Link) -> str | None:
@@ -240,6 +246,26 @@ class Check:
                 f"{path}: damaged: its files have {found} bytes, those of its manifest "
                 f"{info['bytes']}."
             )
+
+
+def _problem_of_dense(link: Link) -> str | None:
+    try:
+        dense.check(link.path, link.manifest)
+    except OSError as error:
+        aside = _set_aside(link.path)
+        return f"{error} A restore takes {aside}, which it was to replace." if aside else str(error)
+    return None
+
+
+def _set_aside(path: str) -> str | None:
+    """What a process that died set aside with its dense half, before it replaced that of a path."""
+    for old in naming.siblings(path, ".old-"):
+        try:
+            dense.check(old, manifests.read(old))
+        except (OSError, ValueError):
+            continue
+        return old
+    return None
 
 
 def size_of(path: str) -> int:

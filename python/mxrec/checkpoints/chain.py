@@ -138,10 +138,12 @@ def read_table_info(link: Link, name: str) -> dict[str, Any]:
         name: one of its tables.
 
     Raises:
-        DataLossError: the table is missing, damaged, or of another save.
+        DataLossError: the table is missing, damaged, or of another save; or a symbolic link leads
+            out of the version's directory.
     """
     path = link.table(name)
     wanted = link.manifest.tables[name]
+    _refuse_links(link, path)
     try:
         info: dict[str, Any] = _mxrec.read_checkpoint_info(path)
     except FileNotFoundError as error:
@@ -154,6 +156,20 @@ def read_table_info(link: Link, name: str) -> dict[str, Any]:
             "as a whole."
         )
     return info
+
+
+def _refuse_links(link: Link, table: str) -> None:
+    """Raises DataLossError where the manifest, the table's directory or a file in it is a link."""
+    paths = [os.path.join(link.path, naming.MANIFEST_NAME), table]
+    if os.path.isdir(table) and not os.path.islink(table):
+        paths += sorted(os.path.join(table, name) for name in os.listdir(table))
+    for path in paths:
+        if os.path.islink(path):
+            raise DataLossError(
+                f"{path} is a symbolic link, to {os.readlink(path)}: a version has all its files "
+                "in its own directory. Put what it leads to in its place; the directory as a whole "
+                "may be a link."
+            )
 
 
 def needed_by(paths: Iterable[str]) -> set[str]:

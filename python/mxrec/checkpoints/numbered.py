@@ -200,8 +200,9 @@ def versions(dir: str | os.PathLike[str], all: bool = False) -> list[Version]:
     Args:
         dir: directory of versions, or of TensorFlow checkpoints.
         all: also what cannot be restored (incomplete, damaged, superseded), with the reason in
-            ``problem``; every byte is read for that. False: complete versions only, judged by
-            their manifests and the sizes of their files.
+            ``problem``; every byte of the tables is read for that, and of a TensorFlow checkpoint
+            its ``.index`` and the sizes of its data files. False: complete versions only, judged
+            by their manifests and the sizes of the tables' files.
 
     Returns:
         For each: ``step``, ``kind`` ("full" or "delta"), ``parent`` (the step that it builds on,

@@ -137,9 +137,11 @@ class VersionSave:
         _turn.acquire()
         try:
             self.parent = None if parent is None else parent()
-            self._begin(engines, recent_threshold)
-            # What the tables hold now is what is saved.
+            # Before the instant: a change in between, by another thread, is then one since what is
+            # noted here, and a restore reads the version although it need not. After the instant it
+            # would be taken for part of the version.
             self._held = {name: (engine, engine.version) for name, engine in engines.items()}
+            self._begin(engines, recent_threshold)
         except BaseException:
             self.finish(saved=False)
             raise

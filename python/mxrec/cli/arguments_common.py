@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 _EXIT_CODES = (
@@ -50,6 +51,16 @@ def command(
     )
     parser.set_defaults(run=run)
     return parser
+
+
+def local_path(text: str) -> Path:
+    """A parser of paths on this machine; one with a scheme (``gs://…``) is refused."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"{text} is on another file system; this command works on local directories. Copy the "
+            "directory here as a whole first, and give the path of the copy."
+        )
+    return Path(text)
 
 
 def add_output(parser: argparse.ArgumentParser, json_help: str) -> None:

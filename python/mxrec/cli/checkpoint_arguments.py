@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from mxrec.cli import checkpoint
-from mxrec.cli.arguments_common import add_output, command, epilog
+from mxrec.cli.arguments_common import add_output, command, epilog, local_path
 from mxrec.cli.numbers import integer
 
 _WHERE = (
@@ -40,9 +39,10 @@ def add_checkpoint(commands: Any) -> None:
             actions,
             "verify",
             checkpoint.verify,
-            "read every byte and compare all checksums",
-            "Checks every version of a directory, or one and those that it builds on. Exits with 1 "
-            "where something is damaged.",
+            "read every byte of the tables and compare all checksums",
+            "Checks every version of a directory, or one and those that it builds on. Of "
+            "TensorFlow's files it checks that they are those that were saved, and not cut. Exits "
+            "with 1 where something is damaged.",
             (
                 "mxrec checkpoint verify model_dir",
                 "mxrec checkpoint verify model_dir --step 3400",
@@ -105,7 +105,7 @@ def _add_diff(actions: Any) -> None:
             help=f"the {what} version (default: the newest)",
         )
     parser.add_argument(
-        "--other", type=Path, metavar="DIR", help="where the second version is (default: DIR)"
+        "--other", type=local_path, metavar="DIR", help="where the second version is (default: DIR)"
     )
 
 
@@ -123,7 +123,7 @@ def _add_export(actions: Any) -> None:
         "--table", action="append", metavar="NAME", help="only this table; may be repeated"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="OUT", help="where to write (default: beside the version)"
+        "--out", type=local_path, metavar="OUT", help="where to write (default: beside the version)"
     )
 
 
@@ -143,7 +143,7 @@ def _add(
         description=f"{description} {_WHERE}",
         examples=examples,
     )
-    parser.add_argument("dir", type=Path, metavar="DIR", help="what to look at")
+    parser.add_argument("dir", type=local_path, metavar="DIR", help="what to look at")
     add_output(parser, json_help="print one JSON object")
     return parser
 

@@ -20,13 +20,14 @@ from typing import Any, NamedTuple, Protocol
 import tensorflow as tf
 
 from mxrec import _mxrec
+from mxrec.checkpoints import dense as dense_half
 from mxrec.checkpoints import manifest as manifests
 from mxrec.checkpoints import naming, restoring, saving, states
 from mxrec.checkpoints.manifest import Manifest
 from mxrec.tf import remote
 
 MANIFEST_NAME = naming.MANIFEST_NAME
-DENSE_COPY = "dense-half"  # in a directory that was set aside
+DENSE_COPY = dense_half.COPY
 
 # TensorFlow's names for the parts of a sharded checkpoint in the V1 format.
 _SHARD_SUFFIX = re.compile(r"-(\?{5}|\d{5})-of-\d{5}$")

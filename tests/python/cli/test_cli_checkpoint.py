@@ -160,6 +160,8 @@ def test_export(saved: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     ("arguments", "text"),
     [
         (("ls", "{}/absent"), "is no directory, no version and no prefix"),
+        (("verify", "gs://b/x"), "gs://b/x is on another file system; this command works on local"),
+        (("diff", "{}", "--other", "hdfs://b/x"), "--other: hdfs://b/x is on another file system"),
         (("verify", "{}", "--step", "9"), "no version of step 9; it has 1, 2, 3"),
         (("export", "{}", "--table", "shop"), "no table 'shop'; it has 'item', 'user'"),
         (("compact", "{}/v000001-step-1", "--step", "2"), "is of step 1, not 2"),

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from version_support import fresh, make_table, state, train
+from version_support import data_file, fresh, make_table, state, train
 
 import mxrec
+from mxrec.cli import main
 
 
 def run(rng, directory, damages):
@@ -58,3 +59,33 @@ def test_random_damage(rng, tmp_path):
 @pytest.mark.parametrize("part", range(10))
 def test_10_000_random_damages(part, seed, tmp_path):
     run(np.random.default_rng([seed, part]), tmp_path, 1000)
+
+
+@pytest.mark.parametrize("what", ["table", "part", "checkpoint-manifest.json"])
+def test_symbolic_links_in_a_version_are_refused(what, tmp_path):
+    table = make_table("user")
+    for step in (1, 2):
+        train(table, step)
+        mxrec.save(table, tmp_path / "versions", step=step)
+    version = tmp_path / "versions" / "v000002-step-2"
+    wanted = state([table])
+    linked = {"table": version / "user", "part": Path(data_file(str(version), "user"))}.get(
+        what, version / what
+    )
+    outside = tmp_path / "outside"
+    linked.rename(outside)
+    linked.symlink_to(outside)
+    others = fresh([table])
+    with pytest.raises(mxrec.DataLossError, match="is a symbolic link") as caught:
+        mxrec.restore(others, tmp_path / "versions")
+    assert f"{linked} is a symbolic link, to {outside}" in str(caught.value)
+    assert "restores is step 1" in str(caught.value)
+    assert len(others[0]) == 0
+    assert "symbolic link" in mxrec.versions(tmp_path / "versions", all=True)[1].problem
+    assert main(["checkpoint", "export", str(version), "--out", str(tmp_path / "out")]) == 1
+    linked.unlink()
+    outside.rename(linked)
+    version.rename(outside)
+    version.symlink_to(outside)  # the whole of one may be elsewhere
+    mxrec.restore(others, tmp_path / "versions")
+    assert state(others) == wanted

@@ -12,7 +12,7 @@ import pytest
 from version_support import data_file, flip, fresh, make_table, names, state, train
 
 import mxrec
-from mxrec.checkpoints import files
+from mxrec.checkpoints import files, saving
 
 
 @pytest.fixture
@@ -73,6 +73,22 @@ def test_a_delta_follows_what_was_restored(tables, tmp_path):
     superseded = [v for v in mxrec.versions(tmp_path, all=True) if v.problem]
     assert [(v.step, v.parent) for v in superseded] == [(4, 3)]
     assert "superseded" in superseded[0].problem and started.path in superseded[0].problem
+
+
+def test_a_batch_right_after_the_instant_is_not_taken_for_saved(tables, tmp_path, monkeypatch):
+    advance(tables, 1, 1)
+    wanted = state(tables)
+    begin = saving.VersionSave._begin
+
+    def begin_and_train(self, *args):
+        begin(self, *args)
+        advance(tables, 2, 2)  # as another thread does
+
+    monkeypatch.setattr(saving.VersionSave, "_begin", begin_and_train)
+    mxrec.save(tables, tmp_path, step=1)
+    assert state(tables) != wanted
+    mxrec.restore(tables, tmp_path)
+    assert state(tables) == wanted
 
 
 def test_a_delta_without_a_parent_is_full(tables, tmp_path):
