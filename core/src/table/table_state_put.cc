@@ -20,7 +20,7 @@ Status TableState::Put(const RowBlock& block, int block_row_floats, RowLoader::S
   if (n == 0) return {};
   KeyBatch::Ptr batch = KeyBatch::Acquire();
   batch->Partition(block.keys, shard_bits_, KeyBatch::Grouping::kKeys);
-  MXREC_RETURN_IF_ERROR(Insert(batch.get(), {}));
+  MXREC_RETURN_IF_ERROR(Insert(batch.get(), {.draws_rows = false}));
   for (uint32_t s = 0; s < shards(); ++s) {
     for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
       const bool there = present == RowLoader::Present::kRefuse && batch->fresh[u] == 0;
