@@ -28,7 +28,7 @@ uint32_t ExactCounters::TakePlace() {
   }
   if (lowest_ == slabs_.size()) {
     try {
-      if (tracks_) changed_.resize((slabs_.size() + 1) * kSlabCounts);
+      changed_.Grow((slabs_.size() + 1) * kSlabCounts);
       slabs_.emplace_back();
     } catch (const std::bad_alloc&) {
       return kNothing;
@@ -140,15 +140,7 @@ KeyCounters::Loaded ExactCounters::Load(const RowBlock& block, size_t row, bool 
 
 // --- Saving -------------------------------------------------------------------------------------
 
-bool ExactCounters::Track(bool on) {
-  try {
-    changed_.assign(on ? slabs_.size() * kSlabCounts : 0, false);
-  } catch (const std::bad_alloc&) {
-    return false;
-  }
-  tracks_ = on;
-  return true;
-}
+bool ExactCounters::Track(bool on) { return changed_.Track(on, slabs_.size() * kSlabCounts); }
 
 KeyCount ExactCounters::SavedCount(int64_t key, uint32_t place) {
   const KeyCount& now = At(place);
@@ -158,12 +150,12 @@ KeyCount ExactCounters::SavedCount(int64_t key, uint32_t place) {
     if (part_.delta && now.count > 0) expired_then_.push_back(key);
     return {};
   }
-  if (part_.delta && (place >= changed_then_.size() || !changed_then_[place])) return {};
+  if (part_.delta && !changed_.Then(place)) return {};
   return now;
 }
 
 void ExactCounters::Touch(uint64_t hash, int64_t key, uint32_t place) {
-  if (tracks_) changed_[place] = true;
+  changed_.Mark(place);
   if (!saving_ || PositionOf(hash, shard_bits_) < scanned_) return;
   try {
     if (!replaced_.contains(key)) replaced_.emplace(key, SavedCount(key, place));
@@ -174,10 +166,7 @@ void ExactCounters::Touch(uint64_t hash, int64_t key, uint32_t place) {
 
 void ExactCounters::BeginSave(const SavedPart& part) {
   if (part.cutoff.has_value()) reprieved_then_ = reprieved_;
-  if (tracks_) {
-    std::vector<bool> none(changed_.size(), false);
-    changed_then_ = std::exchange(changed_, std::move(none));
-  }
+  changed_.BeginSave();
   part_ = part;
   scanned_ = 0;
   lost_ = false;
@@ -214,12 +203,7 @@ void ExactCounters::AddExpired(std::vector<int64_t>* keys) const {
 void ExactCounters::EndSave(bool follows) {
   if (!saving_) return;
   saving_ = false;
-  if (tracks_ && !follows) {
-    for (size_t place = 0; place < changed_then_.size(); ++place) {
-      if (changed_then_[place]) changed_[place] = true;
-    }
-  }
-  std::vector<bool>().swap(changed_then_);
+  changed_.EndSave(follows);
   std::unordered_set<uint32_t>().swap(reprieved_then_);
   std::vector<int64_t>().swap(expired_then_);
   std::unordered_map<int64_t, KeyCount>().swap(replaced_);

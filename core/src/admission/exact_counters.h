@@ -7,6 +7,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "admission/changed_places.h"
 #include "admission/key_counters.h"
 #include "index/key_index.h"
 
@@ -66,11 +67,9 @@ class ExactCounters : public KeyCounters {
   KeyCount SavedCount(int64_t key, uint32_t place);
   void Touch(uint64_t hash, int64_t key, uint32_t place);  // before a count changes or goes
   int shard_bits_;
-  bool tracks_ = false;
-  std::vector<bool> changed_;  // by place; while tracks_, of all places
+  ChangedPlaces changed_;  // by place
   bool saving_ = false;
   SavedPart part_;
-  std::vector<bool> changed_then_;  // at the instant
   std::unordered_set<uint32_t> reprieved_then_;
   std::vector<int64_t> expired_then_;               // keys
   uint64_t scanned_ = 0;                            // positions before have been passed on

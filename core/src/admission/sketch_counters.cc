@@ -129,19 +129,11 @@ void SketchCounters::Write(uint64_t number, const SketchBlock& from, RowBlock* b
 
 // --- Saving -------------------------------------------------------------------------------------
 
-bool SketchCounters::Track(bool on) {
-  try {
-    changed_.assign(on ? own_ : 0, false);
-  } catch (const std::bad_alloc&) {
-    return false;
-  }
-  tracks_ = on;
-  return true;
-}
+bool SketchCounters::Track(bool on) { return changed_.Track(on, own_); }
 
 void SketchCounters::Touch(uint64_t block) {
-  if (tracks_) changed_[block] = true;
-  if (!saving_ || block < scanned_ || (delta_ && !changed_then_[block])) return;
+  changed_.Mark(block);
+  if (!saving_ || block < scanned_ || (delta_ && !changed_.Then(block))) return;
   try {
     replaced_.try_emplace(block, *At(block));
   } catch (const std::bad_alloc&) {
@@ -150,10 +142,7 @@ void SketchCounters::Touch(uint64_t block) {
 }
 
 void SketchCounters::BeginSave(const SavedPart& part) {
-  if (tracks_) {
-    std::vector<bool> none(own_, false);
-    changed_then_ = std::exchange(changed_, std::move(none));
-  }
+  changed_.BeginSave();
   delta_ = part.delta;
   scanned_ = 0;
   lost_ = false;
@@ -164,7 +153,7 @@ void SketchCounters::ScanSaved(uint64_t* position, RowBlock* block) {
   const uint64_t chunk = *position;
   const uint64_t begin = chunk * kChunkBlocks, end = std::min(own_, begin + kChunkBlocks);
   for (uint64_t b = begin; b < end && chunks_[chunk] != nullptr; ++b) {
-    if (delta_ && !changed_then_[b]) continue;
+    if (delta_ && !changed_.Then(b)) continue;
     const auto replaced = replaced_.find(b);
     const SketchBlock& from = replaced == replaced_.end() ? *At(b) : replaced->second;
     // A block may have become empty since the version before.
@@ -178,10 +167,7 @@ void SketchCounters::ScanSaved(uint64_t* position, RowBlock* block) {
 void SketchCounters::EndSave(bool follows) {
   if (!saving_) return;
   saving_ = false;
-  for (uint64_t b = 0; tracks_ && !follows && b < changed_then_.size(); ++b) {
-    if (changed_then_[b]) changed_[b] = true;
-  }
-  std::vector<bool>().swap(changed_then_);
+  changed_.EndSave(follows);
   std::unordered_map<uint64_t, SketchBlock>().swap(replaced_);
 }
 

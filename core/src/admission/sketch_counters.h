@@ -15,6 +15,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "admission/changed_places.h"
 #include "admission/key_counters.h"
 #include "util/prefetch.h"
 
@@ -92,11 +93,9 @@ class SketchCounters : public KeyCounters {
 
   void Touch(uint64_t block);  // before it changes
   void Write(uint64_t number, const SketchBlock& from, RowBlock* block) const;
-  bool tracks_ = false;
-  std::vector<bool> changed_;  // by block; while tracks_, of all blocks
+  ChangedPlaces changed_;  // by block
   bool saving_ = false;
   bool delta_ = false;
-  std::vector<bool> changed_then_;                      // at the instant of the running save
   uint64_t scanned_ = 0;                                // blocks before have been passed on
   std::unordered_map<uint64_t, SketchBlock> replaced_;  // what changed before it was passed on
   bool lost_ = false;
