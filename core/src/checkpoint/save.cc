@@ -78,12 +78,7 @@ Result<CheckpointInfo> SaveWithLimits(const Table& table, const std::string& dir
   auto manifest = WriteContents(&snapshot.value(), env, temporary, uid.value(), step, limits);
   Status status = manifest.status();
   if (status.ok()) status = Install(env, temporary, path.value(), aside, exists.value());
-  if (!status.ok()) {
-    if (Status removed = env->DeleteTree(temporary); !removed.ok()) {
-      status = WithNote(status, "the unfinished files could not be removed", removed);
-    }
-    return status;
-  }
+  if (!status.ok()) return Abandon(env, temporary, status);
   if (exists.value()) {
     // The new checkpoint stands, so a failure is none of this save: the next one to `dir` deletes
     // the leftover, or reports why it cannot.

@@ -151,6 +151,12 @@ Result<Manifest> WriteContents(Snapshot* snapshot, Env* env, const std::string& 
                            dir);
 }
 
+Status Abandon(Env* env, const std::string& dir, const Status& status) {
+  const Status removed = env->DeleteTree(dir);
+  if (removed.ok()) return status;
+  return WithNote(status, "the unfinished files could not be removed", removed);
+}
+
 Status WithNote(const Status& status, const std::string& what, const Status& second) {
   return {status.code(), status.message() + "; moreover " + what + ": " + second.message()};
 }
@@ -176,10 +182,7 @@ Result<CheckpointInfo> WriteSnapshot(Snapshot* snapshot, const std::string& dir,
   Status status = manifest.status();
   if (status.ok()) status = env->SyncDir(ParentOf(path.value()));
   if (status.ok()) return std::move(manifest).value().info;
-  if (Status removed = env->DeleteTree(path.value()); !removed.ok()) {
-    status = WithNote(status, "the unfinished files could not be removed", removed);
-  }
-  return status;
+  return Abandon(env, path.value(), status);
 }
 
 }  // namespace mxrec

@@ -16,6 +16,10 @@ Result<Uid> DrawUid();
 Result<Manifest> WriteContents(Snapshot* snapshot, Env* env, const std::string& dir, const Uid& uid,
                                int64_t step, const SaveLimits& limits);
 
+// Removes what a save has left in `dir` that failed with `status`; returns that, and why it could
+// not.
+Status Abandon(Env* env, const std::string& dir, const Status& status);
+// `status`, and moreover what came of it.
 Status WithNote(const Status& status, const std::string& what, const Status& second);
 
 }  // namespace mxrec::checkpoint

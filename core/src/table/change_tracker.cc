@@ -15,14 +15,8 @@ ChangeTracker::ChangeTracker(uint32_t shards, size_t row_bytes) {
 }
 
 void ChangeTracker::SetRowBytes(size_t row_bytes) {
-  std::vector<std::unique_ptr<ShardChanges>> shards;
-  for (size_t s = 0; s < shards_.size(); ++s) {
-    shards.push_back(std::make_unique<ShardChanges>(row_bytes, &image_bytes_));
-  }
-  shards_ = std::move(shards);
-  lineage_.clear();
-  counts_recent_ = false;
-  Activate();
+  for (const auto& shard : shards_) shard->images.SetRowBytes(row_bytes);
+  SetLineage({}, 0, false);
 }
 
 void ChangeTracker::SetLineage(const std::string& uid, int64_t step, bool counts_recent) {

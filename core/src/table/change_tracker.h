@@ -33,7 +33,7 @@ class ChangeTracker {
   static constexpr uint16_t kEpochs = 0x7FFF;
 
   ChangeTracker(uint32_t shards, size_t row_bytes);
-  // Rows are others now: of no version.
+  // Rows are others now: of no version. No save is under way.
   void SetRowBytes(size_t row_bytes);
 
   // Whether changes have to be told. Fixed while there is a change.
@@ -75,7 +75,6 @@ class ChangeTracker {
     bool by_age = false;  // a sweep is under way: rows with times up to `cutoff` have gone
     uint32_t cutoff = 0;
   };
-  bool open() const { return open_; }
   // False: epochs have run out; Restamp() first.
   bool HasEpochs() const { return epoch_ < kEpochs; }
   // Gives a stamp of the old numbering its place in the new one; all rows, then EndRestamp.

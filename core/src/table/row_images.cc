@@ -85,11 +85,6 @@ bool RowImages::AddOrphan(int64_t key, const RowMeta& meta, const float* row) tr
   return false;
 }
 
-size_t RowImages::size() const {
-  const std::lock_guard lock(mu_);
-  return by_slot_.size() + orphans_.size();
-}
-
 void RowImages::Clear() {
   const std::lock_guard lock(mu_);
   const size_t held = by_slot_.size() + orphans_.size();

@@ -28,12 +28,13 @@ class RowImages {
 
   // bytes_held: of all shards, grows and shrinks with the images.
   RowImages(size_t row_bytes, std::atomic<int64_t>* bytes_held)
-      : row_bytes_((row_bytes + sizeof(float) - 1) / sizeof(float) * sizeof(float)),
-        bytes_held_(bytes_held) {}
+      : row_bytes_(row_bytes), bytes_held_(bytes_held) {}
   ~RowImages() { Clear(); }
   RowImages(const RowImages&) = delete;
   RowImages& operator=(const RowImages&) = delete;
 
+  // There are no images. row_bytes: whole floats.
+  void SetRowBytes(size_t row_bytes) { row_bytes_ = row_bytes; }
   // False: no memory.
   bool Add(RowRef ref, const int64_t* key, const RowMeta& meta, const float* row);
   // The row is in another slot now.
@@ -50,7 +51,6 @@ class RowImages {
   template <class Use>
   size_t TakeKeyed(size_t most, bool orphans_only, Use&& use);
 
-  size_t size() const;
   void Clear();
 
  private:
@@ -76,7 +76,7 @@ class RowImages {
   // What finds an image: its record, and an entry of the map.
   size_t held_bytes() const { return row_bytes_ + sizeof(Record) + 56; }
 
-  const size_t row_bytes_;
+  size_t row_bytes_;
   std::atomic<int64_t>* const bytes_held_;
   mutable std::mutex mu_;  // guards what follows
   std::unordered_map<RowRef, uint32_t> by_slot_;

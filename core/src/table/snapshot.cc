@@ -9,8 +9,12 @@
 
 namespace mxrec {
 
+// There is a snapshot for as long as there is one of these.
 struct Snapshot::Impl {
-  Table::Impl* table;
+  explicit Impl(Table::Impl* of) : table(of) { table->snapshot.Enter(); }
+  ~Impl() { table->snapshot.Leave(); }
+
+  Table::Impl* const table;
   std::string name;
   SnapshotOptions wanted;
   TableOptions options;
@@ -21,19 +25,6 @@ struct Snapshot::Impl {
 };
 
 namespace {
-
-// Ends the table's claim that there is a snapshot, unless that has become true.
-class Claim {
- public:
-  explicit Claim(SnapshotGate* gate) : gate_(gate) { gate_->Enter(); }
-  ~Claim() {
-    if (gate_ != nullptr) gate_->Leave();
-  }
-  void Keep() { gate_ = nullptr; }
-
- private:
-  SnapshotGate* gate_;
-};
 
 Status OutOfMemory(const std::string& name) {
   return ResourceExhausted("out of memory while saving table '" + name +
@@ -48,9 +39,7 @@ Result<Snapshot> Table::BeginSnapshot(const SnapshotOptions& wanted) const {
     return InvalidArgument("recent_threshold is " + std::to_string(wanted.recent_threshold) +
                            "; it must be in [0, 2^31 - 1] (0: nothing is left out)");
   }
-  Claim claim(&impl_->snapshot);
-  auto impl = std::make_unique<Snapshot::Impl>();
-  impl->table = impl_.get();
+  auto impl = std::make_unique<Snapshot::Impl>(impl_.get());
   impl->name = name_;
   impl->wanted = wanted;
   const Status begun = WithChange(name_, *impl_, 0, [&](TableState& state) -> Status {
@@ -72,7 +61,6 @@ Result<Snapshot> Table::BeginSnapshot(const SnapshotOptions& wanted) const {
     return {};
   });
   MXREC_RETURN_IF_ERROR(begun);
-  claim.Keep();
   return Snapshot(std::move(impl));
 }
 
@@ -111,6 +99,7 @@ Status WithSnapshot(const std::string& name, Table::Impl* table, Call&& call) tr
 }  // namespace
 
 Status Snapshot::Scan(int64_t max_rows, RowBlock* block) {
+  MXREC_RETURN_IF_ERROR(CheckMaxRows(max_rows));
   const Status status = WithSnapshot(impl_->name, impl_->table, [&](TableState& state) {
     state.ScanSnapshot(&impl_->rows, static_cast<size_t>(max_rows), impl_->wanted.image_bytes,
                        block);
@@ -125,6 +114,7 @@ Status Snapshot::Gone(std::vector<int64_t>* keys) const {
 }
 
 Status Snapshot::ScanCounts(int64_t max_rows, RowBlock* block) {
+  MXREC_RETURN_IF_ERROR(CheckMaxRows(max_rows));
   return WithSnapshot(impl_->name, impl_->table, [&](TableState& state) {
     state.ScanSnapshotCounts(&impl_->counts, static_cast<size_t>(max_rows), block);
   });
@@ -138,12 +128,9 @@ int64_t Snapshot::left_out() const {
 void Snapshot::End(const std::string& saved, int64_t step) {
   if (impl_ == nullptr) return;
   const std::unique_ptr<Impl> impl = std::move(impl_);
-  {
-    std::shared_lock structure(impl->table->structure);
-    std::unique_lock changes(impl->table->changes);
-    impl->table->state->EndSnapshot(saved, step);
-  }
-  impl->table->snapshot.Leave();
+  std::shared_lock structure(impl->table->structure);
+  std::unique_lock changes(impl->table->changes);
+  impl->table->state->EndSnapshot(saved, step);
 }
 
 }  // namespace mxrec

@@ -262,9 +262,7 @@ Result<Table::ReadLock> Table::LockForRead() const {
 
 Status Table::Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block,
                    const ReadLock* lock) const {
-  if (max_rows < 1) {
-    return InvalidArgument("max_rows is " + std::to_string(max_rows) + "; it must be at least 1");
-  }
+  MXREC_RETURN_IF_ERROR(CheckMaxRows(max_rows));
   if (lock != nullptr) {
     impl_->state->Scan(cursor, max_rows, block, true);
     return {};

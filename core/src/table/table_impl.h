@@ -42,6 +42,11 @@ struct Table::ReadLock::Impl {
   std::shared_lock<SharedMutex> changes;
 };
 
+inline Status CheckMaxRows(int64_t max_rows) {
+  if (max_rows >= 1) return {};
+  return InvalidArgument("max_rows is " + std::to_string(max_rows) + "; it must be at least 1");
+}
+
 inline Status Closed(const std::string& name) {
   return FailedPrecondition("table '" + name + "' is closed; create or load it again");
 }

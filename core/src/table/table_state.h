@@ -212,6 +212,10 @@ class TableState : private TableData {
   bool Expired(uint32_t s, RowRef ref) const;
   bool IsBelow(float norm, uint32_t s, RowRef ref) const;
   void RemoveRow(uint32_t s, int64_t key, RowRef ref);
+  // Rows of a saved block: makes them, embeddings to be written by the caller. Of keys that have a
+  // row, may_be_there(shard, row) says whether that may be; else, and of a key twice, kDataLoss.
+  Status MakeRows(const std::vector<int64_t>& keys, KeyBatch* batch,
+                  const std::function<bool(uint32_t, RowRef)>& may_be_there);
   // Snapshots and versions.
   void StampFreshRows();
   void ForEachMeta(const std::function<void(RowMeta*)>& each);  // of every row

@@ -8,37 +8,37 @@ namespace mxrec {
 
 void TableState::Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block, bool locked) const {
   constexpr uint64_t kEnd = uint64_t{1} << 32;
-  const auto width = static_cast<size_t>(row_floats());
   block->clear();
   while (cursor->shard < shards() && static_cast<int64_t>(block->size()) < max_rows) {
     const Shard& shard = *shards_[cursor->shard];
     std::shared_lock<SharedMutex> lock;
     if (!locked) lock = std::shared_lock(shard.mu);
-    std::vector<RowRef> refs;
     const bool sweeping = this->sweeping();
     cursor->position = shard.index.VisitSegment(cursor->position, [&](int64_t key, RowRef ref) {
       if (sweeping && Expired(cursor->shard, ref)) return;
-      block->keys.push_back(key);
-      refs.push_back(ref);
+      const RowMeta& meta = shard.arena->Meta(ref);
+      EmitRow(key, meta.frequency, meta.last_time, shard.arena->Row(ref), block);
     });
-    const size_t old = block->frequency.size();
-    block->frequency.resize(old + refs.size());
-    block->last_time.resize(old + refs.size());
-    block->values.resize((old + refs.size()) * width);
-    for (size_t i = 0; i < refs.size(); ++i) {
-      const RowMeta& meta = shard.arena->Meta(refs[i]);
-      block->frequency[old + i] = meta.frequency;
-      block->last_time[old + i] = meta.last_time;
-      const float* row = shard.arena->Row(refs[i]);
-      float* out = block->values.data() + (old + i) * width;
-      LoadEmbedding(row, out);
-      std::memcpy(out + dim_, Slots(row), (width - dim_) * sizeof(float));
-    }
     if (cursor->position >= kEnd) {
       ++cursor->shard;
       cursor->position = 0;
     }
   }
+}
+
+Status TableState::MakeRows(const std::vector<int64_t>& keys, KeyBatch* batch,
+                            const std::function<bool(uint32_t, RowRef)>& may_be_there) {
+  batch->Partition(keys, shard_bits_, KeyBatch::Grouping::kKeys);
+  MXREC_RETURN_IF_ERROR(Insert(batch, {.draws_rows = false}));
+  for (uint32_t s = 0; s < shards(); ++s) {
+    for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
+      const bool is_new = batch->fresh[u] != 0 || may_be_there(s, batch->ref[u]);
+      if (is_new && batch->count[u] == 1) continue;
+      return DataLoss("key " + std::to_string(batch->key[u]) + " of table '" + name_ +
+                      "' is there twice");
+    }
+  }
+  return {};
 }
 
 Status TableState::Load(const RowBlock& block, int block_row_floats, bool replaces) {
@@ -50,23 +50,10 @@ Status TableState::Load(const RowBlock& block, int block_row_floats, bool replac
   }
   if (n == 0) return {};
   KeyBatch::Ptr batch = KeyBatch::Acquire();
-  batch->Partition(block.keys, shard_bits_, KeyBatch::Grouping::kKeys);
-  MXREC_RETURN_IF_ERROR(Insert(batch.get(), {.draws_rows = false}));
   // Every key is new to this version, or the rows are not what a table saved.
-  const auto is_twice = [&](uint32_t s, size_t u) {
-    if (batch->count[u] != 1) return true;
-    if (batch->fresh[u] != 0) return false;
-    const RowMeta& meta = shards_[s]->arena->Meta(batch->ref[u]);
-    return !replaces || meta.stamp == tracker_.fresh_stamp();
-  };
-  for (uint32_t s = 0; s < shards(); ++s) {
-    for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
-      if (is_twice(s, u)) {
-        return DataLoss("key " + std::to_string(batch->key[u]) + " of table '" + name_ +
-                        "' is there twice");
-      }
-    }
-  }
+  MXREC_RETURN_IF_ERROR(MakeRows(block.keys, batch.get(), [&](uint32_t s, RowRef ref) {
+    return replaces && shards_[s]->arena->Meta(ref).stamp != tracker_.fresh_stamp();
+  }));
   const size_t copied_slots = std::min(width, static_cast<size_t>(row_floats())) - dim_;
   ForEachShard(n, [&](uint32_t s) {
     Shard& shard = *shards_[s];
@@ -117,8 +104,10 @@ Status TableState::Relayout(const OptimizerOptions& optimizer) {
     shards_[s]->arena = std::move(arenas[s]);
   }
   slots_ = slots;
+  EnsureEpochs();
   tracker_.SetRowBytes(static_cast<size_t>(width) * sizeof(float));
   TrackCounts(false);
+  StampFreshRows();
   optimizer_ = std::move(bound);
   return {};
 }

@@ -19,16 +19,9 @@ Status TableState::Put(const RowBlock& block, int block_row_floats, RowLoader::S
   }
   if (n == 0) return {};
   KeyBatch::Ptr batch = KeyBatch::Acquire();
-  batch->Partition(block.keys, shard_bits_, KeyBatch::Grouping::kKeys);
-  MXREC_RETURN_IF_ERROR(Insert(batch.get(), {.draws_rows = false}));
-  for (uint32_t s = 0; s < shards(); ++s) {
-    for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
-      const bool there = present == RowLoader::Present::kRefuse && batch->fresh[u] == 0;
-      if (there || batch->count[u] != 1) {
-        return DataLoss("key " + std::to_string(batch->key[u]) + " is there twice");
-      }
-    }
-  }
+  MXREC_RETURN_IF_ERROR(MakeRows(block.keys, batch.get(), [&](uint32_t, RowRef) {
+    return present == RowLoader::Present::kReplace;
+  }));
   const size_t slot_bytes = (static_cast<size_t>(row_floats()) - dim_) * sizeof(float);
   ForEachShard(n, [&](uint32_t s) {
     Shard& shard = *shards_[s];

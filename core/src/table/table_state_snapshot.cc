@@ -41,6 +41,7 @@ void TableState::EnsureEpochs() {
   if (tracker_.HasEpochs()) return;
   ForEachMeta([&](RowMeta* meta) { meta->stamp = tracker_.Restamped(meta->stamp); });
   tracker_.EndRestamp();
+  StampFreshRows();
 }
 
 bool TableState::TrackCounts(bool on) {

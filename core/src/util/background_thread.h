@@ -22,15 +22,17 @@ inline void YieldToOthers() {
 // throw.
 template <class Work>
 void RunYielding(Work&& work) {
+  std::thread thread;
   try {
-    std::thread thread([&] {
+    thread = std::thread([&] {
       YieldToOthers();
       work();
     });
-    thread.join();
   } catch (const std::system_error&) {
     work();  // no thread to be had
+    return;
   }
+  thread.join();
 }
 
 }  // namespace mxrec

@@ -180,6 +180,25 @@ TEST(TableSnapshotTest, ASaveThatFailsLosesNoUses) {
   EXPECT_EQ(KeysOf(&delta), (std::set<int64_t>{0, 1}));
 }
 
+TEST(TableSnapshotTest, DeltasGoOnWhenEpochsHaveRunOut) {
+  const auto table = SmallTable(10);
+  std::string parent;
+  const auto save = [&](int i) {
+    auto snapshot = table->BeginSnapshot({.parent = parent, .tracks = true}).value();
+    const std::set<int64_t> keys = KeysOf(&snapshot);
+    parent = std::to_string(i) + std::string(32, '-');
+    parent.resize(32);
+    snapshot.End(parent);
+    return keys;
+  };
+  EXPECT_EQ(save(0).size(), 10u);
+  for (int i = 1; i < 70'000 && !HasFailure(); ++i) {  // they run out twice
+    const int64_t changed = i % 3 == 0 ? 20 + i % 7 : i % 10;
+    Use(table.get(), changed, changed + 1);
+    ASSERT_EQ(save(i), std::set<int64_t>{changed}) << "version " << i;
+  }
+}
+
 TEST(TableSnapshotTest, ADeltaNeedsItsParent) {
   const auto table = SmallTable(10);
   const auto refused = table->BeginSnapshot({.parent = std::string(32, '7')});
