@@ -169,6 +169,7 @@ void ChangeTracker::EndRestamp() {
 
 void ChangeTracker::Begin(const Instant& instant,
                           const std::vector<const std::unordered_set<RowRef>*>& reprieved) {
+  remains_.reserve(shards_.size());
   if (instant.by_age) {
     for (size_t s = 0; s < shards_.size(); ++s) shards_[s]->reprieved = *reprieved[s];
   }
@@ -192,7 +193,7 @@ void ChangeTracker::Begin(const Instant& instant,
   Activate();
 }
 
-void ChangeTracker::End(const std::string& saved, int64_t step) {
+ChangeTracker::Remains ChangeTracker::End(const std::string& saved, int64_t step) {
   open_ = false;
   const bool follows = !saved.empty() && instant_.tracks;
   if (follows) {
@@ -217,7 +218,7 @@ void ChangeTracker::End(const std::string& saved, int64_t step) {
     }
     if (lineage_.empty()) std::vector<int64_t>().swap(shard->gone);
     shard->gone_saved = 0;
-    shard->images.Clear();
+    remains_.push_back(shard->images.Clear());
     std::unordered_set<RowRef>().swap(shard->reprieved);
     std::vector<int64_t>().swap(shard->expired);
     std::vector<bool>().swap(shard->pending);
@@ -227,6 +228,7 @@ void ChangeTracker::End(const std::string& saved, int64_t step) {
   instant_ = {};
   if (lineage_.empty()) counts_recent_ = false;
   Activate();
+  return std::move(remains_);
 }
 
 void ChangeTracker::Sift(uint32_t s, RowArena* arena) {

@@ -86,8 +86,10 @@ class ChangeTracker {
   // reprieved: of each shard, rows that are not gone whatever their time. May throw.
   void Begin(const Instant& instant,
              const std::vector<const std::unordered_set<RowRef>*>& reprieved);
-  // saved: uid of the version that has been written; empty: it was given up.
-  void End(const std::string& saved, int64_t step);
+  // saved: uid of the version that has been written; empty: it was given up. What it leaves behind
+  // is better freed without a lock.
+  using Remains = std::vector<RowImages::Remains>;
+  Remains End(const std::string& saved, int64_t step);
 
   // What the save does with a row that it comes to. Under the shard's lock, shared.
   enum class Row : uint8_t {
@@ -150,6 +152,7 @@ class ChangeTracker {
   std::string lineage_;
   int64_t lineage_step_ = 0;
   Instant instant_;
+  Remains remains_;  // room for one of each shard
   std::atomic<int64_t> image_bytes_{0};
   std::atomic<int64_t> left_out_{0};
   std::atomic<bool> out_of_memory_{false};

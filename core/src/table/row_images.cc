@@ -85,16 +85,20 @@ bool RowImages::AddOrphan(int64_t key, const RowMeta& meta, const float* row) tr
   return false;
 }
 
-void RowImages::Clear() {
+RowImages::~RowImages() { Clear(); }
+
+RowImages::Remains RowImages::Clear() {
   const std::lock_guard lock(mu_);
   const size_t held = by_slot_.size() + orphans_.size();
   bytes_held_->fetch_sub(static_cast<int64_t>(held * held_bytes()), std::memory_order_relaxed);
-  by_slot_.clear();
-  std::vector<RowRef>().swap(keyed_);
-  std::vector<uint32_t>().swap(orphans_);
-  std::vector<Record>().swap(records_);
-  std::vector<uint32_t>().swap(free_);
-  std::vector<std::unique_ptr<char[]>>().swap(chunks_);
+  Remains remains;
+  remains.by_slot_.swap(by_slot_);
+  remains.keyed_.swap(keyed_);
+  remains.orphans_.swap(orphans_);
+  remains.records_.swap(records_);
+  remains.free_.swap(free_);
+  remains.chunks_.swap(chunks_);
+  return remains;
 }
 
 }  // namespace mxrec

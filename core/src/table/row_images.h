@@ -29,7 +29,7 @@ class RowImages {
   // bytes_held: of all shards, grows and shrinks with the images.
   RowImages(size_t row_bytes, std::atomic<int64_t>* bytes_held)
       : row_bytes_(row_bytes), bytes_held_(bytes_held) {}
-  ~RowImages() { Clear(); }
+  ~RowImages();
   RowImages(const RowImages&) = delete;
   RowImages& operator=(const RowImages&) = delete;
 
@@ -51,7 +51,10 @@ class RowImages {
   template <class Use>
   size_t TakeKeyed(size_t most, bool orphans_only, Use&& use);
 
-  void Clear();
+  // Drops all images. What they took is freed with the returned object: it may be much, and be
+  // freed where nobody waits for it.
+  class Remains;
+  Remains Clear();
 
  private:
   struct Record {
@@ -81,6 +84,16 @@ class RowImages {
   mutable std::mutex mu_;  // guards what follows
   std::unordered_map<RowRef, uint32_t> by_slot_;
   std::vector<RowRef> keyed_;  // slots of images whose key is known, and of some that are gone
+  std::vector<uint32_t> orphans_;
+  std::vector<Record> records_;
+  std::vector<uint32_t> free_;
+  std::vector<std::unique_ptr<char[]>> chunks_;
+};
+
+class RowImages::Remains {
+  friend class RowImages;
+  std::unordered_map<RowRef, uint32_t> by_slot_;
+  std::vector<RowRef> keyed_;
   std::vector<uint32_t> orphans_;
   std::vector<Record> records_;
   std::vector<uint32_t> free_;

@@ -128,9 +128,10 @@ int64_t Snapshot::left_out() const {
 void Snapshot::End(const std::string& saved, int64_t step) {
   if (impl_ == nullptr) return;
   const std::unique_ptr<Impl> impl = std::move(impl_);
+  ChangeTracker::Remains remains;  // freed when nobody waits any more
   std::shared_lock structure(impl->table->structure);
   std::unique_lock changes(impl->table->changes);
-  impl->table->state->EndSnapshot(saved, step);
+  remains = impl->table->state->EndSnapshot(saved, step);
 }
 
 }  // namespace mxrec

@@ -152,7 +152,7 @@ class TableState : private TableData {
   // Distinct keys that went between the version that the save builds on and the instant.
   std::vector<int64_t> GoneKeys() const;
   // saved: uid of the version written; empty: it was given up.
-  void EndSnapshot(const std::string& saved, int64_t step);
+  ChangeTracker::Remains EndSnapshot(const std::string& saved, int64_t step);
   // The rows are those of version `uid` (empty: of none), on which the next delta can build.
   void SetLineage(const std::string& uid, int64_t step, bool counts_recent);
   const ChangeTracker& tracker() const { return tracker_; }

@@ -89,14 +89,15 @@ void TableState::EndCountsSave(bool follows) {
   }
 }
 
-void TableState::EndSnapshot(const std::string& saved, int64_t step) {
+ChangeTracker::Remains TableState::EndSnapshot(const std::string& saved, int64_t step) {
   if (!snapshot_read_) {
     // The next save counts on all rows having been dealt with.
     ForEachMeta([&](RowMeta* meta) { tracker_.MarkDone(meta); });
   }
   EndCountsSave(!saved.empty() && tracker_.instant().tracks);
-  tracker_.End(saved, step);
+  ChangeTracker::Remains remains = tracker_.End(saved, step);
   if (tracker_.lineage().empty()) TrackCounts(false);
+  return remains;
 }
 
 void TableState::SetLineage(const std::string& uid, int64_t step, bool counts_recent) {
