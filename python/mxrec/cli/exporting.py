@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from pathlib import Path
 from typing import Any
 
+from mxrec.checkpoints import naming
 from mxrec.checkpoints.archives import write_archive
 from mxrec.cli.arguments_common import add_output, command
 from mxrec.cli.console import make_console
@@ -56,7 +56,7 @@ def add_export(commands: Any) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     found = find_saved_tables(arguments.path, arguments.table)
     out: Path = arguments.out
-    targets = [out / f"{_file_name(table.name)}.npz" for table in found.tables]
+    targets = [out / f"{naming.table_directory(table.name)}.npz" for table in found.tables]
     there = [str(target) for target in targets if target.exists()]
     if there and not arguments.force:
         raise DataError(f"{', '.join(there)}: there already; choose another --out, or --force")
@@ -90,8 +90,3 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{file['file']}: {file['rows']:,} rows of {file['dim']}, {human_bytes(file['bytes'])}"
         )
     return 0
-
-
-def _file_name(table: str) -> str:
-    # Tables of TensorFlow have no other characters in their names; those for NumPy may have any.
-    return re.sub(r"[^\w.-]", "_", table)
