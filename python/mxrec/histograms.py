@@ -34,9 +34,9 @@ def histograms_of(engine: _mxrec.Table) -> Histograms:
         # Read after the rows, so that none of them is newer.
         latest = engine.stats()["latest_time"]
         assert isinstance(latest, int)
-        frequencies += _binned(frequency)
+        frequencies += binned(frequency)
         used = last_time[last_time > 0].astype(np.int64)
-        ages += _binned(np.maximum(latest - used, 0))
+        ages += binned(np.maximum(latest - used, 0))
     return {
         "edges": np.concatenate([[0], 2 ** np.arange(_BITS + 1, dtype=np.int64)]),
         "frequencies": frequencies,
@@ -44,7 +44,7 @@ def histograms_of(engine: _mxrec.Table) -> Histograms:
     }
 
 
-def _binned(values: NDArray[np.uint32] | NDArray[np.int64]) -> NDArray[np.int64]:
+def binned(values: NDArray[np.uint32] | NDArray[np.int64]) -> NDArray[np.int64]:
     """Counts of 0 and of the values of 1, 2, ... bits."""
     _, bits = np.frexp(values.astype(np.float64))  # exact below 2^53
     return np.bincount(bits, minlength=_BITS + 1).astype(np.int64)

@@ -35,9 +35,9 @@ def write_archive(table: Any, path: str, progress: Callable[[int], None] | None 
     rows = len(table)
     try:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            keys = (keys for keys, _ in scan(table))
+            keys = (keys for keys, *_ in scan(table))
             _write_member(archive, "keys.npy", (rows,), np.dtype(np.int64), keys, None)
-            values = (values for _, values in scan(table))
+            values = (values for _, values, *_ in scan(table))
             shape = (rows, table.dim)
             _write_member(archive, "values.npy", shape, np.dtype(np.float32), values, progress)
         os.replace(temporary, path)
@@ -47,14 +47,18 @@ def write_archive(table: Any, path: str, progress: Callable[[int], None] | None 
     return rows
 
 
-def scan(table: Any) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """The rows of a ``_mxrec.Table`` in chunks; in the same order each time, if nothing changes."""
+def scan(table: Any) -> Iterator[tuple[NDArray[Any], ...]]:
+    """The rows of a ``_mxrec.Table`` in chunks; in the same order each time, if nothing changes.
+
+    Yields:
+        What ``_mxrec.Table.scan`` gives: keys, values, slots, frequencies, last times.
+    """
     cursor = (0, 0)
     while True:
-        cursor, keys, values, *_ = table.scan(cursor, CHUNK_ROWS)
-        if not len(keys):
+        cursor, *columns = table.scan(cursor, CHUNK_ROWS)
+        if not len(columns[0]):
             return
-        yield keys, values
+        yield tuple(columns)
 
 
 def _write_member(

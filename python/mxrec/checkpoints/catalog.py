@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mxrec import _mxrec
@@ -146,7 +146,8 @@ def versions(directory: str, all: bool = False) -> list[Version]:
     check = Check(every_byte=all)
     found: list[Version] = []
     latest: dict[int, int] = {}
-    for path in entries(directory):
+    complete = entries(directory)
+    for path in complete:
         version = check.version(path)
         if version.problem is None:
             latest[version.step] = len(found)
@@ -157,12 +158,11 @@ def versions(directory: str, all: bool = False) -> list[Version]:
             why = f"superseded: {found[last].path} is of the same step"
             found[index] = version._replace(problem=why)
     if all:
-        return found + [_passing(entry) for entry in _passing_entries(directory)]
+        return found + [_passing(entry) for entry in _passing_entries(directory, complete)]
     return [version for version in found if version.problem is None]
 
 
-def _passing_entries(directory: str) -> Iterator[str]:
-    complete = entries(directory)
+def _passing_entries(directory: str, complete: Sequence[str]) -> Iterator[str]:
     for entry in sorted(os.scandir(directory), key=lambda e: e.name):
         base = re.split(r"\.(?:tmp|old)-", entry.name)[0]
         sparse = base.startswith(naming.SPARSE_PREFIX)

@@ -267,9 +267,10 @@ def prune(dir: str | os.PathLike[str], *, keep: int = 5) -> list[int]:
 def _root(path: str) -> str | None:
     """The full version that one goes back to; None: a link is missing or damaged."""
     try:
-        return chains.resolve(path)[0].path.split(".old-")[0]
+        root = chains.resolve(path)[0].path
     except (OSError, ValueError):
         return None
+    return os.path.join(os.path.dirname(root), naming.place_of(os.path.basename(root)))
 
 
 def _next_serial(directory: str) -> int:

@@ -202,7 +202,7 @@ class VersionSave:
             tables[name] = SavedTable(str(info["uid"]), str(info["parent"]))
         parent = None
         if self.parent is not None:
-            base = os.path.basename(self.parent.path).split(".old-")[0]
+            base = naming.place_of(os.path.basename(self.parent.path))
             parent = Parent(base, self.parent.manifest.step)
         self.manifest = Manifest(
             self.step, tables, parent=parent, dense=dense, saved=round(self.saved, 3)

@@ -31,7 +31,22 @@ def loaded(chain: Sequence[Link], name: str) -> Iterator[Any]:
         MemoryError: the table does not fit into memory.
     """
     chains.check_tables(chain, [name])
-    table = _mxrec.Table.load([link.table(name) for link in chain])
+    with opened([link.table(name) for link in chain]) as table:
+        yield table
+
+
+@contextlib.contextmanager
+def opened(directories: Sequence[str]) -> Iterator[_mxrec.Table]:
+    """Loads a table, which checks the checksums of all its bytes; closes it at the end.
+
+    Args:
+        directories: of the table in the full version, in the deltas since, its own.
+
+    Raises:
+        OSError: a file is damaged or cannot be read.
+        MemoryError: the table does not fit into memory.
+    """
+    table = _mxrec.Table.load(list(directories))
     try:
         yield table
     finally:
@@ -157,7 +172,7 @@ def difference(first: Sequence[Link], second: Sequence[Link], name: str) -> Tabl
                 f"{second[-1].path}; only tables of one dim can be compared."
             )
         common, changed, largest = 0, 0, 0.0
-        for keys, values in archives.scan(before):
+        for keys, values, *_ in archives.scan(before):
             there = after.contains(keys)
             old, new = values[there], after.lookup(keys[there], False)
             common += len(new)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mxrec.cli import train_commands
-from mxrec.cli.arguments_common import command, epilog
+from mxrec.cli.arguments_common import add_output, command, epilog
 from mxrec.cli.bench_arguments import add_bench
 from mxrec.cli.checkpoint_arguments import add_checkpoint
 from mxrec.cli.doctor import add_doctor
@@ -195,11 +195,4 @@ def _add_training(parser: argparse.ArgumentParser, *, out: str, batch: int | Non
         help="handle keys in the training step, not ahead of it in the input pipeline",
     )
     parser.add_argument("--no-plot", action="store_true", help="write no PNG")
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="print the contents of result.json; everything else goes to stderr",
-    )
-    parser.add_argument(
-        "--plain", action="store_true", help="plain text even where rich is installed"
-    )
+    add_output(parser, json_help="print the contents of result.json; all else goes to stderr")

@@ -63,6 +63,24 @@ def local_path(text: str) -> Path:
     return Path(text)
 
 
+def add_path(parser: argparse.ArgumentParser) -> None:
+    """Adds what ``saved_tables.find_saved_tables`` takes: the path of saved tables."""
+    parser.add_argument(
+        "path",
+        type=Path,
+        metavar="DIR",
+        help="what Table.save has written, a checkpoint's prefix, its sparse-… directory, or a "
+        "directory of checkpoints",
+    )
+
+
+def add_table(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--table``."""
+    parser.add_argument(
+        "--table", action="append", metavar="NAME", help="only this table; may be repeated"
+    )
+
+
 def add_output(parser: argparse.ArgumentParser, json_help: str) -> None:
     """Adds ``--json`` and ``--plain``."""
     parser.add_argument("--json", action="store_true", help=json_help)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mxrec.cli import checkpoint
-from mxrec.cli.arguments_common import add_output, command, epilog, local_path
+from mxrec.cli.arguments_common import add_output, add_table, command, epilog, local_path
 from mxrec.cli.numbers import integer
 
 _WHERE = (
@@ -119,9 +119,7 @@ def _add_export(actions: Any) -> None:
         ("mxrec checkpoint export model_dir --out archives --table user --table item",),
     )
     _step(parser)
-    parser.add_argument(
-        "--table", action="append", metavar="NAME", help="only this table; may be repeated"
-    )
+    add_table(parser)
     parser.add_argument(
         "--out", type=local_path, metavar="OUT", help="where to write (default: beside the version)"
     )

@@ -28,7 +28,7 @@ _LITTLE_SPACE = 1 << 30
 _SLOW_DISK = 50e6  # bytes/s; below it a checkpoint of some GiB takes minutes
 _TF_SECONDS = 120
 
-# Loads the ops and runs one, so that a library that loads and does not work is noticed.
+# Importing mxrec.tf loads the ops.
 _TF_PROGRAM = """
 import tensorflow as tf
 print("version", tf.__version__, flush=True)

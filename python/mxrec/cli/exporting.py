@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from pathlib import Path
 from typing import Any
 
+from mxrec.checkpoints import naming, tools
 from mxrec.checkpoints.archives import write_archive
-from mxrec.cli.arguments_common import add_output, command
+from mxrec.cli.arguments_common import add_output, add_path, add_table, command
 from mxrec.cli.console import make_console
 from mxrec.cli.lines import DataError
 from mxrec.cli.report import human_bytes
-from mxrec.cli.saved_tables import find_saved_tables, loaded
+from mxrec.cli.saved_tables import find_saved_tables
 
 
 def add_export(commands: Any) -> None:
@@ -32,13 +32,7 @@ def add_export(commands: Any) -> None:
             'python -c \'import numpy; print(numpy.load("user.npz")["values"].shape)\'',
         ),
     )
-    parser.add_argument(
-        "path",
-        type=Path,
-        metavar="DIR",
-        help="what Table.save has written, a checkpoint's prefix, its sparse-… directory, or a "
-        "directory of checkpoints",
-    )
+    add_path(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -46,9 +40,7 @@ def add_export(commands: Any) -> None:
         metavar="OUT",
         help="directory to write to, made if it is not there (default: the working directory)",
     )
-    parser.add_argument(
-        "--table", action="append", metavar="NAME", help="only this table; may be repeated"
-    )
+    add_table(parser)
     parser.add_argument("--force", action="store_true", help="replace files that are there already")
     add_output(parser, json_help="print one JSON object")
 
@@ -56,7 +48,7 @@ def add_export(commands: Any) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     found = find_saved_tables(arguments.path, arguments.table)
     out: Path = arguments.out
-    targets = [out / f"{_file_name(table.name)}.npz" for table in found.tables]
+    targets = [out / f"{naming.table_directory(table.name)}.npz" for table in found.tables]
     there = [str(target) for target in targets if target.exists()]
     if there and not arguments.force:
         raise DataError(f"{', '.join(there)}: there already; choose another --out, or --force")
@@ -70,7 +62,7 @@ def _run(arguments: argparse.Namespace) -> int:
             def advance(rows: int, before: int = done, name: str = table.name) -> None:
                 progress.update(before + rows, name)
 
-            with loaded(table) as engine:
+            with tools.opened(table.links) as engine:
                 rows = write_archive(engine, str(target), advance)
             done += rows
             written.append(
@@ -90,8 +82,3 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{file['file']}: {file['rows']:,} rows of {file['dim']}, {human_bytes(file['bytes'])}"
         )
     return 0
-
-
-def _file_name(table: str) -> str:
-    # Tables of TensorFlow have no other characters in their names; those for NumPy may have any.
-    return re.sub(r"[^\w.-]", "_", table)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mxrec.cli.arguments_common import add_output, command
+from mxrec.checkpoints import archives, tools
+from mxrec.cli.arguments_common import add_output, add_path, add_table, command
 from mxrec.cli.console import Console, make_console
 from mxrec.cli.report import human_bytes
-from mxrec.cli.saved_tables import SavedTable, find_saved_tables, loaded
+from mxrec.cli.saved_tables import SavedTable, find_saved_tables
+from mxrec.histograms import binned
 
-_CHUNK_ROWS = 65_536
-_BITS = 32
 _HEADER = ("table", "rows", "dim", "dtype", "optimizer", "disk", "keys from", "to")
 
 
@@ -37,16 +36,8 @@ def add_inspect(commands: Any) -> None:
             "mxrec inspect model/ --json | jq '.tables[] | {name, rows}'",
         ),
     )
-    parser.add_argument(
-        "path",
-        type=Path,
-        metavar="DIR",
-        help="what Table.save has written, a checkpoint's prefix, its sparse-… directory, or a "
-        "directory of checkpoints",
-    )
-    parser.add_argument(
-        "--table", action="append", metavar="NAME", help="only this table; may be repeated"
-    )
+    add_path(parser)
+    add_table(parser)
     parser.add_argument(
         "--manifest-only",
         action="store_true",
@@ -131,19 +122,14 @@ def describe_rows(table: SavedTable, progress: Callable[[int], None]) -> dict[st
         which all sizes in memory are, tier by tier where the table has tiers.
     """
     lows, highs, negative, done = [], [], 0, 0
-    bins = np.zeros(_BITS + 1, np.int64)
+    bins = binned(np.zeros(0, np.uint32))
     times: list[int] = []
-    cursor = (0, 0)
-    with loaded(table) as engine:
-        while True:
-            cursor, keys, _, _, frequency, last_time = engine.scan(cursor, _CHUNK_ROWS)
-            if not len(keys):
-                break
+    with tools.opened(table.links) as engine:
+        for keys, _, _, frequency, last_time in archives.scan(engine):
             lows.append(int(keys.min()))
             highs.append(int(keys.max()))
             negative += int(np.count_nonzero(keys < 0))
-            _, bits = np.frexp(frequency.astype(np.float64))
-            bins += np.bincount(bits, minlength=_BITS + 1)
+            bins += binned(frequency)
             used = last_time[last_time > 0]
             times += [int(used.min()), int(used.max())] if len(used) else []
             done += len(keys)

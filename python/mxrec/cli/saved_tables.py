@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mxrec import _mxrec
-from mxrec.checkpoints import catalog, chain
+from mxrec.checkpoints import catalog, chain, naming
+from mxrec.checkpoints import manifest as manifests
 from mxrec.cli.lines import DataError
 
 _TABLE_MANIFEST = "manifest"
-_CHECKPOINT_MANIFEST = "checkpoint-manifest.json"
-_PREFIX = "sparse-"
 _DIGEST_LINE = 27  # bytes of the last line of a table's manifest: its checksum
 
 
@@ -91,27 +89,11 @@ def find_saved_tables(path: Path, names: Sequence[str] | None = None) -> SavedTa
     return SavedTables(root, _selected(root, tables, names), latest_of)
 
 
-@contextlib.contextmanager
-def loaded(table: SavedTable) -> Iterator[_mxrec.Table]:
-    """Loads a table, which checks the checksums of all its bytes; closes it at the end.
-
-    Raises:
-        DataLossError: a file is damaged or truncated.
-        OSError: the operating system refused to read.
-        CapacityError: memory ran out.
-    """
-    engine = _mxrec.Table.load(list(table.links))
-    try:
-        yield engine
-    finally:
-        engine.close()
-
-
 def _find(path: Path) -> tuple[Path, int]:
-    if (path / _TABLE_MANIFEST).is_file() or (path / _CHECKPOINT_MANIFEST).is_file():
+    if (path / _TABLE_MANIFEST).is_file() or manifests.is_there(os.fspath(path)):
         return path, 1
-    beside = path.parent / f"{_PREFIX}{path.name}"
-    if path.name and (beside / _CHECKPOINT_MANIFEST).is_file():
+    beside = path.parent / f"{naming.SPARSE_PREFIX}{path.name}"
+    if path.name and manifests.is_there(os.fspath(beside)):
         return beside, 1
     found = catalog.entries(os.fspath(path)) if path.is_dir() else []
     if found:
@@ -126,8 +108,9 @@ def _find(path: Path) -> tuple[Path, int]:
 def _read(folder: Path, links: tuple[str, ...]) -> SavedTable:
     info = _mxrec.read_checkpoint_info(str(folder))  # checks the manifest
     text = (folder / _TABLE_MANIFEST).read_bytes()[:-_DIGEST_LINE]
-    size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-    return SavedTable(str(info["name"]), folder, info, json.loads(text), size, links)
+    return SavedTable(
+        str(info["name"]), folder, info, json.loads(text), catalog.size_of(str(folder)), links
+    )
 
 
 def _selected(

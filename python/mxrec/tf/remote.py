@@ -54,7 +54,9 @@ def read(path: str, at_most: int = -1) -> bytes:
 
 
 def read_manifest(directory: str) -> Manifest:
-    """Reads the manifest of a remote version, as ``manifest.read`` does of a local one."""
+    """Reads the manifest of a local or remote version, as ``manifest.read`` does."""
+    if not is_remote(directory):
+        return manifests.read(directory)
     path = os.path.join(directory, naming.MANIFEST_NAME)
     return manifests.decode(read(path, manifests.MAX_BYTES + 1), path)
 
@@ -190,18 +192,11 @@ def root_of(directory: str) -> str | None:
     Args:
         directory: of a version, local or remote.
     """
-    read_one = read_manifest if is_remote(directory) else manifests.read
-    seen: set[str] = set()
-    while directory not in seen:
-        seen.add(directory)
-        try:
-            manifest = read_one(directory)
-        except (OSError, ValueError, tf.errors.OpError):
-            return None
-        if manifest.parent is None:
-            return directory
-        directory = os.path.join(os.path.dirname(directory), manifest.parent.name)
-    return None
+    try:
+        *_, root = _walk(directory)
+    except (OSError, ValueError, tf.errors.OpError):
+        return None
+    return root.path
 
 
 def versions_in(directory: str) -> list[Link]:
@@ -211,11 +206,10 @@ def versions_in(directory: str) -> list[Link]:
         directory: local or remote.
     """
     found = []
-    read_one = read_manifest if is_remote(directory) else manifests.read
     for entry in tf.io.gfile.listdir(directory or os.curdir):
         name = entry.rstrip("/")
         if name.startswith(naming.SPARSE_PREFIX) and not naming.is_passing(name):
             path = os.path.join(directory, name)
             with contextlib.suppress(OSError, ValueError, tf.errors.OpError):
-                found.append(Link(path, read_one(path)))
+                found.append(Link(path, read_manifest(path)))
     return sorted(found, key=lambda link: (link.manifest.step, link.path))

@@ -26,7 +26,6 @@ from mxrec.checkpoints import naming, restoring, saving, states
 from mxrec.checkpoints.manifest import Manifest
 from mxrec.tf import remote
 
-MANIFEST_NAME = naming.MANIFEST_NAME
 DENSE_COPY = dense_half.COPY
 
 # TensorFlow's names for the parts of a sharded checkpoint in the V1 format.
@@ -113,7 +112,7 @@ def remove(prefix: str) -> None:
 def has_manifest(directory: str) -> bool:
     """Whether ``directory`` holds the tables of a checkpoint."""
     if remote.is_remote(directory):
-        return remote.exists(os.path.join(directory, MANIFEST_NAME))
+        return remote.exists(os.path.join(directory, naming.MANIFEST_NAME))
     return manifests.is_there(directory)
 
 
@@ -128,9 +127,7 @@ def read_manifest(directory: str) -> Manifest:
         DataLossError: the manifest is damaged.
         ValueError: it is of a later version.
     """
-    if remote.is_remote(directory):
-        return remote.read_manifest(directory)
-    return manifests.read(directory)
+    return remote.read_manifest(directory)
 
 
 def find_halves(prefix: str, dense_fits: Callable[[Manifest, str], bool]) -> Halves | None:

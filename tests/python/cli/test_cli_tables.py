@@ -193,15 +193,26 @@ def test_export_replaces_only_when_told(
 ) -> None:
     table, _ = trained(rng, "a/b c")  # a name that is no file name
     table.save(tmp_path / "table")
-    target = tmp_path / "a_b_c.npz"
+    target = tmp_path / "a%2Fb%20c.npz"
     target.write_text("mine")
     command = ["export", str(tmp_path / "table"), "--out", str(tmp_path), "--plain"]
     assert main(command) == 2
-    assert "a_b_c.npz: there already" in capsys.readouterr().err
+    assert "a%2Fb%20c.npz: there already" in capsys.readouterr().err
     assert target.read_text() == "mine"
     assert main([*command, "--force"]) == 0
     assert len(np.load(target)["keys"]) == len(table)
     assert f"{len(table):,} rows of {DIM}" in capsys.readouterr().out
+
+
+def test_export_has_a_file_for_each_name(
+    rng: np.random.Generator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = [trained(rng, name)[0] for name in ("a b", "a_b", "a/b")]
+    mxrec.save(tables, tmp_path / "versions", step=1)
+    files = run_json(capsys, "export", tmp_path / "versions", "--out", tmp_path)["written"]
+    written = {file["table"]: file["file"] for file in files}
+    for table in tables:
+        assert sorted(np.load(written[table.name])["keys"]) == sorted(table.keys())
 
 
 @pytest.mark.skipif(not has_tensorflow(), reason="needs TensorFlow")

@@ -417,6 +417,14 @@ def test_prune_keeps_what_a_kept_delta_needs(tables, tmp_path):
         mxrec.prune(tmp_path, keep=0)
 
 
+def test_prune_goes_by_names_of_versions_alone(tables, tmp_path):
+    directory = tmp_path / "models.old-2024"
+    directory.mkdir()
+    saved(tables, directory, range(1, 7), full=(1, 3, 5))
+    assert mxrec.prune(directory, keep=2) == [1, 2]
+    assert [version.step for version in mxrec.versions(directory)] == [3, 4, 5, 6]
+
+
 def test_prune_removes_what_dead_processes_left(tables, tmp_path):
     import socket
 
