@@ -7,6 +7,7 @@ into TensorFlow programs.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mxrec import _estimators
 from mxrec._fields import integer
 from mxrec._mxrec import num_threads
 from mxrec._mxrec import set_num_threads as _set_num_threads
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from mxrec.tf.warm_start import warm_start as warm_start
 
 __version__: str = _version()
+
+_estimators.install()
 
 # Need TensorFlow, which is imported when one of them is asked for; so they are not in __all__.
 _OF_TENSORFLOW = {"WarmStartPath": "mxrec.tf.warm_start", "warm_start": "mxrec.tf.warm_start"}

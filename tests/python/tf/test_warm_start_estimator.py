@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -305,3 +307,11 @@ def test_reasons_come_before_training(learnt: dict[str, State], tmp_path: Path) 
     with pytest.raises(ValueError, match=r"(?s)'shop_table' matches nothing.*nowhere"):
         begins(tmp_path, settings)
     assert not list(tmp_path.glob("model.ckpt*"))
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_a_plain_estimator_takes_lists_where_mxrec_alone_is_imported(
+    order: str, tmp_path: Path
+) -> None:
+    program = Path(__file__).parent / "estimator_lists_program.py"
+    subprocess.run([sys.executable, program, tmp_path, order], check=True, timeout=120)
