@@ -95,7 +95,8 @@ struct Segment {
   uint32_t written = 0;  // of them on the disk
   std::deque<std::shared_ptr<Chunk>> chunks;  // from `written` on
   uint32_t pins = 0;
-  uint64_t retired_at = 0;   // epoch
+  uint64_t sealed_at = 0;   // epochs
+  uint64_t retired_at = 0;
   bool damaged = false;      // compaction met a record that it could not read
 };
 

@@ -106,6 +106,7 @@ void SegmentSet::Sealed(Segment* segment, uint64_t bytes) {
   bytes_ -= segment->bytes - bytes;
   segment->bytes = bytes;
   segment->state = SegmentState::kSealed;
+  segment->sealed_at = ++epoch_;
   segment->keys.reset();
 }
 
@@ -130,8 +131,10 @@ std::shared_ptr<Segment> SegmentSet::Victim(double most_live) const {
   std::shared_ptr<Segment> best;
   double share = most_live;
   std::lock_guard lock(mu_);
+  const uint64_t oldest = guards_.empty() ? epoch_ : guards_.begin()->first;
   for (const auto& segment : segments_) {
     if (segment == nullptr || segment->state != SegmentState::kSealed) continue;
+    if (segment->sealed_at > oldest) continue;
     if (segment->damaged && segment->live > 0) continue;
     const double live = segment->live * record_bytes_ / static_cast<double>(segment->bytes);
     if (live > share || (best != nullptr && live == share)) continue;

@@ -66,15 +66,16 @@ class SegmentSet {
   void Sealed(Segment* segment, uint64_t bytes);
   bool IsSealed(const Segment& segment) const;
 
-  // --- Guards: what is retired while one is there is kept until it has gone.
+  // --- Guards. What is retired while one is there is kept until it has gone. What is sealed
+  // meanwhile is not compacted before: its locations may not be in the index yet.
 
   uint64_t Enter();
   void Leave(uint64_t epoch);
 
   // --- Compaction
 
-  // The sealed segment with the smallest share of live records; null when it is above
-  // `most_live`.
+  // The sealed segment with the smallest share of live records, of those whose locations are all
+  // in the index; null when it is above `most_live`.
   std::shared_ptr<Segment> Victim(double most_live) const;
   void Damaged(Segment* segment);
   // So many bytes of a victim need not be compacted any more; given back when it retires.

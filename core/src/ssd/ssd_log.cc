@@ -142,7 +142,11 @@ Status SsdLog::Close() {
 SsdLog::Guard::~Guard() {
   if (log_ == nullptr) return;
   log_->segments_->Leave(epoch_);
-  if (log_->segments_->HasRetired()) log_->compactor_->Wake();
+  if (log_->segments_->HasRetired()) {
+    log_->compactor_->Wake();
+  } else {
+    log_->compactor_->WakeIfNeeded();
+  }
 }
 
 SsdLog::Guard SsdLog::Enter() { return {this, segments_->Enter()}; }
@@ -157,7 +161,7 @@ Status SsdLog::Pace(size_t records) {
   }
 }
 
-Status SsdLog::Append(std::span<const RecordIn> records, uint32_t* locations) {
+Status SsdLog::Append(const Guard&, std::span<const RecordIn> records, uint32_t* locations) {
   const Status failed = writer_->error();
   if (!failed.ok()) {
     writer_->Retry();

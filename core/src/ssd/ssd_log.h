@@ -62,8 +62,10 @@ class SsdLog {
   static Result<std::unique_ptr<SsdLog>> Open(Env* env, LogOptions options, LogOwner* owner);
   ~SsdLog();  // closes without a report
 
-  // While it is there, every location that the index held at any time since can be read. Short-lived:
-  // meanwhile no space is freed. Locations are taken from the index after the guard.
+  // While it is there, every location that the index held at any time since can be read, and no
+  // record appended since is moved. Hold it from before a location is taken from the index until its
+  // record is read, and from before an append until the index has the locations. Short-lived:
+  // meanwhile no space is freed.
   class Guard {
    public:
     Guard(Guard&& other) noexcept : log_(std::exchange(other.log_, nullptr)), epoch_(other.epoch_) {}
@@ -85,7 +87,7 @@ class SsdLog {
   Status Pace(size_t records);
   // Stores records one behind the other. All or nothing. Waits for the disk only when all buffers
   // wait for it. After the error of an earlier write, which it returns, that write is tried again.
-  Status Append(std::span<const RecordIn> records, uint32_t* locations);
+  Status Append(const Guard& guard, std::span<const RecordIn> records, uint32_t* locations);
   // The first error, if any; records[i].ok says which were read nevertheless.
   Status Read(const Guard& guard, std::span<RecordOut> records);
   // The index does not hold these locations any more. Call it before the lock is released under

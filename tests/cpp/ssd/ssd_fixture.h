@@ -70,7 +70,8 @@ class ModelOwner : public LogOwner {
                          .row = at + metadata});
     }
     std::vector<uint32_t> locations(keys.size());
-    const Status status = log->Append(records, locations.data());
+    const SsdLog::Guard guard = log->Enter();
+    const Status status = log->Append(guard, records, locations.data());
     if (!status.ok()) return status;
     std::lock_guard lock(mu);
     std::vector<uint32_t> freed;

@@ -9,7 +9,7 @@ namespace {
 
 using ::mxrec::testing::TestSeed;
 
-constexpr int kRuns = 240;
+constexpr int kRuns = 200;
 
 void RunModel(uint64_t seed) {
   SCOPED_TRACE("seed of this run: " + std::to_string(seed));
@@ -21,7 +21,7 @@ void RunModel(uint64_t seed) {
   const uint32_t rows[] = {1, 4, 60, 384, 1500, 5000};
   options.row_bytes = rows[below(std::size(rows))];
   options.metadata_bytes = static_cast<uint32_t>(below(17));
-  options.segment_bytes = uint64_t{8 << 10} << below(4);
+  options.segment_bytes = uint64_t{16 << 10} << below(4);
   options.chunk_bytes = uint64_t{4 << 10} << below(3);
   options.prefer_uring = below(2) == 0;
   options.read_depth = 1 + static_cast<uint32_t>(below(64));
@@ -40,7 +40,7 @@ void RunModel(uint64_t seed) {
     std::shuffle(keys.begin(), keys.end(), random);
     return keys;
   };
-  for (int step = 0; step < 40; ++step) {
+  for (int step = 0; step < 30; ++step) {
     switch (below(10)) {
       case 0:
         owner.Erase(log.get(), draw(static_cast<size_t>(space)));
