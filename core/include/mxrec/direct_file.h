@@ -19,8 +19,8 @@ inline constexpr size_t kBlockBytes = 4096;
 class MXREC_API DirectFile {
  public:
   virtual ~DirectFile() = default;
-  // The file gets this size, and the file system keeps room for all of it, so that a full disk shows
-  // here and not in a write. What was not written reads as zeros.
+  // The file gets this size, and the file system keeps room for all of it, so that a full disk
+  // shows here and not in a write. What was not written reads as zeros.
   virtual Status Allocate(uint64_t bytes) = 0;
   // After an error any part of it may be written; writing it again is allowed.
   virtual Status Write(uint64_t offset, const void* data, size_t bytes) = 0;

@@ -1,5 +1,5 @@
-// AppendStream: puts records one behind the other into the open segment of a log. A log has two: one
-// for its owner, one for compaction, so that records which have outlived others lie together.
+// AppendStream: puts records one behind the other into the open segment of a log. A log has two:
+// one for its owner, one for compaction, so that records which have outlived others lie together.
 //
 // Thread-safe: one append at a time, so the records of a call are contiguous.
 #pragma once

@@ -156,8 +156,7 @@ bool Compactor::DeleteUnread() {
   bool deleted = false;
   for (auto& segment : segments_->TakeUnread()) undeleted_.push_back(std::move(segment));
   std::erase_if(undeleted_, [&](const std::shared_ptr<Segment>& segment) {
-    const Status status =
-        directories_->DeleteSegment(segment->path, segment->name, segment->bytes);
+    const Status status = directories_->DeleteSegment(segment->path, segment->name, segment->bytes);
     if (!status.ok()) {
       Report(Explain(*segment, status));
       return false;
@@ -203,8 +202,8 @@ Status Compactor::MovePiece(Segment* victim, uint32_t begin, uint32_t end, bool*
   const uint32_t per_page = layout_.records_per_page();
   const uint32_t first = slots_.front() / per_page * per_page;
   const uint64_t pages_offset = kPagesOffset + layout_.OffsetOf(first);
-  const size_t pages_bytes = (slots_.back() / per_page - first / per_page + 1) *
-                             static_cast<size_t>(layout_.page_bytes());
+  const size_t pages_bytes =
+      (slots_.back() / per_page - first / per_page + 1) * static_cast<size_t>(layout_.page_bytes());
   const uint64_t first_key =
       KeysOffset(layout_, victim->written) + slots_.front() * sizeof(int64_t);
   const uint64_t keys_offset = first_key / kBlockBytes * kBlockBytes;
@@ -224,8 +223,7 @@ Status Compactor::MovePiece(Segment* victim, uint32_t begin, uint32_t end, bool*
   for (const uint32_t slot : slots_) {
     int64_t key;
     std::memcpy(&key,
-                keys_.get() + (first_key - keys_offset) +
-                    (slot - slots_.front()) * sizeof(int64_t),
+                keys_.get() + (first_key - keys_offset) + (slot - slots_.front()) * sizeof(int64_t),
                 sizeof(key));
     const char* const record = pages_.get() + layout_.OffsetOf(slot - first);
     RecordHead head;

@@ -1,9 +1,9 @@
 #include "ssd/log_writer.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
-
-#include <unistd.h>
 
 namespace mxrec::ssd {
 

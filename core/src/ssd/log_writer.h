@@ -1,8 +1,8 @@
 // LogWriter: the thread that writes chunks to their segments and seals these, and the buffers that
 // wait for it.
 //
-// A write that fails stays first in the queue, its records readable in memory. The writer stops until
-// Retry; meanwhile nobody gets a chunk. Thread-safe.
+// A write that fails stays first in the queue, its records readable in memory. The writer stops
+// until Retry; meanwhile nobody gets a chunk. Thread-safe.
 #pragma once
 
 #include <atomic>

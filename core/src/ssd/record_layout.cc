@@ -65,8 +65,7 @@ Status CheckHeader(const void* block, SegmentHeader* header) {
 }
 
 Status CheckTrailer(const void* last_block, SegmentTrailer* trailer) {
-  std::memcpy(trailer,
-              static_cast<const char*>(last_block) + kBlockBytes - sizeof(SegmentTrailer),
+  std::memcpy(trailer, static_cast<const char*>(last_block) + kBlockBytes - sizeof(SegmentTrailer),
               sizeof(*trailer));
   if (trailer->magic != SegmentTrailer::kMagic) return DataLoss("it has no trailer");
   if (trailer->checksum != XXH3_64bits(trailer, offsetof(SegmentTrailer, checksum))) {

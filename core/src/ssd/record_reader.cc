@@ -106,8 +106,8 @@ Status RecordReader::Read(std::span<RecordOut> records) {
       const RecordOut& record = records[static_cast<uint32_t>(lane->order[begin])];
       if (first.ok()) {
         first = Internal("table '" + options_.table + "': SSD location " +
-                         std::to_string(record.location) + " of key " +
-                         std::to_string(record.key) + " names no record");
+                         std::to_string(record.location) + " of key " + std::to_string(record.key) +
+                         " names no record");
       }
     } else if (found.chunk != nullptr) {
       for (size_t i = begin; i < end; ++i) {
@@ -147,8 +147,7 @@ void RecordReader::CopyFrom(const void* record, RecordOut* out) const {
   if (out->metadata != nullptr) {
     std::memcpy(out->metadata, from + sizeof(RecordHead), layout_.metadata_bytes());
   }
-  std::memcpy(out->row, from + sizeof(RecordHead) + layout_.metadata_bytes(),
-              layout_.row_bytes());
+  std::memcpy(out->row, from + sizeof(RecordHead) + layout_.metadata_bytes(), layout_.row_bytes());
   out->ok = true;
 }
 
@@ -170,8 +169,11 @@ void RecordReader::PlanReads(Lane* lane, std::span<RecordOut> records,
       }
     }
     fresh = false;
-    lane->reads.push_back(
-        {.file = segment->file.get(), .offset = from, .bytes = to - from, .out = nullptr, .status = {}});
+    lane->reads.push_back({.file = segment->file.get(),
+                           .offset = from,
+                           .bytes = to - from,
+                           .out = nullptr,
+                           .status = {}});
     lane->plans.push_back({segment, static_cast<uint32_t>(i), static_cast<uint32_t>(i + 1)});
   }
 }
@@ -212,15 +214,14 @@ Status RecordReader::RunReads(Lane* lane, std::span<RecordOut> records) {
 }
 
 // Of one read; runs on any thread, for several reads at the same time.
-void RecordReader::Check(const Lane& lane, BlockRead* read,
-                         std::span<RecordOut> records) const {
+void RecordReader::Check(const Lane& lane, BlockRead* read, std::span<RecordOut> records) const {
   if (!read->status.ok()) return;
   const Lane::Plan& plan = lane.plans[static_cast<size_t>(read - lane.reads.data())];
   for (uint32_t i = plan.begin; i < plan.end; ++i) {
     RecordOut& record = records[static_cast<uint32_t>(lane.order[i])];
     const uint32_t slot = segments_->SlotOf(record.location);
-    const char* const data =
-        static_cast<const char*>(read->out) + (kPagesOffset + layout_.OffsetOf(slot) - read->offset);
+    const char* const data = static_cast<const char*>(read->out) +
+                             (kPagesOffset + layout_.OffsetOf(slot) - read->offset);
     uint64_t stored;
     std::memcpy(&stored, data, sizeof(stored));
     if (stored == RecordChecksum(layout_, {run_, plan.segment->id, slot, record.key}, data)) {

@@ -1,5 +1,5 @@
-// RecordReader: reads batches of records: from memory those that are still on their way to the disk,
-// the others with one read for all that lie in neighbouring blocks.
+// RecordReader: reads batches of records: from memory those that are still on their way to the
+// disk, the others with one read for all that lie in neighbouring blocks.
 //
 // Thread-safe: each call has a BatchReader to itself.
 #pragma once
@@ -35,9 +35,9 @@ class RecordReader {
  public:
   struct Options {
     std::string table;
-    uint32_t depth = 64;          // reads of one call under way at a time
-    bool prefer_uring = true;     // false: pread, as where the kernel has no io_uring
-    uint32_t max_readers = 64;    // calls that read at the same time; more wait
+    uint32_t depth = 64;                // reads of one call under way at a time
+    bool prefer_uring = true;           // false: pread, as where the kernel has no io_uring
+    uint32_t max_readers = 64;          // calls that read at the same time; more wait
     uint64_t window_bytes = 16u << 20;  // of blocks that one call has in memory
   };
   // Finds out whether the kernel allows io_uring.
@@ -71,8 +71,8 @@ class RecordReader {
     std::unique_ptr<BatchReader> reader;
     std::unique_ptr<AlignedBytes> scratch;
     size_t scratch_bytes = 0;
-    std::vector<uint64_t> order;       // location << 32 | index of the request
-    std::vector<uint32_t> locations;   // ascending
+    std::vector<uint64_t> order;      // location << 32 | index of the request
+    std::vector<uint32_t> locations;  // ascending
     std::vector<BlockRead> reads;
     // Of a read: its segment and the requests that it serves, as a range of `order`.
     struct Plan {

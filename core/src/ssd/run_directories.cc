@@ -33,7 +33,8 @@ bool IsDirectoryName(const std::string& name) {
   size_t at = sizeof(kPrefix) - 1;
   const size_t digits = at;
   while (at < name.size() && std::isdigit(static_cast<unsigned char>(name[at])) != 0) ++at;
-  if (at == digits || at + 18 > name.size() || name[at] != '-' || name[at + 17] != '-') return false;
+  if (at == digits || at + 18 > name.size() || name[at] != '-' || name[at + 17] != '-')
+    return false;
   return std::all_of(name.begin() + static_cast<std::ptrdiff_t>(at) + 1,
                      name.begin() + static_cast<std::ptrdiff_t>(at) + 17,
                      [](char c) { return std::isxdigit(static_cast<unsigned char>(c)) != 0; });
@@ -59,8 +60,8 @@ Result<std::unique_ptr<RunDirectories>> RunDirectories::Open(Env* env, const std
     // What the caller hears is why it cannot go on; a directory that stays for want of the same
     // disk is a leftover for the next run.
     (void)self->Close();
-    return Status(status.code(), "table '" + table + "': SSD path " + path.directory + ": " +
-                                     status.message());
+    return Status(status.code(),
+                  "table '" + table + "': SSD path " + path.directory + ": " + status.message());
   }
   return self;
 }

@@ -2,8 +2,8 @@
 //
 //   mxrec-ssd-<pid>-<run id>-<table>/
 //
-// that it holds by a lock. The system releases the locks of a process that ends, however it ends; so
-// whoever gets the lock of such a directory knows that nobody uses it. Open removes those.
+// that it holds by a lock. The system releases the locks of a process that ends, however it ends;
+// so whoever gets the lock of such a directory knows that nobody uses it. Open removes those.
 //
 // Thread-safe.
 #pragma once

@@ -90,14 +90,14 @@ struct Segment {
 
   // Guarded by SegmentSet::mu.
   SegmentState state = SegmentState::kOpen;
-  uint64_t bytes = 0;    // of the file
-  uint32_t records = 0;  // with a place
-  uint32_t written = 0;  // of them on the disk
+  uint64_t bytes = 0;                         // of the file
+  uint32_t records = 0;                       // with a place
+  uint32_t written = 0;                       // of them on the disk
   std::deque<std::shared_ptr<Chunk>> chunks;  // from `written` on
   uint32_t pins = 0;
-  uint64_t sealed_at = 0;   // epochs
+  uint64_t sealed_at = 0;  // epochs
   uint64_t retired_at = 0;
-  bool damaged = false;      // compaction met a record that it could not read
+  bool damaged = false;  // compaction met a record that it could not read
 };
 
 }  // namespace mxrec::ssd

@@ -38,8 +38,8 @@ Status CheckOptions(const LogOptions& options) {
                std::to_string(kMaxRowBytes) + "]");
   }
   if (options.metadata_bytes > kMaxMetadataBytes) {
-    return bad("metadata of " + std::to_string(options.metadata_bytes) +
-               " bytes is outside [0, " + std::to_string(kMaxMetadataBytes) + "]");
+    return bad("metadata of " + std::to_string(options.metadata_bytes) + " bytes is outside [0, " +
+               std::to_string(kMaxMetadataBytes) + "]");
   }
   if (options.max_records < 1 || options.max_records > kMaxRecords) {
     return bad(std::to_string(options.max_records) + " records are outside [1, " +
@@ -65,8 +65,8 @@ Result<std::unique_ptr<SsdLog>> SsdLog::Open(Env* env, LogOptions options, LogOw
   // A segment is a whole number of chunks, a chunk of pages.
   const double per_record = static_cast<double>(layout.page_bytes()) / layout.records_per_page() +
                             static_cast<double>(sizeof(int64_t));
-  const auto full = static_cast<uint64_t>(static_cast<double>(o.max_records) * per_record *
-                                          kSpaceRatio);
+  const auto full =
+      static_cast<uint64_t>(static_cast<double>(o.max_records) * per_record * kSpaceRatio);
   const uint64_t wanted = o.segment_bytes > 0
                               ? o.segment_bytes
                               : std::max<uint64_t>(full / kSegmentsOfAFullLog, 1 << 20);
@@ -77,8 +77,7 @@ Result<std::unique_ptr<SsdLog>> SsdLog::Open(Env* env, LogOptions options, LogOw
   const uint64_t chunks = std::max<uint64_t>((wanted + chunk_bytes / 2) / chunk_bytes, 1);
   self->segment_records_ = static_cast<uint32_t>(chunks * chunk_records);
   self->segment_bytes_ = SegmentFileBytes(layout, self->segment_records_);
-  const double record_bytes =
-      static_cast<double>(self->segment_bytes_) / self->segment_records_;
+  const double record_bytes = static_cast<double>(self->segment_bytes_) / self->segment_records_;
 
   auto directories = RunDirectories::Open(env, o.table, o.paths);
   if (!directories.ok()) return directories.status();
@@ -96,13 +95,12 @@ Result<std::unique_ptr<SsdLog>> SsdLog::Open(Env* env, LogOptions options, LogOw
   LogWriter::Options writing;
   writing.table = o.table;
   writing.chunk_bytes = chunk_bytes;
-  writing.owner_chunks =
-      static_cast<uint32_t>(std::max<uint64_t>(o.buffer_bytes / chunk_bytes, 2));
+  writing.owner_chunks = static_cast<uint32_t>(std::max<uint64_t>(o.buffer_bytes / chunk_bytes, 2));
   writing.compaction_chunks = kCompactionChunks;
   SsdLog* const log = self.get();
-  self->writer_ = std::make_unique<LogWriter>(
-      std::move(writing), layout, self->directories_.get(), self->segments_.get(),
-      [log] { log->compactor_->WakeIfNeeded(); });
+  self->writer_ = std::make_unique<LogWriter>(std::move(writing), layout, self->directories_.get(),
+                                              self->segments_.get(),
+                                              [log] { log->compactor_->WakeIfNeeded(); });
   self->compaction_stream_ = std::make_unique<AppendStream>(
       o.table, StreamKind::kCompaction, layout, chunk_records, self->segment_bytes_,
       self->directories_.get(), self->segments_.get(), self->writer_.get(), nullptr);
@@ -112,13 +110,13 @@ Result<std::unique_ptr<SsdLog>> SsdLog::Open(Env* env, LogOptions options, LogOw
       self->compaction_stream_.get());
   const double start =
       std::max(kStartRatio, kStartOverDisk * record_bytes / layout.payload_bytes());
-  self->compactor_ = std::make_unique<Compactor>(
-      Compactor::Options{.table = o.table,
-                         .start_ratio = start,
-                         .wait_ratio = start * kWaitRatio / kStartRatio,
-                         .piece_records = chunk_records},
-      layout, owner, self->directories_.get(), self->segments_.get(), self->reader_.get(),
-      self->compaction_stream_.get());
+  self->compactor_ =
+      std::make_unique<Compactor>(Compactor::Options{.table = o.table,
+                                                     .start_ratio = start,
+                                                     .wait_ratio = start * kWaitRatio / kStartRatio,
+                                                     .piece_records = chunk_records},
+                                  layout, owner, self->directories_.get(), self->segments_.get(),
+                                  self->reader_.get(), self->compaction_stream_.get());
   return self;
 }
 
@@ -154,8 +152,8 @@ SsdLog::Guard SsdLog::Enter() { return {this, segments_->Enter()}; }
 Status SsdLog::Pace(size_t records) {
   compactor_->WaitForSpace();
   while (true) {
-    const Status status = WithoutBadAlloc(
-        options_.table, [&] { return owner_stream_->Reserve(records, 0); });
+    const Status status =
+        WithoutBadAlloc(options_.table, [&] { return owner_stream_->Reserve(records, 0); });
     if (status.code() != StatusCode::kResourceExhausted) return status;
     if (!compactor_->Reclaim()) return status;
   }
@@ -167,8 +165,7 @@ Status SsdLog::Append(const Guard&, std::span<const RecordIn> records, uint32_t*
     writer_->Retry();
     return failed;
   }
-  return WithoutBadAlloc(options_.table,
-                         [&] { return owner_stream_->Append(records, locations); });
+  return WithoutBadAlloc(options_.table, [&] { return owner_stream_->Append(records, locations); });
 }
 
 Status SsdLog::Read(const Guard&, std::span<RecordOut> records) {

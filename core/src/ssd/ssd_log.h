@@ -1,6 +1,6 @@
-// SsdLog: records of one table on disks, found by location. docs/decisions/0007-ssd-log.md describes
-// what is stored and why; here is what an owner, the one with the index from key to location, has to
-// know.
+// SsdLog: records of one table on disks, found by location. docs/decisions/0007-ssd-log.md
+// describes what is stored and why; here is what an owner, the one with the index from key to
+// location, has to know.
 //
 // Invariants:
 //   1. A location that Append or LogOwner::Moved gave names that record until Free, or until Moved
@@ -28,13 +28,13 @@
 namespace mxrec::ssd {
 
 struct LogOptions {
-  std::string table;           // named in errors and in directories
-  std::vector<SsdPath> paths;  // filled in this order
-  uint32_t row_bytes = 0;      // [1, 2^20]
-  uint32_t metadata_bytes = 8; // [0, 16]
-  uint64_t max_records = 0;    // [1, 1.3e9] live at a time: what the segments' size is made for
-  uint64_t segment_bytes = 0;  // 0: 1/512 of a full log, at least 1 MiB
-  uint64_t chunk_bytes = 1 << 20;    // of a write
+  std::string table;               // named in errors and in directories
+  std::vector<SsdPath> paths;      // filled in this order
+  uint32_t row_bytes = 0;          // [1, 2^20]
+  uint32_t metadata_bytes = 8;     // [0, 16]
+  uint64_t max_records = 0;        // [1, 1.3e9] live at a time: what the segments' size is made for
+  uint64_t segment_bytes = 0;      // 0: 1/512 of a full log, at least 1 MiB
+  uint64_t chunk_bytes = 1 << 20;  // of a write
   uint64_t buffer_bytes = 16 << 20;  // of records that wait for the disk
   uint32_t read_depth = 64;          // reads of one call under way at a time
   bool prefer_uring = true;
@@ -44,14 +44,14 @@ struct LogStats {
   SegmentSet::Totals segments;
   uint32_t segment_records = 0;
   uint64_t segment_bytes = 0;
-  uint64_t payload_bytes = 0;      // that a record was handed over with: key, metadata, row
-  uint64_t appended_records = 0;   // by the owner
-  uint64_t written_bytes = 0;      // all of them: compaction, headers and footers included
+  uint64_t payload_bytes = 0;     // that a record was handed over with: key, metadata, row
+  uint64_t appended_records = 0;  // by the owner
+  uint64_t written_bytes = 0;     // all of them: compaction, headers and footers included
   RecordReader::Counts reads;
   Compactor::Counts compaction;
   ReadMethod read_method = ReadMethod::kPread;
-  std::string why_pread;          // empty with io_uring
-  std::vector<bool> direct;       // for each path: direct I/O
+  std::string why_pread;     // empty with io_uring
+  std::vector<bool> direct;  // for each path: direct I/O
   std::vector<uint64_t> path_bytes;
   std::vector<std::string> removed_leftovers;
 };
@@ -63,12 +63,13 @@ class SsdLog {
   ~SsdLog();  // closes without a report
 
   // While it is there, every location that the index held at any time since can be read, and no
-  // record appended since is moved. Hold it from before a location is taken from the index until its
-  // record is read, and from before an append until the index has the locations. Short-lived:
+  // record appended since is moved. Hold it from before a location is taken from the index until
+  // its record is read, and from before an append until the index has the locations. Short-lived:
   // meanwhile no space is freed.
   class Guard {
    public:
-    Guard(Guard&& other) noexcept : log_(std::exchange(other.log_, nullptr)), epoch_(other.epoch_) {}
+    Guard(Guard&& other) noexcept
+        : log_(std::exchange(other.log_, nullptr)), epoch_(other.epoch_) {}
     Guard& operator=(Guard&&) = delete;
     ~Guard();
 

@@ -185,8 +185,7 @@ class FaultEnv : public Env {
   // Each read of a batch counts; one that fails has still filled its memory, with wrong bytes.
   class Batches : public BatchReader {
    public:
-    Batches(FaultEnv* env, std::unique_ptr<BatchReader> base)
-        : env_(env), base_(std::move(base)) {}
+    Batches(FaultEnv* env, std::unique_ptr<BatchReader> base) : env_(env), base_(std::move(base)) {}
     void Read(std::span<BlockRead> reads, const std::function<void(BlockRead&)>& done) override {
       std::vector<BlockRead> inner(reads.begin(), reads.end());
       for (BlockRead& read : inner) read.file = static_cast<const Direct*>(read.file)->base();

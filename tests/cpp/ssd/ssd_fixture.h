@@ -21,8 +21,8 @@ namespace mxrec::ssd::testing {
 using ::mxrec::testing::TempDir;
 
 inline void FillBytes(int64_t key, uint64_t version, uint32_t salt, void* out, size_t bytes) {
-  uint64_t state = static_cast<uint64_t>(key) * 0x9E3779B97F4A7C15u + version * 0xD1B54A32D192ED03u +
-                   salt;
+  uint64_t state =
+      static_cast<uint64_t>(key) * 0x9E3779B97F4A7C15u + version * 0xD1B54A32D192ED03u + salt;
   auto* to = static_cast<unsigned char*>(out);
   for (size_t i = 0; i < bytes; ++i) {
     state = state * 6364136223846793005u + 1442695040888963407u;
