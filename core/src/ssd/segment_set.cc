@@ -134,7 +134,7 @@ std::shared_ptr<Segment> SegmentSet::Victim(double most_live) const {
   const uint64_t oldest = guards_.empty() ? epoch_ : guards_.begin()->first;
   for (const auto& segment : segments_) {
     if (segment == nullptr || segment->state != SegmentState::kSealed) continue;
-    if (segment->sealed_at > oldest) continue;
+    if (segment->sealed_at > oldest && segment->live > 0) continue;
     if (segment->damaged && segment->live > 0) continue;
     const double live = segment->live * record_bytes_ / static_cast<double>(segment->bytes);
     if (live > share || (best != nullptr && live == share)) continue;

@@ -100,7 +100,7 @@ Result<std::unique_ptr<SsdLog>> SsdLog::Open(Env* env, LogOptions options, LogOw
   SsdLog* const log = self.get();
   self->writer_ = std::make_unique<LogWriter>(std::move(writing), layout, self->directories_.get(),
                                               self->segments_.get(),
-                                              [log] { log->compactor_->WakeIfNeeded(); });
+                                              [log] { log->compactor_->Wake(); });
   self->compaction_stream_ = std::make_unique<AppendStream>(
       o.table, StreamKind::kCompaction, layout, chunk_records, self->segment_bytes_,
       self->directories_.get(), self->segments_.get(), self->writer_.get(), nullptr);
