@@ -4,6 +4,7 @@
 #include <rocksdb/statistics.h>
 #include <rocksdb/table.h>
 
+#include <algorithm>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -18,7 +19,7 @@ class RocksStore : public Store {
  public:
   explicit RocksStore(const StoreOptions& options) : options_(options) {
     rocksdb::BlockBasedTableOptions table;
-    table.block_cache = rocksdb::NewLRUCache(256 << 20);
+    table.block_cache = rocksdb::NewLRUCache(static_cast<size_t>(options.cache_bytes));
     table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
     rocksdb::Options db;
     db.create_if_missing = true;

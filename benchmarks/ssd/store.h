@@ -15,6 +15,7 @@ struct StoreOptions {
   uint32_t row_bytes = 0;
   int64_t segment_bytes = 0;  // of the log; 0: its own choice
   bool uring = true;
+  int64_t cache_bytes = 0;  // of RocksDB
 };
 
 // Calls come from several threads at the same time; an error ends the program.
@@ -25,7 +26,7 @@ class Store {
   virtual void Write(std::span<const int64_t> ranks, const char* rows) = 0;
   // Everything written is on the disk.
   virtual void Flush() = 0;
-  // Since creation: bytes written to the disk, and those that the last Writes handed over.
+  // To the disk, since creation.
   virtual uint64_t WrittenBytes() const = 0;
   virtual uint64_t SpaceBytes() const = 0;
   // Of one row, with key and metadata.

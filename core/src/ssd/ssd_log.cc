@@ -98,9 +98,9 @@ Result<std::unique_ptr<SsdLog>> SsdLog::Open(Env* env, LogOptions options, LogOw
   writing.owner_chunks = static_cast<uint32_t>(std::max<uint64_t>(o.buffer_bytes / chunk_bytes, 2));
   writing.compaction_chunks = kCompactionChunks;
   SsdLog* const log = self.get();
-  self->writer_ = std::make_unique<LogWriter>(std::move(writing), layout, self->directories_.get(),
-                                              self->segments_.get(),
-                                              [log] { log->compactor_->Wake(); });
+  self->writer_ =
+      std::make_unique<LogWriter>(std::move(writing), layout, self->directories_.get(),
+                                  self->segments_.get(), [log] { log->compactor_->Wake(); });
   self->compaction_stream_ = std::make_unique<AppendStream>(
       o.table, StreamKind::kCompaction, layout, chunk_records, self->segment_bytes_,
       self->directories_.get(), self->segments_.get(), self->writer_.get(), nullptr);

@@ -31,7 +31,7 @@ TEST(RecordLayout, PagesHoldWholeRecordsAndWasteLittle) {
     ASSERT_LE(used, layout.page_bytes());
     ASSERT_GT(layout.records_per_page(), 0u);
     // A large row takes whole blocks of its own.
-    const double most = layout.record_bytes() <= 5000 ? 0.031 : 0.08;
+    const double most = layout.record_bytes() <= 2000 ? 0.031 : 0.08;
     ASSERT_LE(1.0 - static_cast<double>(used) / layout.page_bytes(), most) << "row of " << row;
     for (uint32_t slot :
          {0u, 1u, layout.records_per_page() - 1, layout.records_per_page(), 1000u}) {
