@@ -10,7 +10,7 @@ namespace mxrec::ssd {
 namespace {
 
 constexpr uint32_t kBlock = kBlockBytes;
-constexpr uint32_t kMaxPageBlocks = 16;  // for records that fit in fewer
+constexpr uint32_t kMaxPageBlocks = 64;  // for records that fit in fewer
 
 }  // namespace
 
