@@ -125,6 +125,7 @@ class SsdLogFault : public ::testing::Test {
       EXPECT_TRUE(closed.ok()) << closed.message();
       EXPECT_TRUE(std::filesystem::is_empty(dir_.path()));
     }
+    RecordProperty("runs", static_cast<int>(operations));
     EXPECT_GT(failed, operations / 2) << "of " << operations << ": faults must be heard of";
   }
 
