@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "mxrec/direct_file.h"
 #include "mxrec/status.h"
 
 namespace mxrec {
@@ -46,6 +47,15 @@ class MXREC_API Env {
   virtual Status DeleteTree(const std::string& dir) = 0;  // ok if it is not there
   virtual Status SyncDir(const std::string& dir) = 0;
   virtual uint64_t NowMicros() = 0;  // wall clock
+
+  // kAlreadyExists when there is such a file.
+  virtual Result<std::unique_ptr<DirectFile>> CreateDirectFile(const std::string& path) = 0;
+  virtual Result<std::unique_ptr<DirectFile>> OpenDirectFile(const std::string& path) = 0;
+  // At most `depth` reads are under way at a time. The error of kUring says why the kernel refuses.
+  virtual Result<std::unique_ptr<BatchReader>> NewBatchReader(ReadMethod method,
+                                                              uint32_t depth) = 0;
+  // Null when somebody else, in this process or another, holds it.
+  virtual Result<std::unique_ptr<PathLock>> TryLock(const std::string& path) = 0;
 };
 
 }  // namespace mxrec

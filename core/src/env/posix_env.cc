@@ -11,29 +11,14 @@
 #include <filesystem>
 #include <limits>
 #include <system_error>
+#include <utility>
 
+#include "env/posix_direct.h"
+#include "env/posix_error.h"
 #include "mxrec/env.h"
 
 namespace mxrec {
 namespace {
-
-Status FromErrno(const char* action, const std::string& path, int error) {
-  std::string message =
-      std::string("cannot ") + action + " " + path + ": " + std::generic_category().message(error);
-  switch (error) {
-    case ENOENT:
-      return NotFound(std::move(message));
-    case ENOSPC:
-    case EDQUOT:
-      return ResourceExhausted(message + "; free space on that file system");
-    case ENOMEM:
-    case EMFILE:
-    case ENFILE:
-      return ResourceExhausted(std::move(message));
-    default:
-      return IoError(std::move(message));
-  }
-}
 
 class PosixWritableFile : public WritableFile {
  public:
@@ -201,6 +186,20 @@ class PosixEnv : public Env {
     const auto now = std::chrono::system_clock::now().time_since_epoch();
     return static_cast<uint64_t>(
         std::chrono::duration_cast<std::chrono::microseconds>(now).count());
+  }
+
+  Result<std::unique_ptr<DirectFile>> CreateDirectFile(const std::string& path) override {
+    return PosixDirectFile::Create(path);
+  }
+  Result<std::unique_ptr<DirectFile>> OpenDirectFile(const std::string& path) override {
+    return PosixDirectFile::Open(path);
+  }
+  Result<std::unique_ptr<BatchReader>> NewBatchReader(ReadMethod method, uint32_t depth) override {
+    if (method == ReadMethod::kUring) return NewUringReader(depth);
+    return NewPreadReader(depth);
+  }
+  Result<std::unique_ptr<PathLock>> TryLock(const std::string& path) override {
+    return TryLockPath(path);
   }
 };
 

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,6 +24,8 @@ class FaultEnv : public Env {
 
   // Counting starts again; n < 0: nothing fails.
   void FailMutation(int64_t n, Mode mode = Mode::kOnce) { mutation_.Arm(n, mode); }
+  // What failing operations report.
+  void FailWith(StatusCode code) { code_ = code; }
   void FailRead(int64_t n, Mode mode = Mode::kOnce) { read_.Arm(n, mode); }
   int64_t mutations() const { return mutation_.count; }
   int64_t reads() const { return read_.count; }
@@ -66,6 +69,24 @@ class FaultEnv : public Env {
   }
   uint64_t NowMicros() override { return base_->NowMicros(); }
 
+  Result<std::unique_ptr<DirectFile>> CreateDirectFile(const std::string& path) override {
+    if (mutation_.Fails()) return Refused("create", path);
+    return Wrap(path, base_->CreateDirectFile(path));
+  }
+  Result<std::unique_ptr<DirectFile>> OpenDirectFile(const std::string& path) override {
+    if (read_.Fails()) return Refused("open", path);
+    return Wrap(path, base_->OpenDirectFile(path));
+  }
+  Result<std::unique_ptr<BatchReader>> NewBatchReader(ReadMethod method, uint32_t depth) override {
+    auto reader = base_->NewBatchReader(method, depth);
+    if (!reader.ok()) return reader.status();
+    return std::unique_ptr<BatchReader>(std::make_unique<Batches>(this, std::move(reader).value()));
+  }
+  Result<std::unique_ptr<PathLock>> TryLock(const std::string& path) override {
+    if (read_.Fails()) return Refused("lock", path);
+    return base_->TryLock(path);
+  }
+
  private:
   struct Counter {
     std::atomic<int64_t> count{0};
@@ -83,8 +104,8 @@ class FaultEnv : public Env {
     }
   };
 
-  static Status Refused(const char* action, const std::string& path) {
-    return IoError(std::string("cannot ") + action + " " + path + ": injected fault");
+  Status Refused(const char* action, const std::string& path) const {
+    return {code_, std::string("cannot ") + action + " " + path + ": injected fault"};
   }
 
   class Writable : public WritableFile {
@@ -94,14 +115,14 @@ class FaultEnv : public Env {
     Status Append(const void* data, size_t bytes) override {
       if (!env_->mutation_.Fails()) return base_->Append(data, bytes);
       const Status torn = base_->Append(data, bytes / 2);
-      return torn.ok() ? Refused("write to", path_) : torn;
+      return torn.ok() ? env_->Refused("write to", path_) : torn;
     }
     Status Sync() override {
-      return env_->mutation_.Fails() ? Refused("sync", path_) : base_->Sync();
+      return env_->mutation_.Fails() ? env_->Refused("sync", path_) : base_->Sync();
     }
     Status Close() override {
       const Status closed = base_->Close();
-      return env_->mutation_.Fails() ? Refused("close", path_) : closed;
+      return env_->mutation_.Fails() ? env_->Refused("close", path_) : closed;
     }
 
    private:
@@ -115,11 +136,11 @@ class FaultEnv : public Env {
     Readable(FaultEnv* env, std::string path, std::unique_ptr<ReadableFile> base)
         : env_(env), path_(std::move(path)), base_(std::move(base)) {}
     Result<size_t> Read(uint64_t offset, size_t bytes, void* out) const override {
-      if (env_->read_.Fails()) return Refused("read", path_);
+      if (env_->read_.Fails()) return env_->Refused("read", path_);
       return base_->Read(offset, bytes, out);
     }
     Result<uint64_t> Size() const override {
-      if (env_->read_.Fails()) return Refused("measure", path_);
+      if (env_->read_.Fails()) return env_->Refused("measure", path_);
       return base_->Size();
     }
 
@@ -129,7 +150,71 @@ class FaultEnv : public Env {
     const std::unique_ptr<ReadableFile> base_;
   };
 
+  class Direct : public DirectFile {
+   public:
+    Direct(FaultEnv* env, std::string path, std::unique_ptr<DirectFile> base)
+        : env_(env), path_(std::move(path)), base_(std::move(base)) {}
+    Status Allocate(uint64_t bytes) override {
+      return env_->mutation_.Fails() ? env_->Refused("allocate", path_) : base_->Allocate(bytes);
+    }
+    Status Write(uint64_t offset, const void* data, size_t bytes) override {
+      if (!env_->mutation_.Fails()) return base_->Write(offset, data, bytes);
+      const Status torn = base_->Write(offset, data, bytes / 2 / kBlockBytes * kBlockBytes);
+      return torn.ok() ? env_->Refused("write to", path_) : torn;
+    }
+    Status Truncate(uint64_t bytes) override {
+      return env_->mutation_.Fails() ? env_->Refused("truncate", path_) : base_->Truncate(bytes);
+    }
+    Status Sync() override {
+      return env_->mutation_.Fails() ? env_->Refused("sync", path_) : base_->Sync();
+    }
+    Result<uint64_t> Size() const override {
+      if (env_->read_.Fails()) return env_->Refused("measure", path_);
+      return base_->Size();
+    }
+    bool direct() const override { return base_->direct(); }
+    const DirectFile* base() const { return base_.get(); }
+    const std::string& path() const { return path_; }
+
+   private:
+    FaultEnv* const env_;
+    const std::string path_;
+    const std::unique_ptr<DirectFile> base_;
+  };
+
+  // Each read of a batch counts; one that fails has still filled its memory, with wrong bytes.
+  class Batches : public BatchReader {
+   public:
+    Batches(FaultEnv* env, std::unique_ptr<BatchReader> base) : env_(env), base_(std::move(base)) {}
+    void Read(std::span<BlockRead> reads, const std::function<void(BlockRead&)>& done) override {
+      std::vector<BlockRead> inner(reads.begin(), reads.end());
+      for (BlockRead& read : inner) read.file = static_cast<const Direct*>(read.file)->base();
+      base_->Read(inner, [&](BlockRead& read) {
+        BlockRead& outer = reads[static_cast<size_t>(&read - inner.data())];
+        outer.status = read.status;
+        if (env_->read_.Fails()) {
+          std::memset(outer.out, 0xA5, outer.bytes);
+          outer.status = env_->Refused("read", static_cast<const Direct*>(outer.file)->path());
+        }
+        done(outer);
+      });
+    }
+    ReadMethod method() const override { return base_->method(); }
+
+   private:
+    FaultEnv* const env_;
+    const std::unique_ptr<BatchReader> base_;
+  };
+
+  Result<std::unique_ptr<DirectFile>> Wrap(const std::string& path,
+                                           Result<std::unique_ptr<DirectFile>> file) {
+    if (!file.ok()) return file.status();
+    return std::unique_ptr<DirectFile>(
+        std::make_unique<Direct>(this, path, std::move(file).value()));
+  }
+
   Env* const base_;
+  std::atomic<StatusCode> code_{StatusCode::kIoError};
   Counter mutation_;
   Counter read_;
 };

@@ -1,0 +1,27 @@
+#include "env/posix_error.h"
+
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+namespace mxrec {
+
+Status FromErrno(const char* action, const std::string& path, int error) {
+  std::string message =
+      std::string("cannot ") + action + " " + path + ": " + std::generic_category().message(error);
+  switch (error) {
+    case ENOENT:
+      return NotFound(std::move(message));
+    case ENOSPC:
+    case EDQUOT:
+      return ResourceExhausted(message + "; free space on that file system");
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+      return ResourceExhausted(std::move(message));
+    default:
+      return IoError(std::move(message));
+  }
+}
+
+}  // namespace mxrec

@@ -1,0 +1,97 @@
+// LogWriter: the thread that writes chunks to their segments and seals these, and the buffers that
+// wait for it.
+//
+// A write that fails stays first in the queue, its records readable in memory. The writer stops
+// until Retry; meanwhile nobody gets a chunk. Thread-safe.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "ssd/record_layout.h"
+#include "ssd/run_directories.h"
+#include "ssd/segment_set.h"
+
+namespace mxrec::ssd {
+
+enum class StreamKind : uint8_t { kOwner, kCompaction };
+
+class LogWriter {
+ public:
+  struct Options {
+    std::string table;
+    size_t chunk_bytes = 0;
+    uint32_t owner_chunks = 0;  // at most in memory
+    uint32_t compaction_chunks = 0;
+  };
+  LogWriter(Options options, const RecordLayout& layout, RunDirectories* directories,
+            SegmentSet* segments, std::function<void()> on_sealed);
+  ~LogWriter();
+  // What is queued is dropped, and whoever waits gets an error. Idempotent.
+  void Stop();
+
+  // Waits until there is one; the error of a write that failed, if one has.
+  Result<std::shared_ptr<Chunk>> TakeChunk(StreamKind kind);
+  // A chunk is full, or the last one of its segment; null: there is none to write, only to seal.
+  void Submit(std::shared_ptr<Segment> segment, std::shared_ptr<Chunk> chunk, StreamKind kind,
+              bool seal);
+  // The write that failed is tried again.
+  void Retry();
+  Status error() const;
+  // Returns when everything submitted before is on the disk, or with the error of a write.
+  Status WaitWritten();
+
+  uint64_t written_bytes() const { return written_bytes_; }
+
+ private:
+  struct Item {
+    std::shared_ptr<Segment> segment;
+    std::shared_ptr<Chunk> chunk;
+    StreamKind kind;
+    bool seal;
+    bool chunk_done = false;
+  };
+
+  void Run();
+  Status Write(Item* item);
+  Status WriteChunk(const Item& item);
+  Status WriteFooter(const Segment& segment);
+  Status WriteBlocks(const Segment& segment, uint64_t offset, const void* data, size_t bytes);
+
+  const Options options_;
+  const RecordLayout layout_;
+  RunDirectories* const directories_;
+  SegmentSet* const segments_;
+  const std::function<void()> on_sealed_;
+  std::atomic<uint64_t> written_bytes_{0};
+  const AlignedBytes header_{kBlockBytes};  // these two are the writing thread's
+  const AlignedBytes footer_;
+
+  // Chunks that nobody uses; outlives the writer in the deleters of those that readers hold.
+  struct Pool {
+    std::mutex mu;
+    std::vector<std::unique_ptr<Chunk>> chunks;
+  };
+  const std::shared_ptr<Pool> pool_ = std::make_shared<Pool>();
+
+  mutable std::mutex mu_;  // guards what is below
+  std::condition_variable work_;
+  std::condition_variable progress_;
+  std::deque<Item> queue_;
+  uint32_t taken_[2] = {0, 0};  // chunks, by stream
+  uint64_t submitted_ = 0;
+  uint64_t finished_ = 0;
+  Status error_;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace mxrec::ssd
