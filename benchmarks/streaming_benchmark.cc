@@ -12,9 +12,9 @@
 
 #include "adapters/mxrec_table.h"
 #include "flags.h"
+#include "kernels/row_copier.h"
 #include "latency.h"
 #include "memory.h"
-#include "mxrec/kernels.h"
 #include "mxrec/runtime.h"
 #include "sizes.h"
 

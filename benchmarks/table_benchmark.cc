@@ -9,8 +9,8 @@
 
 #include "adapters/all.h"
 #include "flags.h"
+#include "kernels/row_copier.h"
 #include "latency.h"
-#include "mxrec/kernels.h"
 #include "mxrec/runtime.h"
 #include "sizes.h"
 

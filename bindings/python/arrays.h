@@ -11,7 +11,7 @@
 #include <span>
 #include <vector>
 
-#include "mxrec/keys.h"
+#include "mxrec/table_types.h"
 
 namespace mxrec::python {
 

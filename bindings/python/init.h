@@ -1,4 +1,4 @@
-// One init function per core header; each adds its part of the module mxrec._mxrec.
+// One init function per subject of the core; each adds its part of the module mxrec._mxrec.
 #pragma once
 
 #include <nanobind/nanobind.h>

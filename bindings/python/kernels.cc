@@ -1,8 +1,7 @@
-#include "mxrec/kernels.h"
-
 #include <nanobind/nanobind.h>
 
 #include "init.h"
+#include "mxrec/runtime.h"
 
 namespace nb = nanobind;
 

@@ -1,5 +1,3 @@
-#include "mxrec/pooling.h"
-
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
@@ -11,6 +9,7 @@
 
 #include "arrays.h"
 #include "init.h"
+#include "mxrec/table_types.h"
 #include "py_table.h"
 #include "timestamps.h"
 

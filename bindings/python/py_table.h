@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "errors.h"
+#include "mxrec/checkpoint.h"
 #include "mxrec/table.h"
 
 namespace mxrec::python {

@@ -1,5 +1,3 @@
-#include "mxrec/warm_start.h"
-
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -9,6 +7,7 @@
 
 #include "arrays.h"
 #include "init.h"
+#include "mxrec/checkpoint.h"
 #include "py_table.h"
 
 namespace nb = nanobind;

@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "kernel_context.h"
-#include "mxrec/pooling.h"
+#include "mxrec/table_types.h"
 
 namespace mxrec::tf {
 

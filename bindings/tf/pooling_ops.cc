@@ -8,7 +8,7 @@
 #include "bag_inputs.h"
 #include "grouped_kernel.h"
 #include "kernel_context.h"
-#include "mxrec/pooling.h"
+#include "mxrec/runtime.h"
 #include "op_registration.h"
 #include "register_ops.h"
 #include "shape_functions.h"

@@ -4,7 +4,7 @@
 
 #include "grouped_kernel.h"
 #include "kernel_context.h"
-#include "mxrec/kernels.h"
+#include "mxrec/runtime.h"
 #include "op_registration.h"
 #include "register_ops.h"
 #include "shape_functions.h"

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("core", "bindings", "python", "benchmarks", "examples", "tests", "docs", "cmake")
 TEXT = {".h", ".cc", ".c", ".py", ".pyi", ".md", ".txt", ".toml", ".json", ".cmake", ".yaml", ""}
 MAX_LINES = {"header": 300, "source": 600, "test": 800}
+MAX_PUBLIC_HEADERS = 6
 
 
 def files(*folders: str) -> Iterator[Path]:
@@ -71,6 +72,21 @@ def test_files_stay_small() -> None:
     code = (p for p in files() if p.suffix in {".h", ".cc", ".py"})
     lengths = {p: len(p.read_text("utf-8").splitlines()) for p in code}
     assert not {str(p.relative_to(ROOT)): n for p, n in lengths.items() if n > limit(p)}
+
+
+def test_public_headers_stay_few() -> None:
+    headers = {p.name for p in (ROOT / "core" / "include").rglob("*") if p.is_file()}
+    assert "table.h" in headers
+    assert len(headers) <= MAX_PUBLIC_HEADERS, sorted(headers)
+
+
+def test_public_headers_include_no_private_one() -> None:
+    public = {p.relative_to(ROOT / "core/include") for p in (ROOT / "core/include").rglob("*.h")}
+    own = matches(r'^\s*#\s*include\s*"', "core/include", "bindings")
+    named = {Path(m.split('"')[1]) for m in own if m.split('"')[1].startswith("mxrec/")}
+    assert named
+    assert named <= public
+    assert not [m for m in own if m.startswith("core/") and '"mxrec/' not in m]
 
 
 def test_the_package_is_not_imported_from_the_source_tree() -> None:

@@ -1,4 +1,4 @@
-// What a process has once: its named tables and its worker threads.
+// What a process has once: its named tables, its worker threads, and the kernels that they run.
 #pragma once
 
 #include <cstddef>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "mxrec/status.h"
+#include "mxrec/table_types.h"
 
 namespace mxrec {
 
@@ -43,5 +44,40 @@ MXREC_API GatherMode GetGatherMode();                   // default: kHighPerform
 MXREC_API const char* GatherModeName(GatherMode mode);  // "high_performance", "high_precision"
 
 MXREC_API const char* Version();  // "MAJOR.MINOR.PATCH", of the CMake project
+
+// --- Row kernels: what the TensorFlow ops and the tables share. Vector versions are chosen at run
+// time and equal the scalar reference bit for bit; results do not depend on the number of threads.
+namespace kernels {
+
+// out[i] = rows[inverse[i]]. rows: [u, dim], out: [n, dim]; a negative index reads zeros.
+MXREC_API void GatherRows(const float* rows, const int32_t* inverse, size_t n, int dim, float* out);
+// out[j] = sum of values[i] over i with inverse[i] == j, in ascending i; 0 where there is none.
+// values: [n, dim], out: [u, dim]; indices outside [0, u) are ignored.
+MXREC_API void SegmentSum(const float* values, const int32_t* inverse, size_t n, size_t u, int dim,
+                          float* out);
+// Index of the first NaN or infinity in values [n]; n when there is none.
+MXREC_API size_t FirstNonFinite(const float* values, size_t n);
+// The instruction set in use: "AVX2", "NEON", ...
+MXREC_API const char* Target();
+// Outputs of so many bytes and more go past the caches: half of the last-level cache.
+MXREC_API size_t StreamingThresholdBytes();
+
+// Of pooled lookups. Sums run in ascending order of the occurrences, one after the other, in float.
+// Bags are valid. inverse: [n], the row of each occurrence, below the number of rows; a negative
+// index stands for a row of zeros.
+
+// out[b] = sum of weights[i] * rows[inverse[i]] over bag b / divisor of b.
+// rows: [u, dim], out: [bags, dim].
+MXREC_API void PoolRows(const float* rows, const int32_t* inverse, const Bags& bags, int dim,
+                        float* out);
+// Gradient of PoolRows with respect to rows: out[j] = sum of weights[i] / divisor of i's bag *
+// grads[i's bag] over i with inverse[i] == j. grads: [bags, dim], out: [u, dim].
+MXREC_API void PooledSegmentSum(const float* grads, const int32_t* inverse, const Bags& bags,
+                                size_t u, int dim, float* out);
+// Gradient of PoolRows with respect to weights. out: [n].
+MXREC_API void PooledWeightGradients(const float* rows, const int32_t* inverse, const Bags& bags,
+                                     const float* grads, int dim, float* out);
+
+}  // namespace kernels
 
 }  // namespace mxrec

@@ -17,16 +17,15 @@
 #include <string>
 #include <vector>
 
-#include "mxrec/keys.h"
 #include "mxrec/options.h"
-#include "mxrec/pooling.h"
-#include "mxrec/snapshot.h"
 #include "mxrec/status.h"
 #include "mxrec/table_types.h"
 
 namespace mxrec {
 
-class TableState;  // shards of one incarnation of the rows (core/src/table/table_state.h)
+class Snapshot;          // checkpoint.h
+struct SnapshotOptions;  // checkpoint.h
+class TableState;        // shards of one incarnation of the rows (core/src/table/table_state.h)
 
 // Rows being rebuilt beside a living table; Table::Adopt swaps them in.
 class MXREC_API RowLoader {
@@ -50,7 +49,7 @@ class MXREC_API RowLoader {
   Status AddCounts(const RowBlock& block);
   int64_t size() const;
 
-  // --- Rows of another model (warm_start.h): keys, embeddings and slots, without counts and times.
+  // --- Rows of another model (checkpoint.h): keys, embeddings and slots, without counts and times.
   enum class Slots : uint8_t {
     kTake,   // the floats behind the embedding are slots of the loader's optimizer
     kFresh,  // they are passed over
@@ -101,7 +100,7 @@ class MXREC_API Table {
   // admission also of keys that have no row yet. out: [n].
   Status Counts(KeySpan keys, int64_t* out) const;
 
-  // --- Pooled lookups (pooling.h): one row per bag, out: [bags, dim]; no array of one row per key.
+  // --- Pooled lookups: one row per bag, out: [bags, dim]; no array of one row per key.
   // Offsets that are not those of the keys are kInvalidArgument. Absent keys read as above and
   // count in the divisor.
   Status LookupPooled(KeySpan keys, const Bags& bags, const float* absent_row, float* out) const;
@@ -203,7 +202,7 @@ class MXREC_API Table {
   Result<RowLoader> NewLoader(const OptimizerOptions& saved) const;
   // kResourceExhausted: more rows than the capacity.
   Status Adopt(RowLoader loader, int64_t optimizer_step, const Lineage& lineage = {});
-  // Fixes what the table is now, for a reader (snapshot.h). Waits for the end of another one.
+  // Fixes what the table is now, for a reader (checkpoint.h). Waits for the end of another one.
   Result<Snapshot> BeginSnapshot(const SnapshotOptions& wanted) const;
   // Uid of the version since which changes are counted; empty: of none.
   std::string lineage() const;

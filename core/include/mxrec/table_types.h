@@ -1,13 +1,16 @@
 // What goes into the calls of a Table and comes out of them. Plain data.
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <limits>
 #include <optional>
+#include <ranges>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "mxrec/options.h"
@@ -180,5 +183,70 @@ struct TableStats {
   ValueType value_type = ValueType::kFloat32;
   std::optional<TierStats> tiers;  // of a table with an SSD tier
 };
+
+// The version that rows which have just been restored are, for deltas to follow.
+struct Lineage {
+  std::string uid;  // empty: changes are not counted
+  int64_t step = 0;
+  bool counts_recent = false;  // uses are counted for a recent_threshold
+};
+
+// The keys of a batch where the caller has them, int64 or int32, never copied.
+class KeySpan {
+ public:
+  KeySpan() = default;
+  KeySpan(const int64_t* keys, size_t n) : keys_(keys), size_(n) {}
+  KeySpan(const int32_t* keys, size_t n) : keys_(keys), size_(n), narrow_(true) {}
+  // A vector, span or array of either type.
+  template <std::ranges::contiguous_range Keys>
+  requires std::same_as<std::ranges::range_value_t<Keys>, int64_t> ||
+      std::same_as<std::ranges::range_value_t<Keys>, int32_t>
+      KeySpan(const Keys& keys) : KeySpan(std::ranges::data(keys), std::ranges::size(keys)) {}
+
+  size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  int64_t operator[](size_t i) const {
+    return narrow_ ? static_cast<const int32_t*>(keys_)[i] : static_cast<const int64_t*>(keys_)[i];
+  }
+
+  std::span<const std::byte> bytes() const {
+    const size_t item = narrow_ ? sizeof(int32_t) : sizeof(int64_t);
+    return {static_cast<const std::byte*>(keys_), size_ * item};
+  }
+
+  // Calls visit with the keys as a pointer of their own type: one branch a batch, for inner loops.
+  template <class Visit>
+  decltype(auto) Dispatch(Visit&& visit) const {
+    return narrow_ ? visit(static_cast<const int32_t*>(keys_))
+                   : visit(static_cast<const int64_t*>(keys_));
+  }
+
+ private:
+  const void* keys_ = nullptr;
+  size_t size_ = 0;
+  bool narrow_ = false;
+};
+
+// What the weighted sum of a bag is divided by. A bag whose divisor is 0 pools to zeros, an empty
+// one too, and has zero gradients.
+enum class Combiner : uint8_t {
+  kSum,    // 1
+  kMean,   // the sum of the weights
+  kSqrtN,  // the square root of the sum of their squares
+};
+// "sum", "mean", "sqrtn"
+MXREC_API std::optional<Combiner> CombinerFromName(std::string_view name);
+
+// The bags of a batch of n occurrences: bag b holds [offsets[b], offsets[b + 1]).
+struct Bags {
+  std::span<const int64_t> offsets;  // [size() + 1], not descending, from 0 to n
+  const float* weights = nullptr;    // [n]; null: all 1
+  Combiner combiner = Combiner::kSum;
+
+  size_t size() const { return offsets.size() - 1; }
+  size_t occurrences() const { return static_cast<size_t>(offsets.back()); }
+};
+// kInvalidArgument, naming `offsets`, unless they are as above.
+MXREC_API Status Validate(const Bags& bags, size_t occurrences);
 
 }  // namespace mxrec

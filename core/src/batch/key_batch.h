@@ -13,7 +13,7 @@
 #include <span>
 #include <vector>
 
-#include "mxrec/keys.h"
+#include "mxrec/table_types.h"
 #include "util/buffer.h"
 
 namespace mxrec {

@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "batch/key_batch.h"
-#include "mxrec/keys.h"
+#include "mxrec/table_types.h"
 
 namespace mxrec {
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "checkpoint/format.h"
-#include "mxrec/env.h"
+#include "env/env.h"
 #include "mxrec/table.h"
 
 namespace mxrec::checkpoint {

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "mxrec/env.h"
+#include "env/env.h"
 
 namespace mxrec::checkpoint {
 

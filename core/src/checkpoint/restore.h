@@ -7,7 +7,7 @@
 
 #include "checkpoint/data_part.h"
 #include "checkpoint/format.h"
-#include "mxrec/env.h"
+#include "env/env.h"
 #include "mxrec/table_types.h"
 
 namespace mxrec::checkpoint {

@@ -90,6 +90,8 @@ Result<CheckpointInfo> SaveWithLimits(const Table& table, const std::string& dir
 
 }  // namespace checkpoint
 
+Env* DefaultEnv() { return Env::Default(); }
+
 Result<CheckpointInfo> SaveTable(const Table& table, const std::string& dir, int64_t step,
                                  Env* env) {
   return checkpoint::SaveWithLimits(table, dir, step, env, checkpoint::SaveLimits{});

@@ -1,5 +1,3 @@
-#include "mxrec/warm_start.h"
-
 #include <algorithm>
 #include <functional>
 #include <new>

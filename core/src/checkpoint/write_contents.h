@@ -5,7 +5,7 @@
 
 #include "checkpoint/manifest.h"
 #include "checkpoint/save.h"
-#include "mxrec/snapshot.h"
+#include "mxrec/checkpoint.h"
 
 namespace mxrec::checkpoint {
 

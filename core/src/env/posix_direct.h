@@ -5,7 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "mxrec/direct_file.h"
+#include "env/direct_file.h"
 
 namespace mxrec {
 

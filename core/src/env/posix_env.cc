@@ -13,9 +13,9 @@
 #include <system_error>
 #include <utility>
 
+#include "env/env.h"
 #include "env/posix_direct.h"
 #include "env/posix_error.h"
-#include "mxrec/env.h"
 
 namespace mxrec {
 namespace {

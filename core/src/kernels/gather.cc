@@ -4,8 +4,8 @@
 #define HWY_TARGET_INCLUDE "kernels/gather.cc"
 #include "hwy/foreach_target.h"  // must come before highway.h
 #include "hwy/highway.h"
+#include "kernels/row_copier.h"
 #include "kernels/row_ops-inl.h"
-#include "mxrec/kernels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mxrec::kernels {

@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "mxrec/kernels.h"
+#include "kernels/row_copier.h"
 #include "mxrec/options.h"
 
 namespace mxrec::kernels {

@@ -22,7 +22,7 @@ HWY_AFTER_NAMESPACE();
 #include <algorithm>
 #include <atomic>
 
-#include "mxrec/kernels.h"
+#include "mxrec/runtime.h"
 #include "util/worker_pool.h"
 
 namespace mxrec::kernels {

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <functional>
 
-#include "mxrec/pooling.h"
+#include "mxrec/table_types.h"
 
 namespace mxrec::kernels {
 

@@ -116,7 +116,7 @@ HWY_AFTER_NAMESPACE();
 
 #include "kernels/pool_bags.h"
 #include "mxrec/options.h"
-#include "mxrec/pooling.h"
+#include "mxrec/runtime.h"
 #include "util/prefetch.h"
 #include "util/worker_pool.h"
 

@@ -94,7 +94,7 @@ HWY_AFTER_NAMESPACE();
 #include <algorithm>
 #include <bit>
 
-#include "mxrec/kernels.h"
+#include "mxrec/runtime.h"
 #include "util/worker_pool.h"
 
 namespace mxrec::kernels {

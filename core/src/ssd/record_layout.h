@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <string>
 
-#include "mxrec/direct_file.h"
+#include "env/direct_file.h"
 #include "mxrec/status.h"
 
 namespace mxrec::ssd {

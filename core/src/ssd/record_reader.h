@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "mxrec/env.h"
+#include "env/env.h"
 #include "ssd/record_layout.h"
 #include "ssd/run_directories.h"
 #include "ssd/segment_set.h"

@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "mxrec/env.h"
+#include "env/env.h"
 
 namespace mxrec::ssd {
 

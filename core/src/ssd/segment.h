@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "mxrec/direct_file.h"
+#include "env/direct_file.h"
 
 namespace mxrec::ssd {
 

@@ -20,7 +20,7 @@
 #include <string>
 #include <vector>
 
-#include "mxrec/env.h"
+#include "env/env.h"
 #include "ssd/append_stream.h"
 #include "ssd/compactor.h"
 #include "ssd/record_reader.h"

@@ -14,7 +14,7 @@
 #include <optional>
 #include <vector>
 
-#include "mxrec/keys.h"
+#include "mxrec/table_types.h"
 #include "table/key_tally.h"
 
 namespace mxrec {

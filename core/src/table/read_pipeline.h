@@ -12,9 +12,9 @@
 
 #include "arena/row_arena.h"
 #include "index/key_index.h"
-#include "mxrec/kernels.h"
-#include "mxrec/keys.h"
+#include "kernels/row_copier.h"
 #include "mxrec/options.h"
+#include "mxrec/table_types.h"
 #include "table/hot_rows.h"
 #include "table/shard.h"
 

@@ -1,10 +1,9 @@
-#include "mxrec/snapshot.h"
-
 #include <mutex>
 #include <new>
 #include <optional>
 #include <shared_mutex>
 
+#include "mxrec/checkpoint.h"
 #include "table/table_impl.h"
 
 namespace mxrec {

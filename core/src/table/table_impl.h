@@ -9,7 +9,7 @@
 #include <shared_mutex>
 #include <string>
 
-#include "mxrec/env.h"
+#include "env/env.h"
 #include "mxrec/table.h"
 #include "table/snapshot_gate.h"
 #include "table/table_state.h"

@@ -3,7 +3,7 @@
 #include <new>
 #include <string>
 
-#include "mxrec/kernels.h"
+#include "mxrec/runtime.h"
 #include "mxrec/table.h"
 
 namespace mxrec {

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <new>
 
-#include "mxrec/kernels.h"
+#include "kernels/row_copier.h"
 #include "mxrec/runtime.h"
 #include "table/table_state.h"
 #include "util/prefetch.h"

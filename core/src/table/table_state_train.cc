@@ -5,7 +5,7 @@
 #include <mutex>
 #include <new>
 
-#include "mxrec/kernels.h"
+#include "kernels/row_copier.h"
 #include "table/table_state.h"
 #include "util/prefetch.h"
 

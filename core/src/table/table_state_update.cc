@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "kernels/magnitude.h"
-#include "mxrec/kernels.h"
+#include "mxrec/runtime.h"
 #include "table/gradient_range.h"
 #include "table/table_state.h"
 #include "util/prefetch.h"

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "arena/address.h"
-#include "mxrec/keys.h"
+#include "mxrec/table_types.h"
 #include "table/table_data.h"
 #include "util/worker_pool.h"
 

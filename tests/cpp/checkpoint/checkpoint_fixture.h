@@ -17,6 +17,7 @@
 #include <tuple>
 #include <vector>
 
+#include "env/env.h"
 #include "mxrec/checkpoint.h"
 #include "mxrec/table.h"
 

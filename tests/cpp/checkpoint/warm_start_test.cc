@@ -1,6 +1,4 @@
 // Rows of other models in a table, compared with a map that follows the rules.
-#include "mxrec/warm_start.h"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -15,6 +13,7 @@
 #include "checkpoint/checkpoint_fixture.h"
 #include "env/temp_dir.h"
 #include "kernels/half_bits.h"
+#include "mxrec/checkpoint.h"
 
 namespace mxrec::testing {
 namespace {

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "env/env.h"
 #include "env/temp_dir.h"
-#include "mxrec/env.h"
 
 namespace mxrec {
 namespace {

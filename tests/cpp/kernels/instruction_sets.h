@@ -7,7 +7,7 @@
 
 #include "hwy/highway.h"
 #include "hwy/targets.h"
-#include "mxrec/kernels.h"
+#include "mxrec/runtime.h"
 
 namespace mxrec::testing {
 

@@ -1,7 +1,5 @@
 // Every kernel on every instruction set of this machine, with any number of threads, against plain
 // loops written here: bit for bit.
-#include "mxrec/kernels.h"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -15,6 +13,7 @@
 
 #include "kernels/instruction_sets.h"
 #include "kernels/magnitude.h"
+#include "kernels/row_copier.h"
 #include "mxrec/runtime.h"
 #include "optimizers/random_seed.h"
 #include "util/worker_pool.h"

@@ -1,7 +1,5 @@
 // Pooled kernels against the scalar reference, bit for bit, on every instruction set this machine
 // has and any number of threads; gradients against differences.
-#include "mxrec/pooling.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -12,6 +10,7 @@
 #include <vector>
 
 #include "kernels/instruction_sets.h"
+#include "mxrec/runtime.h"
 #include "optimizers/random_seed.h"
 #include "util/worker_pool.h"
 

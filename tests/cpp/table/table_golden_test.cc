@@ -14,8 +14,8 @@
 #include "checkpoint/checksum.h"
 #include "kernels/instruction_sets.h"
 #include "mxrec/options.h"
-#include "mxrec/pooling.h"
 #include "mxrec/table.h"
+#include "mxrec/table_types.h"
 
 namespace mxrec {
 namespace {

@@ -16,8 +16,8 @@
 #include <thread>
 #include <unordered_map>
 
+#include "env/env.h"
 #include "mxrec/checkpoint.h"
-#include "mxrec/env.h"
 #include "mxrec/runtime.h"
 #include "mxrec/table.h"
 #include "util/page_allocator.h"

@@ -6,7 +6,7 @@
 #include <set>
 #include <thread>
 
-#include "mxrec/snapshot.h"
+#include "mxrec/checkpoint.h"
 #include "optimizers/random_seed.h"
 #include "table/random_history.h"
 #include "table/table_contents.h"

@@ -1,11 +1,10 @@
-// Row kernels: what the TensorFlow ops and the table share. Vector versions are chosen at run time
-// and equal the scalar reference bit for bit; results do not depend on the number of threads.
+// The copy of a batch of rows. Vector versions are chosen at run time and equal the scalar
+// reference bit for bit.
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 
-#include "mxrec/status.h"
+#include "mxrec/runtime.h"
 
 namespace mxrec::kernels {
 
@@ -27,7 +26,7 @@ class RowCopier {
                   float* out) const {
     copy_(rows, n, dim, absent_row, out);
   }
-  MXREC_API void Finish() const;
+  void Finish() const;
   bool streams() const { return streams_; }
   bool moves() const { return moves_; }
 
@@ -39,20 +38,8 @@ class RowCopier {
 
 // Honours the gather mode (runtime.h). dim: the `dim` of the calls to come; output_bytes: of the
 // whole batch. Outputs of StreamingThresholdBytes() and more go past the caches.
-MXREC_API RowCopier ChooseRowCopier(int dim, size_t output_bytes);
-MXREC_API size_t StreamingThresholdBytes();
+RowCopier ChooseRowCopier(int dim, size_t output_bytes);
 // For tests and benchmarks; 0, the default: half of the last-level cache.
-MXREC_API void SetStreamingThresholdBytes(size_t bytes);
-
-// out[i] = rows[inverse[i]]. rows: [u, dim], out: [n, dim]; a negative index reads zeros.
-MXREC_API void GatherRows(const float* rows, const int32_t* inverse, size_t n, int dim, float* out);
-// out[j] = sum of values[i] over i with inverse[i] == j, in ascending i; 0 where there is none.
-// values: [n, dim], out: [u, dim]; indices outside [0, u) are ignored.
-MXREC_API void SegmentSum(const float* values, const int32_t* inverse, size_t n, size_t u, int dim,
-                          float* out);
-// Index of the first NaN or infinity in values [n]; n when there is none.
-MXREC_API size_t FirstNonFinite(const float* values, size_t n);
-// The instruction set in use: "AVX2", "NEON", ...
-MXREC_API const char* Target();
+void SetStreamingThresholdBytes(size_t bytes);
 
 }  // namespace mxrec::kernels

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "mxrec/direct_file.h"
+#include "env/direct_file.h"
 #include "mxrec/status.h"
 
 namespace mxrec {
