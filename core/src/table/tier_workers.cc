@@ -7,28 +7,24 @@ namespace mxrec {
 TierWorkers::TierWorkers(std::function<void()> spill,
                          std::function<void(const std::vector<int64_t>&)> stage)
     : spill_(std::move(spill)), stage_(std::move(stage)) {
-  spilling_ = std::thread([this] { RunSpill(); });
   try {
-    staging_ = std::thread([this] { RunStage(); });
+    threads_.emplace_back([this] { RunSpill(); });
+    for (int i = 0; i < kStaging; ++i) threads_.emplace_back([this] { RunStage(); });
   } catch (...) {
-    {
-      const std::lock_guard lock(mu_);
-      stop_ = true;
-    }
-    work_.notify_all();
-    spilling_.join();
+    Stop();
     throw;
   }
 }
 
-TierWorkers::~TierWorkers() {
+TierWorkers::~TierWorkers() { Stop(); }
+
+void TierWorkers::Stop() {
   {
     const std::lock_guard lock(mu_);
     stop_ = true;
   }
   work_.notify_all();
-  spilling_.join();
-  staging_.join();
+  for (std::thread& thread : threads_) thread.join();
 }
 
 void TierWorkers::Spill() {

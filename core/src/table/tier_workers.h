@@ -1,5 +1,6 @@
-// TierWorkers: the two threads of a table with an SSD tier. One has rows leave memory before it is
-// full, the other reads rows ahead that a caller has announced.
+// TierWorkers: the threads of a table with an SSD tier. One has rows leave memory before it is full,
+// the others read rows ahead that a caller has announced: two batches at a time, so that the disk
+// has work while a thread has work with what it has read.
 //
 // Thread-safe.
 #pragma once
@@ -30,6 +31,9 @@ class TierWorkers {
   void Stage(std::vector<int64_t> keys);
 
  private:
+  static constexpr int kStaging = 2;  // threads
+
+  void Stop();
   void RunSpill();
   void RunStage();
 
@@ -40,8 +44,7 @@ class TierWorkers {
   bool stop_ = false;
   bool wants_spill_ = false;
   std::deque<std::vector<int64_t>> ahead_;
-  std::thread spilling_;
-  std::thread staging_;
+  std::vector<std::thread> threads_;
 };
 
 }  // namespace mxrec

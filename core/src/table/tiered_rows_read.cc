@@ -14,6 +14,18 @@ namespace {
 constexpr size_t kWindow = 32;  // keys in flight: covers the latency of memory
 constexpr size_t kPiece = 4096;  // rows read at a time
 
+template <class Call>
+class Finally {
+ public:
+  explicit Finally(Call call) : call_(std::move(call)) {}
+  ~Finally() { call_(); }
+  Finally(const Finally&) = delete;
+  Finally& operator=(const Finally&) = delete;
+
+ private:
+  const Call call_;
+};
+
 }  // namespace
 
 Status TieredRows::ReadSpilled(const ssd::SsdLog::Guard& guard, std::span<const Wanted> wanted,
@@ -92,8 +104,16 @@ void TieredRows::Stage(KeySpan keys) const {
   std::ranges::sort(wanted, {}, &Wanted::key);
   const auto again = std::ranges::unique(wanted, {}, &Wanted::key);
   wanted.erase(again.begin(), again.end());
-  std::erase_if(wanted, [&](const Wanted& each) { return tier_->staged().Has(each.key); });
-  if (wanted.size() > tier_->staged().most_rows()) wanted.resize(tier_->staged().most_rows());
+  StagedRows& staged = tier_->staged();
+  if (wanted.size() > staged.most_rows()) wanted.resize(staged.most_rows());
+  std::vector<int64_t> begun;
+  begun.reserve(wanted.size());
+  const Finally finish([&] { staged.Finish(begun); });
+  std::erase_if(wanted, [&](const Wanted& each) {
+    const bool mine = staged.Begin(each.key);
+    if (mine) begun.push_back(each.key);
+    return !mine;
+  });
   // The batch reads again what could not be read, and reports it.
   (void)ReadSpilled(guard, wanted, [&](size_t i, const float* row) {
     const auto& [key, location] = wanted[i];
@@ -101,7 +121,7 @@ void TieredRows::Stage(KeySpan keys) const {
     const uint32_t s = ShardOf(hash, shard_bits_);
     std::shared_lock lock(shards_[s]->mu);
     const SpilledRow* now = FindSpilled(s, hash, key);
-    if (now != nullptr && now->location == location) tier_->staged().Put(key, row);
+    if (now != nullptr && now->location == location) staged.Put(key, row);
   });
 }
 

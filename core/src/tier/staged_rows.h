@@ -1,8 +1,9 @@
-// StagedRows: rows that have been read from SSD ahead of the batch that needs them.
+// StagedRows: rows that have been read from SSD ahead of the batch that needs them, or are being
+// read.
 //
 // A staged row is a copy of a record that stays where it is; the batch takes the copy instead of
-// reading. So nothing depends on whether a row is staged, and one that is never taken makes room
-// for later ones.
+// reading, and waits for one that is on its way. So nothing depends on whether a row is staged, and
+// one that is never taken makes room for later ones.
 //
 // Invariant: a staged copy is that of the record that its key has on SSD. Put is called under the
 // shard's lock, after a look at the index; Drop before a key's record changes or goes, under that
@@ -10,6 +11,7 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <cstring>
 #include <deque>
@@ -28,35 +30,57 @@ class StagedRows {
   size_t size() const { return size_.load(std::memory_order_relaxed); }
   int64_t bytes() const { return static_cast<int64_t>(size() * (row_bytes_ + 96)); }
 
-  bool Has(int64_t key) const {
-    if (size() == 0) return false;
+  // The row is going to be read, and Put or Finish follows, without waiting for a table's change.
+  // False: it is here, or somebody else is reading it. May throw.
+  bool Begin(int64_t key) {
     const std::lock_guard lock(mu_);
-    return rows_.contains(key);
+    const bool mine = rows_.try_emplace(key).second;
+    if (mine) ++size_;
+    return mine;
   }
   // May throw. The rows that have waited longest make room.
   void Put(int64_t key, const void* row) {
+    std::unique_ptr<char[]> bytes(new char[row_bytes_]);
+    std::memcpy(bytes.get(), row, row_bytes_);
     const std::lock_guard lock(mu_);
-    if (rows_.contains(key)) return;
-    for (; rows_.size() >= most_ && !order_.empty(); order_.pop_front()) {
+    const auto begun = rows_.find(key);
+    if (begun == rows_.end()) return;  // it has left SSD since Begin
+    order_.emplace_back(next_, key);
+    begun->second = {next_++, std::move(bytes)};
+    for (; rows_.size() > most_ && order_.size() > 1; order_.pop_front()) {
       const auto oldest = rows_.find(order_.front().second);
       if (oldest != rows_.end() && oldest->second.number == order_.front().first) {
         rows_.erase(oldest);
       }
     }
-    Row staged{next_++, std::make_unique<char[]>(row_bytes_)};
-    std::memcpy(staged.bytes.get(), row, row_bytes_);
-    order_.emplace_back(staged.number, key);
-    rows_.emplace(key, std::move(staged));
     size_ = rows_.size();
   }
-  // Copies the row out. False: it is not here.
-  bool Copy(int64_t key, void* row) const {
+  // Of the keys that Begin was called for: none is being read any more.
+  template <class Keys>
+  void Finish(const Keys& keys) {
+    {
+      const std::lock_guard lock(mu_);
+      for (const auto& key : keys) {
+        const auto found = rows_.find(key);
+        if (found != rows_.end() && found->second.bytes == nullptr) rows_.erase(found);
+      }
+      size_ = rows_.size();
+    }
+    finished_.notify_all();
+  }
+  // Copies the row out; waits if it is being read. False: it is not here.
+  bool Copy(int64_t key, void* row) {
     if (size() == 0) return false;
-    const std::lock_guard lock(mu_);
-    const auto found = rows_.find(key);
-    if (found == rows_.end()) return false;
-    std::memcpy(row, found->second.bytes.get(), row_bytes_);
-    return true;
+    std::unique_lock lock(mu_);
+    for (;;) {
+      const auto found = rows_.find(key);
+      if (found == rows_.end()) return false;
+      if (found->second.bytes != nullptr) {
+        std::memcpy(row, found->second.bytes.get(), row_bytes_);
+        return true;
+      }
+      finished_.wait(lock);
+    }
   }
   void Drop(int64_t key) {
     if (size() == 0) return;
@@ -68,8 +92,8 @@ class StagedRows {
 
  private:
   struct Row {
-    uint64_t number;
-    std::unique_ptr<char[]> bytes;
+    uint64_t number = 0;
+    std::unique_ptr<char[]> bytes;  // null: being read
   };
   void Tidy() {  // of entries whose rows have gone
     std::erase_if(order_, [&](const auto& entry) {
@@ -81,7 +105,8 @@ class StagedRows {
   const size_t row_bytes_;
   const size_t most_;
   std::atomic<size_t> size_{0};
-  mutable std::mutex mu_;  // guards what follows
+  std::mutex mu_;  // guards what follows
+  std::condition_variable finished_;
   std::unordered_map<int64_t, Row> rows_;
   std::deque<std::pair<uint64_t, int64_t>> order_;  // number, key: oldest first
   uint64_t next_ = 0;
