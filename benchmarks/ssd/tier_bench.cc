@@ -14,6 +14,7 @@
 #include "../flags.h"
 #include "../latency.h"
 #include "../workload.h"
+#include "mxrec/checkpoint.h"
 #include "mxrec/table.h"
 #include "store.h"
 
@@ -177,6 +178,12 @@ int Main(int argc, char** argv) {
   report["memory_rows"] = after.memory_rows;
   report["direct_io"] = after.direct_io;
   report["io_uring"] = after.uses_io_uring;
+  const std::string saved = path + "/tier_bench_save";
+  const Stopwatch saving;
+  const auto save = SaveTable(tiered.table(), saved, 1);
+  Check(save.status());
+  report["save_rows_per_s"] = static_cast<double>(rows) / saving.Seconds();
+  std::filesystem::remove_all(saved);
   report["ideal_misses_per_step"] =
       static_cast<double>(IdealMisses(warm, measured, static_cast<size_t>(rows * percent / 100))) /
       static_cast<double>(steps);
