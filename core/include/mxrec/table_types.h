@@ -151,6 +151,8 @@ struct TableStats {
   int64_t optimizer_step = 0;
   int num_shards = 0;
   ValueType value_type = ValueType::kFloat32;
+  int64_t growth_micros = 0;          // that splits of index segments took, in all threads
+  int64_t longest_growth_micros = 0;  // that one of them took
 };
 
 // The version that rows which have just been restored are, for deltas to follow.
