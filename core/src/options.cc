@@ -304,6 +304,19 @@ Status Validate(const TableOptions& o) {
     return OutOfRange("memory_rows", std::to_string(o.memory_rows),
                       "at least 0 (0: the table grows without limit)");
   }
+  if (o.ssd_rows < 0 || o.ssd_rows > kMaxSsdRows) {
+    return OutOfRange("ssd_rows", std::to_string(o.ssd_rows),
+                      "in [0, " + std::to_string(kMaxSsdRows) + "]");
+  }
+  if (o.ssd_rows > 0 && o.memory_rows == 0) {
+    return InvalidArgument("ssd_rows is " + std::to_string(o.ssd_rows) +
+                           " and memory_rows is 0, without limit: no row would ever leave memory. "
+                           "Set memory_rows to the rows that memory is to hold");
+  }
+  if (o.ssd_rows == 0 && !o.ssd_paths.empty()) {
+    return InvalidArgument("ssd_paths are given ('" + o.ssd_paths[0] +
+                           "') and ssd_rows is 0; set ssd_rows to the rows that they are to hold");
+  }
   if (o.num_shards != 0 && (o.num_shards < 0 || o.num_shards > kMaxShards ||
                             !std::has_single_bit(static_cast<unsigned>(o.num_shards)))) {
     return OutOfRange(

@@ -10,6 +10,8 @@
 
 namespace mxrec {
 
+class Env;
+
 // --- Optimizers ---------------------------------------------------------------------------------
 
 enum class OptimizerKind : uint8_t { kNone = 0, kSgd, kMomentum, kAdagrad, kFtrl, kLazyAdam };
@@ -121,6 +123,7 @@ MXREC_API Status Validate(const EvictionOptions& options);
 
 inline constexpr int kMaxDim = 8192;
 inline constexpr int kMaxShards = 256;
+inline constexpr int64_t kMaxSsdRows = 1'300'000'000;
 
 // How embeddings are stored. Arithmetic, optimizer slots and whatever enters or leaves a table are
 // float32; docs/half-precision.md says how values are rounded.
@@ -131,7 +134,8 @@ MXREC_API const char* ValueTypeName(ValueType type);  // "float32", "float16", "
 struct TableOptions {
   std::string name;         // a label; 1-100 characters
   int dim = 0;              // [1, kMaxDim] floats per embedding
-  int64_t memory_rows = 0;  // capacity in rows; 0: grows without limit
+  // Rows in memory; 0: as many as come. The capacity is their sum with ssd_rows.
+  int64_t memory_rows = 0;
   uint64_t seed = 0;        // of the initial values and of stochastic rounding
   int num_shards = 0;       // power of two in [1, kMaxShards]; 0: chosen from the machine
   OptimizerOptions optimizer;
@@ -145,6 +149,11 @@ struct TableOptions {
   bool use_hot = true;
   AdmissionOptions admission;
   EvictionOptions eviction;
+  // Rows beyond memory_rows, which is positive then, [0, kMaxSsdRows]: cold rows lie in files below
+  // the ssd_paths, filled in this order. The files are the running table's alone.
+  int64_t ssd_rows = 0;
+  std::vector<std::string> ssd_paths;  // directories; none: the working directory
+  Env* env = nullptr;                  // of the SSD tier's files; null: Env::Default()
 
   bool operator==(const TableOptions&) const = default;
 };

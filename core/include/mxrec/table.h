@@ -129,6 +129,9 @@ class MXREC_API Table {
   // very same keys, whenever it comes, is faster by that, and does what it would have done. May run
   // beside any other call; what is prepared and never used is dropped in time.
   Status Prepare(KeySpan keys) const;
+  // Starts to read those rows of the keys that are on SSD, and returns at once. A batch with these
+  // keys finds them read; everything else is as it was. Without an SSD tier: nothing to do.
+  Status Prefetch(KeySpan keys) const;
   // Embeddings of resolved keys, one row each. Stale addresses fall back to their key.
   Status ReadRows(std::span<const int64_t> addresses, KeySpan keys, const float* absent_row,
                   float* out) const;

@@ -112,6 +112,36 @@ struct AdmissionState {
   bool operator==(const AdmissionState&) const = default;
 };
 
+// Of a table with an SSD tier. Rows are in memory or on SSD, never both.
+struct TierStats {
+  int64_t memory_capacity = 0;  // rows; a batch with more of them has all in memory for its time
+  int64_t memory_rows = 0;
+  int64_t ssd_capacity = 0;  // rows
+  int64_t ssd_rows = 0;
+  // Since creation, in rows.
+  int64_t promoted = 0;         // from SSD into memory, by batches that needed them
+  int64_t promoted_staged = 0;  // of those, read ahead: the batch did not wait for the disk
+  int64_t spilled = 0;          // from memory to SSD
+  int64_t read_in_place = 0;    // by lookups that leave a table as it is
+  int64_t staged_rows = 0;      // read ahead and not yet needed, now
+  int64_t bytes_staged = 0;
+  int64_t bytes_index = 0;  // what memory holds of rows on SSD
+  // Of the disks.
+  int64_t read_requests = 0;
+  int64_t bytes_read = 0;     // by requests, compaction's not included
+  int64_t bytes_written = 0;  // compaction's included
+  int64_t bytes_on_disk = 0;
+  int64_t bytes_live = 0;  // of them, what rows need
+  int64_t compacted_rows = 0;
+  int64_t wait_micros = 0;  // of batches, for compaction to free space
+  int64_t errors = 0;       // reads that failed
+  bool uses_io_uring = false;
+  std::string why_no_io_uring;      // empty where it is used
+  bool direct_io = false;           // on all paths
+  std::vector<int64_t> path_bytes;  // of segments, by path
+  std::string background_error;     // the last one of writing or compacting; empty: none
+};
+
 struct TableStats {
   int64_t rows = 0;
   int64_t capacity = kUnbounded;
@@ -153,6 +183,7 @@ struct TableStats {
   ValueType value_type = ValueType::kFloat32;
   int64_t growth_micros = 0;          // that splits of index segments took, in all threads
   int64_t longest_growth_micros = 0;  // that one of them took
+  std::optional<TierStats> tiers;     // of a table with an SSD tier
 };
 
 // The version that rows which have just been restored are, for deltas to follow.

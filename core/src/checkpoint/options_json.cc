@@ -197,7 +197,8 @@ void PutTableOptions(const TableOptions& options, Json* root) {
   Json& table = (*root)["table"];
   table["name"] = options.name;
   table["dim"] = options.dim;
-  table["memory_rows"] = options.memory_rows;
+  // The capacity: in which tiers rows lie is not the checkpoint's affair.
+  table["memory_rows"] = options.memory_rows + options.ssd_rows;
   table["seed"] = options.seed;
   table["num_shards"] = options.num_shards;
   table["padding_keys"] = options.padding_keys;

@@ -45,6 +45,7 @@ class KeyIndex {
   static constexpr uint32_t kMergeAt = kSegmentEntries * 9 / 20;
   static constexpr size_t kSegmentBytes = kBuckets * sizeof(IndexBucket);
   static constexpr int kMaxDepth = 24;
+  static constexpr uint64_t kEndOfPositions = uint64_t{1} << 32;
 
   KeyIndex(PageAllocator* pages, int shard_bits) : pages_(pages), shard_bits_(shard_bits) {}
   ~KeyIndex();
@@ -84,6 +85,11 @@ class KeyIndex {
   // split and merge.
   template <class Visit>
   uint64_t VisitSegment(uint64_t position, Visit&& visit) const;
+  // The position that VisitSegment would return.
+  uint64_t SegmentEnd(uint64_t position) const {
+    if (directory_.empty() || position >= kEndOfPositions) return kEndOfPositions;
+    return EndOf(SegmentAt(position));
+  }
 
   uint64_t size() const { return size_; }
   int64_t segments() const { return static_cast<int64_t>(segments_.size()); }
@@ -107,6 +113,13 @@ class KeyIndex {
   }
   const IndexBucket* SegmentOf(uint64_t hash) const { return directory_[DirectoryIndex(hash)]; }
 
+  const Segment& SegmentAt(uint64_t position) const {
+    const uint32_t entry = depth_ == 0 ? 0 : static_cast<uint32_t>(position >> (32 - depth_));
+    return segments_[directory_ids_[entry]];
+  }
+  static uint64_t EndOf(const Segment& segment) {
+    return (static_cast<uint64_t>(segment.prefix) + 1) << (32 - segment.depth);
+  }
   static uint32_t Matches(const IndexBucket& bucket, int64_t key) {
     uint32_t mask = 0;
     for (int i = 0; i < IndexBucket::kEntries; ++i) {
@@ -151,10 +164,8 @@ class KeyIndex {
 
 template <class Visit>
 uint64_t KeyIndex::VisitSegment(uint64_t position, Visit&& visit) const {
-  constexpr uint64_t kEnd = uint64_t{1} << 32;
-  if (directory_.empty() || position >= kEnd) return kEnd;
-  const uint32_t entry = depth_ == 0 ? 0 : static_cast<uint32_t>(position >> (32 - depth_));
-  const Segment& segment = segments_[directory_ids_[entry]];
+  if (directory_.empty() || position >= kEndOfPositions) return kEndOfPositions;
+  const Segment& segment = SegmentAt(position);
   // A merge may have moved the segment's begin before `position`.
   const bool whole = position <= static_cast<uint64_t>(segment.prefix) << (32 - segment.depth);
   for (uint32_t b = 0; b < kBuckets; ++b) {
@@ -165,7 +176,7 @@ uint64_t KeyIndex::VisitSegment(uint64_t position, Visit&& visit) const {
       visit(bucket.keys[i], bucket.refs[i]);
     }
   }
-  return (static_cast<uint64_t>(segment.prefix) + 1) << (32 - segment.depth);
+  return EndOf(segment);
 }
 
 }  // namespace mxrec

@@ -35,27 +35,27 @@ void ChangeTracker::SetLineage(const std::string& uid, int64_t step, bool counts
 
 // --- Changes ------------------------------------------------------------------------------------
 
-bool ChangeTracker::ExpiredThen(uint32_t s, RowRef ref, const RowMeta& meta) const {
+bool ChangeTracker::ExpiredThen(const RowMeta& meta, bool reprieved) const {
   if (!instant_.by_age || meta.last_time > instant_.cutoff) return false;
   const bool trained = meta.frequency != 0 || meta.last_time != 0;
-  return trained && !shards_[s]->reprieved.contains(ref);
+  return trained && !reprieved;
 }
 
 bool ChangeTracker::LeftOut(uint32_t s, RowRef ref) const {
-  // Without counts of the period nothing is known to be rare.
-  if (instant_.recent_threshold <= 0 || !knows_recent_) return false;
+  // Without counts of the period nothing is known to be rare, nor is a row on SSD.
+  if (instant_.recent_threshold <= 0 || !knows_recent_ || ref == kNoRow) return false;
   const std::vector<uint32_t>& uses = shards_[s]->recent_saved;
   return (ref < uses.size() ? uses[ref] : 0) < instant_.recent_threshold;
 }
 
-bool ChangeTracker::Included(uint32_t s, RowRef ref, const RowMeta& meta) {
-  if (ExpiredThen(s, ref, meta)) return false;
+bool ChangeTracker::Included(const RowMeta& meta, bool reprieved) const {
+  if (ExpiredThen(meta, reprieved)) return false;
   return !instant_.delta || (meta.stamp & kEpochs) >= since_;
 }
 
 void ChangeTracker::Keep(uint32_t s, RowRef ref, const int64_t* key, RowMeta* meta,
                          const float* row) {
-  if (!Included(s, ref, *meta)) {
+  if (!Included(*meta, Reprieved(s, ref))) {
     MarkDone(meta);
   } else if (instant_.delta && LeftOut(s, ref)) {
     ++left_out_;
@@ -91,24 +91,48 @@ void ChangeTracker::AddGone(uint32_t s, std::vector<int64_t>* keys) const {
   keys->insert(keys->end(), shard.expired.begin(), shard.expired.end());
 }
 
-void ChangeTracker::Remove(uint32_t s, int64_t key, RowRef ref, const RowMeta& meta,
-                           const float* row) {
-  NoteGone(s, key);
-  if (!open_ || (meta.stamp & kDoneBit) == phase_) return;
+void ChangeTracker::HandOver(uint32_t s, int64_t key, RowRef ref, bool reprieved, RowMeta* meta,
+                             const float* row) {
+  if (!Pending(*meta)) return;
   bool kept = true;
-  if ((meta.stamp & kEpochs) == epoch_) {
+  if ((meta->stamp & kEpochs) == epoch_) {
     kept = shards_[s]->images.Orphan(ref, key);
-  } else if (ExpiredThen(s, ref, meta)) {
+  } else if (ExpiredThen(*meta, reprieved)) {
     NoteExpired(s, key);
-  } else if (Included(s, ref, meta)) {
+  } else if (Included(*meta, reprieved)) {
     if (instant_.delta && LeftOut(s, ref)) {
       ++left_out_;
+      meta->stamp = epoch_;  // changed, as the next delta sees it
     } else {
-      kept = shards_[s]->images.AddOrphan(key, meta, row);
+      kept = shards_[s]->images.AddOrphan(key, *meta, row);
     }
   }
   if (!kept) out_of_memory_ = true;
-  shards_[s]->reprieved.erase(ref);
+  MarkDone(meta);
+  if (ref != kNoRow) shards_[s]->reprieved.erase(ref);
+}
+
+void ChangeTracker::Remove(uint32_t s, int64_t key, RowRef ref, const RowMeta& meta,
+                           const float* row) {
+  NoteGone(s, key);
+  RowMeta last = meta;
+  HandOver(s, key, ref, Reprieved(s, ref), &last, row);
+}
+
+void ChangeTracker::RemoveSpilled(uint32_t s, int64_t key, RowMeta meta, uint16_t reprieve,
+                                  const float* row) {
+  NoteGone(s, key);
+  if (row == nullptr && WantsImage(meta, reprieve)) return;  // LoseImage has been called
+  HandOver(s, key, kNoRow, Reprieved(reprieve), &meta, row);
+}
+
+bool ChangeTracker::VisitSpilled(uint32_t s, int64_t key, RowMeta* meta, uint16_t reprieve) {
+  if (!Pending(*meta)) return false;
+  const bool reprieved = Reprieved(reprieve);
+  if (ExpiredThen(*meta, reprieved)) NoteExpired(s, key);
+  const bool write = Included(*meta, reprieved);
+  MarkDone(meta);
+  return write;
 }
 
 void ChangeTracker::Forget(uint32_t s, int64_t key) { NoteGone(s, key); }
@@ -188,6 +212,7 @@ void ChangeTracker::Begin(const Instant& instant,
   phase_ ^= kDoneBit;
   left_out_ = 0;
   out_of_memory_ = false;
+  out_of_reach_ = false;
   open_ = true;
   if (instant.recent_threshold > 0 && instant.tracks) counts_recent_ = true;
   Activate();
@@ -238,7 +263,7 @@ void ChangeTracker::Sift(uint32_t s, RowArena* arena) {
     RowMeta& meta = arena->Meta(slot);
     if ((meta.generation & 1) == 0 || (meta.stamp & kDoneBit) == phase_) continue;
     // One that has gone without being removed is named among the keys that have gone.
-    if ((meta.stamp & kEpochs) >= since_ || ExpiredThen(s, slot, meta)) {
+    if ((meta.stamp & kEpochs) >= since_ || ExpiredThen(meta, Reprieved(s, slot))) {
       shard.pending[slot] = true;
     } else {
       MarkDone(&meta);
@@ -254,8 +279,9 @@ ChangeTracker::Row ChangeTracker::Visit(uint32_t s, int64_t key, RowRef ref, Row
     MarkDone(meta);
     return Row::kImage;
   }
-  if (ExpiredThen(s, ref, *meta)) NoteExpired(s, key);
-  bool write = Included(s, ref, *meta);
+  const bool reprieved = Reprieved(s, ref);
+  if (ExpiredThen(*meta, reprieved)) NoteExpired(s, key);
+  bool write = Included(*meta, reprieved);
   if (write && instant_.delta && LeftOut(s, ref)) {
     ++left_out_;
     write = false;

@@ -55,6 +55,25 @@ class ChangeTracker {
   // A row has moved within its shard, its metadata with it.
   void Move(uint32_t s, RowRef from, RowRef to, const RowMeta& meta);
 
+  // --- Rows on SSD, which never change there. Their metadata is passed as a RowMeta, with the number
+  // of the sweep that left the row alone (0: none). A row that moves from tier to tier while a save
+  // is under way is dealt with before.
+  void Spill(uint32_t s, int64_t key, RowRef ref, RowMeta* meta, const float* row) {
+    HandOver(s, key, ref, Reprieved(s, ref), meta, row);
+  }
+  void Promote(uint32_t s, int64_t key, RowMeta* meta, uint16_t reprieve, const float* row) {
+    HandOver(s, key, kNoRow, Reprieved(reprieve), meta, row);
+  }
+  // Whether RemoveSpilled needs the row's values.
+  bool WantsImage(const RowMeta& meta, uint16_t reprieve) const {
+    return Pending(meta) && Included(meta, Reprieved(reprieve));
+  }
+  void RemoveSpilled(uint32_t s, int64_t key, RowMeta meta, uint16_t reprieve, const float* row);
+  // As Visit: whether the save writes the row.
+  bool VisitSpilled(uint32_t s, int64_t key, RowMeta* meta, uint16_t reprieve);
+  // Values that a save needs are lost: it fails.
+  void LoseImage() { out_of_reach_ = true; }
+
   // --- Uses in the period of a delta, for recent_threshold.
   bool counts_recent() const { return counts_recent_; }
   void CountRecent(uint32_t s, RowRef ref, uint64_t occurrences);
@@ -74,6 +93,7 @@ class ChangeTracker {
     int64_t recent_threshold = 0;
     bool by_age = false;  // a sweep is under way: rows with times up to `cutoff` have gone
     uint32_t cutoff = 0;
+    uint16_t sweep = 0;  // its number
   };
   // False: epochs have run out; Restamp() first.
   bool HasEpochs() const { return epoch_ < kEpochs; }
@@ -107,14 +127,16 @@ class ChangeTracker {
     return !shard.sifted || (ref < shard.pending.size() && shard.pending[ref]);
   }
   RowImages& images(uint32_t s) { return shards_[s]->images; }
-  void MarkDone(RowMeta* meta) const {
-    meta->stamp = static_cast<uint16_t>((meta->stamp & kEpochs) | phase_);
+  void MarkDone(uint16_t* stamp) const {
+    *stamp = static_cast<uint16_t>((*stamp & kEpochs) | phase_);
   }
+  void MarkDone(RowMeta* meta) const { MarkDone(&meta->stamp); }
   // Adds the keys that had gone at the instant, some perhaps twice. Of rows that were to be swept
   // only those are known that have been visited or removed.
   void AddGone(uint32_t s, std::vector<int64_t>* keys) const;
   int64_t left_out() const { return left_out_; }
   bool out_of_memory() const { return out_of_memory_; }
+  bool out_of_reach() const { return out_of_reach_; }  // a row on SSD could not be read
   int64_t image_bytes() const { return image_bytes_.load(std::memory_order_relaxed); }
   const Instant& instant() const { return instant_; }
   // Held for a shard beside images. Under its lock.
@@ -133,10 +155,17 @@ class ChangeTracker {
     std::vector<uint32_t> recent;        // uses by slot, since the last save
     std::vector<uint32_t> recent_saved;  // between the last two
   };
+  // Whether the running save has not dealt with a row.
+  bool Pending(const RowMeta& meta) const { return open_ && (meta.stamp & kDoneBit) != phase_; }
   // Whether a row that has not changed since the instant belongs into the save.
-  bool Included(uint32_t s, RowRef ref, const RowMeta& meta);
+  bool Included(const RowMeta& meta, bool reprieved) const;
   bool LeftOut(uint32_t s, RowRef ref) const;
-  bool ExpiredThen(uint32_t s, RowRef ref, const RowMeta& meta) const;
+  bool Reprieved(uint32_t s, RowRef ref) const { return shards_[s]->reprieved.contains(ref); }
+  bool Reprieved(uint16_t reprieve) const { return reprieve != 0 && reprieve == instant_.sweep; }
+  bool ExpiredThen(const RowMeta& meta, bool reprieved) const;
+  // A row goes from where the save would come to it.
+  void HandOver(uint32_t s, int64_t key, RowRef ref, bool reprieved, RowMeta* meta,
+                const float* row);
   void Keep(uint32_t s, RowRef ref, const int64_t* key, RowMeta* meta, const float* row);
   void NoteGone(uint32_t s, int64_t key);
   void NoteExpired(uint32_t s, int64_t key);
@@ -156,6 +185,7 @@ class ChangeTracker {
   std::atomic<int64_t> image_bytes_{0};
   std::atomic<int64_t> left_out_{0};
   std::atomic<bool> out_of_memory_{false};
+  std::atomic<bool> out_of_reach_{false};
   bool knows_recent_ = false;  // recent_saved is complete
   std::atomic<bool> recent_lost_{false};
   std::atomic<bool> lost_{false};  // a change could not be noted: no delta may follow

@@ -33,6 +33,7 @@ struct EvictionSweep {
     }
   };
 
+  uint16_t number = 0;  // of the sweep, never 0 once there was one
   Phase phase = Phase::kRows;
   std::vector<Lap> laps;    // by shard
   uint32_t next_shard = 0;  // whose turn it is

@@ -87,8 +87,14 @@ namespace {
 template <class Call>
 Status WithSnapshot(const std::string& name, Table::Impl* table, Call&& call) try {
   std::shared_lock lock(table->structure);
-  call(*table->state);
+  MXREC_RETURN_IF_ERROR(call(*table->state));
   const ChangeTracker& tracker = table->state->tracker();
+  if (tracker.out_of_reach()) {
+    return DataLoss("table '" + name +
+                    "': a row on SSD that was removed while it was being saved could not be read, "
+                    "so this version would lack it; stats()[\"tiers\"] counts the errors. Check "
+                    "the disk and save again");
+  }
   if (tracker.out_of_memory() || table->state->counts_lost()) return OutOfMemory(name);
   return {};
 } catch (const std::bad_alloc&) {
@@ -100,8 +106,8 @@ Status WithSnapshot(const std::string& name, Table::Impl* table, Call&& call) tr
 Status Snapshot::Scan(int64_t max_rows, RowBlock* block) {
   MXREC_RETURN_IF_ERROR(CheckMaxRows(max_rows));
   const Status status = WithSnapshot(impl_->name, impl_->table, [&](TableState& state) {
-    state.ScanSnapshot(&impl_->rows, static_cast<size_t>(max_rows), impl_->wanted.image_bytes,
-                       block);
+    return state.ScanSnapshot(&impl_->rows, static_cast<size_t>(max_rows),
+                              impl_->wanted.image_bytes, block);
   });
   impl_->table->snapshot.Progress();
   return status;
@@ -109,13 +115,17 @@ Status Snapshot::Scan(int64_t max_rows, RowBlock* block) {
 
 Status Snapshot::Gone(std::vector<int64_t>* keys) const {
   return WithSnapshot(impl_->name, impl_->table,
-                      [&](TableState& state) { *keys = state.GoneKeys(); });
+                      [&](TableState& state) {
+                        *keys = state.GoneKeys();
+                        return Status();
+                      });
 }
 
 Status Snapshot::ScanCounts(int64_t max_rows, RowBlock* block) {
   MXREC_RETURN_IF_ERROR(CheckMaxRows(max_rows));
   return WithSnapshot(impl_->name, impl_->table, [&](TableState& state) {
     state.ScanSnapshotCounts(&impl_->counts, static_cast<size_t>(max_rows), block);
+    return Status();
   });
 }
 

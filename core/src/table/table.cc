@@ -5,6 +5,7 @@
 #include <limits>
 #include <mutex>
 #include <new>
+#include <system_error>
 #include <thread>
 
 #include "table/table_impl.h"
@@ -33,8 +34,19 @@ Result<std::shared_ptr<Table>> Table::Create(const TableOptions& given) {
   if (options.num_shards == 0) options.num_shards = DefaultShards();
   auto state = TableState::Create(options);
   if (!state.ok()) return state.status();
+  const bool tiered = state.value()->tiered();
   std::shared_ptr<Table> table(new Table(std::move(options)));
-  table->impl_->state = std::move(state).value();
+  Impl* const impl = table->impl_.get();
+  impl->state = std::move(state).value();
+  if (!tiered) return table;
+  try {
+    impl->workers = std::make_unique<TierWorkers>(
+        [impl] { impl->SpillAhead(); },
+        [impl](const std::vector<int64_t>& keys) { impl->StageAhead(keys); });
+  } catch (const std::system_error& error) {
+    return ResourceExhausted("cannot start the threads of table '" + table->name() +
+                             "' that move rows to and from SSD: " + error.what());
+  }
   return table;
 }
 
@@ -58,7 +70,8 @@ int64_t Table::size() const {
 
 int64_t Table::capacity() const {
   std::shared_lock lock(impl_->structure);
-  return impl_->options.memory_rows > 0 ? impl_->options.memory_rows : kUnbounded;
+  const TableOptions& o = impl_->options;
+  return o.memory_rows > 0 ? o.memory_rows + o.ssd_rows : kUnbounded;
 }
 
 int Table::row_floats() const {
@@ -84,8 +97,7 @@ void Table::Close() {
 
 Status Table::Lookup(KeySpan keys, const float* absent_row, float* out) const {
   return WithKeys(name_, *impl_, keys, [&](const TableState& state) {
-    state.Read(keys, absent_row, out);
-    return Status();
+    return state.Read(keys, absent_row, out);
   });
 }
 
@@ -111,15 +123,14 @@ Status Table::ReadRows(std::span<const int64_t> addresses, KeySpan keys, const f
                            "; there is one key for each address");
   }
   return WithKeys(name_, *impl_, keys, [&](const TableState& state) {
-    state.ReadAddresses(addresses, keys, absent_row, out);
-    return Status();
+    return state.ReadAddresses(addresses, keys, absent_row, out);
   });
 }
 
 Status Table::LookupPooled(KeySpan keys, const Bags& bags, const float* absent_row,
                            float* out) const {
   MXREC_RETURN_IF_ERROR(Validate(bags, keys.size()));
-  return WithKeys(name_, *impl_, keys, [&](const TableState& state) {
+  return WithKeysInMemory(name_, *impl_, keys, [&](const TableState& state) {
     state.ReadPooled(keys, bags, absent_row, out);
     return Status();
   });
@@ -128,7 +139,7 @@ Status Table::LookupPooled(KeySpan keys, const Bags& bags, const float* absent_r
 Status Table::ReadRowsPooled(std::span<const int64_t> addresses, KeySpan keys,
                              const int32_t* inverse, const Bags& bags, const float* absent_row,
                              float* out) const {
-  return WithKeys(name_, *impl_, keys, [&](const TableState& state) {
+  return WithKeysInMemory(name_, *impl_, keys, [&](const TableState& state) {
     state.ReadAddressesPooled(addresses, keys, inverse, bags, absent_row, out);
     return Status();
   });
@@ -167,10 +178,13 @@ Status Table::ApplyGradients(KeySpan keys, const float* grads, std::optional<flo
 Status Table::ApplyToAddresses(std::span<const int64_t> addresses, const float* grads,
                                std::optional<float> learning_rate, StaleAddress policy,
                                ApplyResult* result) {
-  return WithChange(name_, *impl_, addresses.size(), [&](TableState& state) {
+  return WithChange(name_, *impl_, addresses.size(), [&](TableState& state) -> Status {
     if (state.optimizer() == nullptr) return NoOptimizer(name_);
     const float rate = learning_rate.value_or(impl_->options.optimizer.learning_rate);
     MXREC_RETURN_IF_ERROR(CheckLearningRate(rate));
+    std::vector<int64_t> renewed;
+    MXREC_RETURN_IF_ERROR(state.BringInAddresses(addresses, &renewed));
+    if (!renewed.empty()) addresses = renewed;
     std::vector<int64_t> masked;
     if (state.sweeping()) {
       size_t first = 0;
@@ -264,12 +278,10 @@ Status Table::Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block,
                    const ReadLock* lock) const {
   MXREC_RETURN_IF_ERROR(CheckMaxRows(max_rows));
   if (lock != nullptr) {
-    impl_->state->Scan(cursor, max_rows, block, true);
-    return {};
+    return impl_->state->Scan(cursor, max_rows, block, true);
   }
   return WithState(name_, *impl_, 0, [&](const TableState& state) {
-    state.Scan(cursor, max_rows, block, false);
-    return Status();
+    return state.Scan(cursor, max_rows, block, false);
   });
 }
 
@@ -303,8 +315,7 @@ void RowLoader::BeginLink() {
 
 Status RowLoader::Erase(const std::vector<int64_t>& keys) {
   try {
-    state_->EraseKeys(keys);
-    return {};
+    return state_->EraseKeys(keys);
   } catch (const std::bad_alloc&) {
     return ResourceExhausted("out of memory while erasing " + std::to_string(keys.size()) +
                              " keys");

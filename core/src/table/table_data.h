@@ -19,6 +19,7 @@
 #include "table/row_format.h"
 #include "table/shard.h"
 #include "table/table_counters.h"
+#include "tier/ssd_tier.h"
 #include "util/page_allocator.h"
 
 namespace mxrec {
@@ -59,6 +60,7 @@ struct TableData {
   mutable HotSampler sampler_;
   mutable PreparedBatches prepared_;
   ChangeTracker tracker_;
+  std::unique_ptr<SsdTier> tier_;  // null: all rows are in memory
   bool snapshot_read_ = true;  // the running save has seen all rows
   // Scratch of UpdateDistinct; one change at a time: a bit a slot of all shards, zero between
   // calls.

@@ -13,6 +13,7 @@
 #include "mxrec/table.h"
 #include "table/snapshot_gate.h"
 #include "table/table_state.h"
+#include "table/tier_workers.h"
 
 namespace mxrec {
 
@@ -35,6 +36,13 @@ struct Table::Impl {
   // While there is a snapshot, `state` is not replaced.
   SnapshotGate snapshot;
   std::atomic<int64_t> image_limit{std::numeric_limits<int64_t>::max()};  // of the running snapshot
+  // Of a table with an SSD tier; their threads take the locks above. Last: they end first.
+  std::unique_ptr<TierWorkers> workers;
+
+  // What they do: have rows leave memory until enough of it is free, and read rows ahead
+  // (table_tiers.cc).
+  void SpillAhead();
+  void StageAhead(const std::vector<int64_t>& keys) const;
 };
 
 struct Table::ReadLock::Impl {
@@ -111,12 +119,28 @@ Status WithKeys(const std::string& name, Impl& impl, KeySpan keys, Call&& call) 
   });
 }
 
+// One that reads rows in memory alone: those on SSD come, and changes, which could have them leave
+// again, wait until it is done.
+template <class Impl, class Call>
+Status WithKeysInMemory(const std::string& name, Impl& impl, KeySpan keys, Call&& call) {
+  return WithKeys(name, impl, keys, [&](TableState& state) -> Status {
+    if (!state.tiered()) [[likely]]
+      return call(state);
+    std::unique_lock lock(impl.changes);
+    MXREC_RETURN_IF_ERROR(state.BringIn(keys));
+    return call(state);
+  });
+}
+
 // The same for one that changes rows.
 template <class Impl, class Call>
 Status WithKeyChange(const std::string& name, Impl& impl, KeySpan keys, Call&& call) {
-  return WithChange(name, impl, keys.size(), [&](TableState& state) {
+  return WithChange(name, impl, keys.size(), [&](TableState& state) -> Status {
     if (state.sweeping()) state.Reap(keys);
-    return call(state);
+    MXREC_RETURN_IF_ERROR(state.BringIn(keys));
+    MXREC_RETURN_IF_ERROR(call(state));
+    if (state.WantsSpill()) impl.workers->Spill();
+    return Status();
   });
 }
 

@@ -50,6 +50,12 @@ Result<std::unique_ptr<TableState>> TableState::Create(const TableOptions& optio
   }
   std::unique_ptr<TableState> state(new TableState(options, static_cast<uint32_t>(tag)));
   MXREC_RETURN_IF_ERROR(state->ConfigureAdmission(options.admission));
+  if (options.ssd_rows == 0) return state;
+  std::vector<SharedMutex*> locks;
+  for (const auto& shard : state->shards_) locks.push_back(&shard->mu);
+  auto tier = SsdTier::Open(options, state->stored_bytes(), locks);
+  if (!tier.ok()) return tier.status();
+  state->tier_ = std::move(tier).value();
   return state;
 }
 
@@ -59,7 +65,7 @@ TableData::TableData(const TableOptions& options, uint32_t tag)
       format_(options),
       slots_(SlotCount(options.optimizer.kind)),
       shard_bits_(std::countr_zero(static_cast<unsigned>(options.num_shards))),
-      capacity_(options.memory_rows > 0 ? options.memory_rows : kUnbounded),
+      capacity_(options.memory_rows > 0 ? options.memory_rows + options.ssd_rows : kUnbounded),
       tag_(tag),
       padding_(options.padding_keys.begin(), options.padding_keys.end()),
       initializer_(
@@ -77,6 +83,7 @@ TableData::TableData(const TableOptions& options, uint32_t tag)
 }
 
 TableState::~TableState() {
+  tier_.reset();  // its threads take the shards' locks
   shards_.clear();  // before the pages they lie in
   TagPool::Get().Return(tag_);
 }
@@ -146,7 +153,12 @@ void TableState::AddStats(TableStats* stats) const {
     stats->evicted_by_age += expired;
   }
   stats->skipped_gradients = counters_.skipped.load(std::memory_order_relaxed);
-  if (entries > 0) stats->load = static_cast<double>(stats->rows) / static_cast<double>(entries);
+  if (entries > 0) stats->load = static_cast<double>(memory_rows()) / static_cast<double>(entries);
+  if (tier_ == nullptr) return;
+  TierStats& tiers = stats->tiers.emplace();
+  tier_->AddStats(&tiers);
+  tiers.memory_rows = memory_rows();
+  stats->bytes_index += tiers.bytes_index;
 }
 
 void TableState::InheritCounters(const TableState& previous) {
@@ -165,6 +177,7 @@ void TableState::InheritCounters(const TableState& previous) {
   counters_.evicted_by_l2 += stats.evicted_by_l2;
   counters_.skipped += stats.skipped_gradients;
   counters_.hot_hits += stats.hot_hits;
+  if (tier_ != nullptr && stats.tiers.has_value()) tier_->InheritCounters(*stats.tiers);
   prepared_.Inherit(stats.prepared_lookups, stats.prepared_dropped + stats.prepared_waiting);
 }
 

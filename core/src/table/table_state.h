@@ -16,40 +16,49 @@
 #include <unordered_set>
 #include <vector>
 
-#include "arena/address.h"
 #include "batch/key_batch.h"
 #include "mxrec/table.h"
 #include "table/insert_request.h"
-#include "table/table_data.h"
+#include "table/tiered_rows.h"
 #include "util/worker_pool.h"
 
 namespace mxrec {
 
-class TableState : private TableData {
+class TableState : private TieredRows {
  public:
   // options: validated, num_shards resolved.
   static Result<std::unique_ptr<TableState>> Create(const TableOptions& options);
   ~TableState();
 
-  int64_t rows() const { return rows_.load(std::memory_order_relaxed); }
+  using TieredRows::rows;
+  using TieredRows::shards;
   int64_t capacity() const { return capacity_; }
   void SetCapacity(int64_t capacity) { capacity_ = capacity; }  // not below rows()
   int dim() const { return dim_; }
   // Of a row in a RowBlock; in memory it is format().stored_floats.
   int row_floats() const { return dim_ * (1 + slots_); }
   const RowFormat& format() const { return format_; }
-  uint32_t shards() const { return static_cast<uint32_t>(shards_.size()); }
   int shard_bits() const { return shard_bits_; }
 
-  // --- By key (table_state_read.cc).
-  void Read(KeySpan keys, const float* absent_row, float* out) const;
+  // --- Tiers (tiered_rows.h). What changes rows, and what is said to read rows in memory, comes
+  // after BringIn of its keys, within one change.
+  using TieredRows::BringIn;
+  using TieredRows::BringInAddresses;
+  using TieredRows::SpillSome;
+  using TieredRows::Stage;
+  using TieredRows::WantsMoreRoom;
+  using TieredRows::WantsSpill;
+  bool tiered() const { return tier_ != nullptr; }
+
+  // --- By key (table_state_read.cc). Fail where a row on SSD cannot be read.
+  Status Read(KeySpan keys, const float* absent_row, float* out) const;
+  Status ReadAddresses(std::span<const int64_t> addresses, KeySpan keys, const float* absent_row,
+                       float* out) const;
   void Contains(KeySpan keys, bool* out) const;
   // Those for which a training lookup would make a row.
   void Missing(KeySpan keys, uint64_t coefficient, std::vector<int64_t>* out) const;
-  void Find(KeyBatch* batch) const;  // fills batch->address
-  void ReadAddresses(std::span<const int64_t> addresses, KeySpan keys, const float* absent_row,
-                     float* out) const;
-  // One row per bag (table_state_pooled.cc). Bags are valid.
+  void Find(KeyBatch* batch) const;  // fills batch->address; rows in memory
+  // One row per bag (table_state_pooled.cc), from rows in memory. Bags are valid.
   void ReadPooled(KeySpan keys, const Bags& bags, const float* absent_row, float* out) const;
   void ReadAddressesPooled(std::span<const int64_t> addresses, KeySpan keys, const int32_t* inverse,
                            const Bags& bags, const float* absent_row, float* out) const;
@@ -132,9 +141,7 @@ class TableState : private TableData {
                       std::atomic<int64_t>* step, ApplyResult* result);
 
   // --- Export and restore (table_state_export.cc).
-  using Locks = std::vector<std::shared_lock<SharedMutex>>;
-  Locks LockAllShared() const;
-  void Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block, bool locked) const;
+  Status Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block, bool locked) const;
   // replaces: of a delta; a key twice since BeginLink is still kDataLoss.
   Status Load(const RowBlock& block, int block_row_floats, bool replaces = false);
   // Of a state that no table has yet (table_state_put.cc); as RowLoader::Put.
@@ -147,7 +154,7 @@ class TableState : private TableData {
   // May throw; then nothing has happened.
   void BeginSnapshot(const ChangeTracker::Instant& instant);
   // Replaces *block by the next rows of the instant, about `max_rows`; empty: there are no more.
-  void ScanSnapshot(ScanCursor* cursor, size_t max_rows, int64_t image_bytes, RowBlock* block);
+  Status ScanSnapshot(ScanCursor* cursor, size_t max_rows, int64_t image_bytes, RowBlock* block);
   void ScanSnapshotCounts(ScanCursor* cursor, size_t max_rows, RowBlock* block);
   // Distinct keys that went between the version that the save builds on and the instant.
   std::vector<int64_t> GoneKeys() const;
@@ -161,7 +168,7 @@ class TableState : private TableData {
   // The next version of a chain, on top of the rows that are there: keys that have gone, then rows,
   // of which there may be one already.
   void BeginLink();
-  void EraseKeys(const std::vector<int64_t>& keys);
+  Status EraseKeys(const std::vector<int64_t>& keys);
 
   // Replaces the optimizer by one of the same kind: other hyperparameters, the same slots.
   void Reconfigure(const OptimizerOptions& optimizer);
@@ -175,12 +182,7 @@ class TableState : private TableData {
   bool has_padding() const { return !padding_.empty(); }
 
  private:
-  using TableData::TableData;
-
-  // Runs task(s) for every shard, in parallel where the batch is worth it. False: out of memory in
-  // some task.
-  template <class Task>
-  bool ForEachShard(size_t batch_size, Task&& task) const;
+  using TieredRows::TieredRows;
 
   void FindInShard(const Shard& shard, KeyBatch* batch, uint32_t s) const;
   bool InsertInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request);
@@ -202,15 +204,23 @@ class TableState : private TableData {
   bool AssignInShard(uint32_t s, KeyBatch* batch, const float* values, Existing existing,
                      int64_t* inserted);
   int64_t UndoAssignInShard(uint32_t s, const KeyBatch& batch);
-  // An index entry and a row for an absent key, contents undefined; kNoRow: no memory.
-  static RowRef NewRow(Shard* shard, uint64_t hash, int64_t key);
   // Whether the capacity would not hold the batch if all its keys were new and distinct.
   bool MayExceedCapacity(size_t keys) const {
     return capacity_ - rows() < static_cast<int64_t>(keys);
   }
   // Eviction. Of a shard whose lock is held.
   bool Expired(uint32_t s, RowRef ref) const;
-  bool IsBelow(float norm, uint32_t s, RowRef ref) const;
+  bool Expired(const SpilledRow& row) const;
+  bool Expired(uint32_t s, const Entry& entry) const {
+    return entry.spilled == nullptr ? Expired(s, entry.ref) : Expired(*entry.spilled);
+  }
+  bool IsBelow(float norm, const float* row) const;
+  // Of the shard's entries, those with a row that is below.
+  std::vector<Entry> Below(float norm, uint32_t s, const std::vector<Entry>& entries) const;
+  uint32_t FrequencyOf(uint32_t s, const Entry& entry) const {
+    return entry.spilled == nullptr ? shards_[s]->arena->Meta(entry.ref).frequency
+                                    : entry.spilled->frequency;
+  }
   void RemoveRow(uint32_t s, int64_t key, RowRef ref);
   // Rows of a saved block: makes them, embeddings to be written by the caller. Of keys that have a
   // row, may_be_there(shard, row) says whether that may be; else, and of a key twice, kDataLoss.
@@ -218,13 +228,15 @@ class TableState : private TableData {
                   const std::function<bool(uint32_t, RowRef)>& may_be_there);
   // Snapshots and versions.
   void StampFreshRows();
-  void ForEachMeta(const std::function<void(RowMeta*)>& each);  // of every row
+  void ForEachStamp(const std::function<void(uint16_t*)>& each);  // of every row
   void EnsureEpochs();
   bool TrackCounts(bool on);  // false: no memory
   void EndCountsSave(bool follows);
   void EmitRow(int64_t key, uint32_t frequency, uint32_t last_time, const float* row,
                RowBlock* block) const;
-  void ScanSegment(uint32_t s, uint64_t* position, RowBlock* block);
+  Status ScanSegment(uint32_t s, uint64_t* position, RowBlock* block);
+  Status EmitSpilled(const ssd::SsdLog::Guard& guard, const std::vector<Wanted>& wanted,
+                     RowBlock* counters, RowBlock* block) const;
   void TakeImages(uint32_t s, size_t most, bool orphans_only, RowBlock* block);
   int64_t MeasureSegment(uint32_t s, EvictionSweep::Lap* lap);
   int64_t SweepRows(uint32_t s, int64_t most, EvictionSweep::Lap* lap, int64_t* freed);
@@ -251,7 +263,6 @@ class TableState : private TableData {
   void ReadAndCollect(KeySpan keys, const float* absent_row, float* out, bool* out_of_memory);
   void UseCollected(const InsertRequest& use);
   void InitializeRow(int64_t key, const float* values, float* row) const;
-  RowRef RowAt(const Address& address) const;  // kNoRow: not a live row
 
   // Translates addresses into current ones; -1 for padding and for rows that are gone.
   // kInvalidArgument for one that this table never gave out, and for a stale one under kReject.
@@ -268,9 +279,6 @@ class TableState : private TableData {
     format_.Update(*optimizer_, slots_, rows, grads, n, params);
   }
 
-  int64_t AddressOf(uint32_t s, RowRef ref) const {
-    return Address::Pack(tag_, shards_[s]->arena->Meta(ref).generation, s, ref, shard_bits_);
-  }
   const float* FindRow(int64_t key) const;
   // The embedding of a row, [dim], as floats and back; every other file goes through these two.
   void LoadEmbedding(const float* row, float* out) const { format_.Load(row, out); }
@@ -281,5 +289,3 @@ class TableState : private TableData {
 };
 
 }  // namespace mxrec
-
-#include "table/table_state-inl.h"

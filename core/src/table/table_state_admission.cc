@@ -148,10 +148,13 @@ void TableState::Counts(KeySpan keys, int64_t* out) const {
         Prefetch(shards_[ShardOf(ahead, shard_bits_)]->index.HomeBucket(ahead));
       }
       const uint64_t hash = HashKey(keys[i]);
-      const Shard& shard = *shards_[ShardOf(hash, shard_bits_)];
+      const uint32_t s = ShardOf(hash, shard_bits_);
+      const Shard& shard = *shards_[s];
       const RowRef ref = shard.index.Find(hash, keys[i]);
       if (ref != kNoRow) {
         out[i] = shard.arena->Meta(ref).frequency;
+      } else if (const SpilledRow* row = FindSpilled(s, hash, keys[i]); row != nullptr) {
+        out[i] = row->frequency;
       } else {
         out[i] = shard.counters == nullptr ? 0 : shard.counters->Peek(hash, keys[i]).count;
       }
@@ -180,20 +183,21 @@ void TableState::ScanCounts(ScanCursor* cursor, int64_t max_rows, RowBlock* bloc
 
 Status TableState::LoadCounts(const RowBlock& block, bool replaces) {
   for (size_t i = 0; i < block.size(); ++i) {
+    const uint64_t hash = HashKey(block.keys[i]);
     Shard* shard = nullptr;
     if (admission_.mode == AdmissionMode::kSketch) {
       const uint64_t blocks = SketchCounters::Blocks(admission_.expected_keys);
       const auto number = static_cast<uint64_t>(block.keys[i]);
       if (number < blocks) shard = shards_[number / (blocks >> shard_bits_)].get();
     } else {
-      shard = shards_[ShardOf(HashKey(block.keys[i]), shard_bits_)].get();
+      shard = shards_[ShardOf(hash, shard_bits_)].get();
     }
     if (shard == nullptr || shard->counters == nullptr) {
       return DataLoss("block " + std::to_string(block.keys[i]) +
                       " is none of the sketch of table '" + name_ + "'");
     }
     const bool exact = admission_.mode == AdmissionMode::kExact;
-    if (exact && shard->index.Find(HashKey(block.keys[i]), block.keys[i]) != kNoRow) {
+    if (exact && HasRow(ShardOf(hash, shard_bits_), hash, block.keys[i])) {
       return DataLoss("key " + std::to_string(block.keys[i]) + " of table '" + name_ +
                       "' has both a row and a count");
     }

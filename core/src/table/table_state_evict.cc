@@ -17,12 +17,19 @@ constexpr int64_t kMoveLooks = 8;  // freeing or moving a row costs as much as l
 
 using Phase = EvictionSweep::Phase;
 
-struct Entry {
-  int64_t key;
-  RowRef ref;
-};
-
 bool WasTrained(const RowMeta& meta) { return meta.frequency != 0 || meta.last_time != 0; }
+
+void PrefetchMeta(const Shard& shard, const TieredRows::Entry& entry) {
+  if (entry.spilled == nullptr) {
+    Prefetch(&shard.arena->Meta(entry.ref));
+  } else {
+    Prefetch(entry.spilled);
+  }
+}
+
+void PrefetchRow(const Shard& shard, const TieredRows::Entry& entry) {
+  if (entry.spilled == nullptr) Prefetch(shard.arena->Row(entry.ref));
+}
 
 }  // namespace
 
@@ -62,6 +69,7 @@ void TableState::BeginSweep(const EvictionOptions& rules, int64_t now) {
     shard->reprieved.clear();
     if (shard->counters != nullptr) shard->counters->EndSweep();
   }
+  if (++sweep_.number == 0) sweep_.number = 1;
   sweep_.by_age = by_age;
   sweep_.cutoff = limit;
   sweep_.min_l2 = rules.min_l2;
@@ -82,6 +90,11 @@ bool TableState::Expired(uint32_t s, RowRef ref) const {
   return meta.last_time <= sweep_.cutoff && WasTrained(meta) && !shard.reprieved.contains(ref);
 }
 
+bool TableState::Expired(const SpilledRow& row) const {
+  if (!sweep_.by_age || row.last_time > sweep_.cutoff) return false;
+  return (row.frequency != 0 || row.last_time != 0) && row.reprieve != sweep_.number;
+}
+
 // --- Sweep --------------------------------------------------------------------------------------
 
 void TableState::RemoveRow(uint32_t s, int64_t key, RowRef ref) {
@@ -97,14 +110,13 @@ void TableState::RemoveRow(uint32_t s, int64_t key, RowRef ref) {
 
 int64_t TableState::MeasureSegment(uint32_t s, EvictionSweep::Lap* lap) {
   const Shard& shard = *shards_[s];
-  std::vector<RowRef> refs;
-  lap->MoveTo(shard.index.VisitSegment(lap->position,
-                                       [&](int64_t /*key*/, RowRef ref) { refs.push_back(ref); }));
-  for (size_t i = 0; i < refs.size(); ++i) {
-    if (i + kAhead < refs.size()) Prefetch(&shard.arena->Meta(refs[i + kAhead]));
-    if (!Expired(s, refs[i])) ++sweep_.frequencies[s][shard.arena->Meta(refs[i]).frequency];
+  std::vector<Entry> entries;
+  lap->MoveTo(VisitRows(s, lap->position, [&](const Entry& entry) { entries.push_back(entry); }));
+  for (size_t i = 0; i < entries.size(); ++i) {
+    if (i + kAhead < entries.size()) PrefetchMeta(shard, entries[i + kAhead]);
+    if (!Expired(s, entries[i])) ++sweep_.frequencies[s][FrequencyOf(s, entries[i])];
   }
-  return static_cast<int64_t>(refs.size());
+  return static_cast<int64_t>(entries.size());
 }
 
 // Fixes the frequency below which rows go, so that max_rows are left.
@@ -135,38 +147,44 @@ void TableState::ChooseLeastFrequency() {
 int64_t TableState::SweepRows(uint32_t s, int64_t most, EvictionSweep::Lap* lap, int64_t* freed) {
   Shard& shard = *shards_[s];
   std::vector<Entry> entries;
-  const uint64_t next = shard.index.VisitSegment(lap->position, [&](int64_t key, RowRef ref) {
-    entries.push_back({key, ref});
-  });
-  std::vector<Entry> old, rare, tied, small;
+  const uint64_t next =
+      VisitRows(s, lap->position, [&](const Entry& entry) { entries.push_back(entry); });
+  std::vector<Entry> old, rare, tied, others;
   for (size_t i = 0; i < entries.size(); ++i) {
-    if (i + kAhead < entries.size()) Prefetch(&shard.arena->Meta(entries[i + kAhead].ref));
-    const uint32_t frequency = shard.arena->Meta(entries[i].ref).frequency;
-    if (Expired(s, entries[i].ref)) {
+    if (i + kAhead < entries.size()) PrefetchMeta(shard, entries[i + kAhead]);
+    const uint32_t frequency = FrequencyOf(s, entries[i]);
+    if (Expired(s, entries[i])) {
       old.push_back(entries[i]);
     } else if (frequency < sweep_.least_frequency) {
       rare.push_back(entries[i]);
     } else if (frequency == sweep_.least_frequency && sweep_.ties[s] > 0) {
       tied.push_back(entries[i]);
-    } else if (sweep_.min_l2 > 0.0f && IsBelow(sweep_.min_l2, s, entries[i].ref)) {
-      small.push_back(entries[i]);
+    } else if (sweep_.min_l2 > 0.0f) {
+      others.push_back(entries[i]);
     }
   }
   std::sort(tied.begin(), tied.end(),
             [](const Entry& a, const Entry& b) { return HashKey(a.key) < HashKey(b.key); });
   const auto take = std::min<size_t>(tied.size(), static_cast<size_t>(sweep_.ties[s]));
-  for (size_t i = take; i < tied.size(); ++i) {
-    if (sweep_.min_l2 > 0.0f && IsBelow(sweep_.min_l2, s, tied[i].ref)) small.push_back(tied[i]);
+  if (sweep_.min_l2 > 0.0f) {
+    others.insert(others.end(), tied.begin() + static_cast<ptrdiff_t>(take), tied.end());
   }
   tied.resize(take);
+  const std::vector<Entry> small = Below(sweep_.min_l2, s, others);
 
   int64_t here = 0;
   const auto remove = [&](const std::vector<Entry>& rows, std::atomic<int64_t>* counter) {
+    std::vector<Entry> spilled;
     int64_t removed = 0;
     for (size_t i = 0; i < rows.size() && here < most; ++i, ++here, ++removed) {
-      if (i + kAhead < rows.size()) Prefetch(shard.arena->Row(rows[i + kAhead].ref));
-      RemoveRow(s, rows[i].key, rows[i].ref);
+      if (i + kAhead < rows.size()) PrefetchRow(shard, rows[i + kAhead]);
+      if (rows[i].spilled != nullptr) {
+        spilled.push_back(rows[i]);
+      } else {
+        RemoveRow(s, rows[i].key, rows[i].ref);
+      }
     }
+    RemoveSpilled(s, spilled);
     *counter += removed;
     return removed;
   };
@@ -182,13 +200,35 @@ int64_t TableState::SweepRows(uint32_t s, int64_t most, EvictionSweep::Lap* lap,
   return static_cast<int64_t>(entries.size()) + kMoveLooks * here;
 }
 
-bool TableState::IsBelow(float norm, uint32_t s, RowRef ref) const {
+bool TableState::IsBelow(float norm, const float* row) const {
   std::vector<float> embedding(static_cast<size_t>(dim_));
-  LoadEmbedding(shards_[s]->arena->Row(ref), embedding.data());
+  LoadEmbedding(row, embedding.data());
   const double squares =
       std::inner_product(embedding.begin(), embedding.end(), embedding.begin(), 0.0, std::plus<>(),
                          [](float a, float b) { return double{a} * double{b}; });
   return std::sqrt(squares) < double{norm};
+}
+
+// Rows on SSD that cannot be read stay: they have no norm.
+std::vector<TableState::Entry> TableState::Below(float norm, uint32_t s,
+                                                 const std::vector<Entry>& entries) const {
+  std::vector<Entry> below;
+  std::vector<Entry> spilled;
+  std::vector<Wanted> wanted;
+  for (const Entry& entry : entries) {
+    if (entry.spilled != nullptr) {
+      spilled.push_back(entry);
+      wanted.push_back({entry.key, entry.spilled->location});
+    } else if (IsBelow(norm, shards_[s]->arena->Row(entry.ref))) {
+      below.push_back(entry);
+    }
+  }
+  if (wanted.empty()) return below;
+  const ssd::SsdLog::Guard guard = tier_->log().Enter();
+  (void)ReadSpilled(guard, wanted, [&](size_t i, const float* row) {
+    if (IsBelow(norm, row)) below.push_back(spilled[i]);
+  });
+  return below;
 }
 
 int64_t TableState::DrainSegment(uint32_t s, int64_t most, EvictionSweep::Lap* lap,
@@ -198,7 +238,7 @@ int64_t TableState::DrainSegment(uint32_t s, int64_t most, EvictionSweep::Lap* l
   int64_t looks = 0;
   const uint64_t next = shard.index.VisitSegment(lap->position, [&](int64_t key, RowRef ref) {
     ++looks;
-    if (shard.arena->InDrainingSlab(ref)) entries.push_back({key, ref});
+    if (shard.arena->InDrainingSlab(ref)) entries.push_back({key, ref, nullptr});
   });
   const size_t n = std::min<size_t>(entries.size(), static_cast<size_t>(most));
   for (size_t i = 0; i < n; ++i) {
@@ -207,7 +247,7 @@ int64_t TableState::DrainSegment(uint32_t s, int64_t most, EvictionSweep::Lap* l
       Prefetch(&shard.arena->Meta(entries[i + kAhead].ref));
       Prefetch(shard.index.HomeBucket(HashKey(entries[i + kAhead].key)));
     }
-    const auto& [key, ref] = entries[i];
+    const auto [key, ref, spilled] = entries[i];
     const RowRef to = shard.arena->Move(ref, key);
     if (to == RowArena::kNoSlot) {
       lap->left = 0;  // no memory to move into: rows stay where they are
@@ -353,9 +393,14 @@ std::vector<int64_t> TableState::ExpiredOf(KeySpan keys) const {
         const InFlight& each = ring[i % kRing];
         const uint32_t s = ShardOf(each.hash, shard_bits_);
         const KeyCounters* counters = shards_[s]->counters.get();
-        const bool old = each.ref != kNoRow
-                             ? Expired(s, each.ref)
-                             : counters != nullptr && counters->Old(each.hash, key, sweep_.cutoff);
+        bool old;
+        if (each.ref != kNoRow) {
+          old = Expired(s, each.ref);
+        } else if (const SpilledRow* row = FindSpilled(s, each.hash, key); row != nullptr) {
+          old = Expired(*row);
+        } else {
+          old = counters != nullptr && counters->Old(each.hash, key, sweep_.cutoff);
+        }
         if (old) add(key);
       }
       if (i < n) {
@@ -391,6 +436,7 @@ void TableState::Reap(KeySpan all) {
     Shard& shard = *shards_[s];
     std::unique_lock lock(shard.mu);
     int64_t here = 0;
+    std::vector<Entry> spilled;
     for (size_t j = b, ahead = b; j < e; ++j) {
       for (; ahead < std::min(e, j + kAhead); ++ahead) {
         batch->hash[ahead] = HashKey(batch->occurrence_key(ahead));
@@ -402,12 +448,18 @@ void TableState::Reap(KeySpan all) {
         if (!Expired(s, ref)) continue;
         RemoveRow(s, key, ref);
         ++here;
+      } else if (SpilledRow* row = FindSpilled(s, batch->hash[j], key); row != nullptr) {
+        if (Expired(*row)) spilled.push_back({key, kNoRow, row});
       } else if (shard.counters != nullptr &&
                  shard.counters->Old(batch->hash[j], key, sweep_.cutoff)) {
         ForgetCount(s, batch->hash[j], key);
       }
     }
-    reaped += here;
+    std::ranges::sort(spilled, {}, &Entry::key);
+    const auto again = std::ranges::unique(spilled, {}, &Entry::key);
+    spilled.erase(again.begin(), again.end());
+    RemoveSpilled(s, spilled);
+    reaped += here + static_cast<int64_t>(spilled.size());
   });
   rows_ -= reaped;
   counters_.evicted_by_age += reaped;
@@ -421,7 +473,10 @@ bool TableState::MakeRoom(KeySpan keys) {
     const Locks locks = LockAllShared();
     WorkerPool::Get().RunRanges(keys.size(), kParallelKeys, [&](size_t begin, size_t end) {
       size_t here = 0;
-      for (size_t i = begin; i < end; ++i) here += FindRow(keys[i]) == nullptr;
+      for (size_t i = begin; i < end; ++i) {
+        const uint64_t hash = HashKey(keys[i]);
+        here += !HasRow(ShardOf(hash, shard_bits_), hash, keys[i]);
+      }
       missing += here;
     });
   }
@@ -483,6 +538,13 @@ int64_t TableState::CountExpired() const {
     for (uint32_t slot = 0; slot < arena.slots(); ++slot) {
       const bool live = (arena.Meta(slot).generation & 1) != 0;
       here += live && Expired(static_cast<uint32_t>(s), slot);
+    }
+    if (tier_ != nullptr) {
+      const SpilledRows& spilled = tier_->shard(static_cast<uint32_t>(s)).spilled;
+      for (uint64_t position = 0; position < KeyIndex::kEndOfPositions;) {
+        position = spilled.VisitSegment(
+            position, [&](int64_t /*key*/, SpilledRow* row) { here += Expired(*row); });
+      }
     }
     expired += here;
   });

@@ -6,28 +6,48 @@
 
 namespace mxrec {
 
-void TableState::Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block, bool locked) const {
-  constexpr uint64_t kEnd = uint64_t{1} << 32;
+// counters: frequency and last_time of the entries.
+Status TableState::EmitSpilled(const ssd::SsdLog::Guard& guard, const std::vector<Wanted>& wanted,
+                               RowBlock* counters, RowBlock* block) const {
+  return ReadSpilled(guard, wanted, [&](size_t i, const float* row) {
+    EmitRow(wanted[i].key, counters->frequency[i], counters->last_time[i], row, block);
+  });
+}
+
+Status TableState::Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block, bool locked) const {
   block->clear();
   while (cursor->shard < shards() && static_cast<int64_t>(block->size()) < max_rows) {
-    const Shard& shard = *shards_[cursor->shard];
-    std::shared_lock<SharedMutex> lock;
-    if (!locked) lock = std::shared_lock(shard.mu);
-    const bool sweeping = this->sweeping();
-    cursor->position = shard.index.VisitSegment(cursor->position, [&](int64_t key, RowRef ref) {
-      if (sweeping && Expired(cursor->shard, ref)) return;
-      const RowMeta& meta = shard.arena->Meta(ref);
-      EmitRow(key, meta.frequency, meta.last_time, shard.arena->Row(ref), block);
-    });
-    if (cursor->position >= kEnd) {
-      ++cursor->shard;
-      cursor->position = 0;
+    const uint32_t s = cursor->shard;
+    const Shard& shard = *shards_[s];
+    std::optional<ssd::SsdLog::Guard> guard;
+    std::vector<Wanted> wanted;
+    RowBlock counters;
+    {
+      std::shared_lock<SharedMutex> lock;
+      if (tier_ != nullptr) guard.emplace(tier_->log().Enter());
+      if (!locked || tier_ != nullptr) lock = std::shared_lock(shard.mu);
+      const bool sweeping = this->sweeping();
+      cursor->position = VisitRows(s, cursor->position, [&](const Entry& entry) {
+        if (sweeping && Expired(s, entry)) return;
+        if (entry.spilled == nullptr) {
+          const RowMeta& meta = shard.arena->Meta(entry.ref);
+          EmitRow(entry.key, meta.frequency, meta.last_time, shard.arena->Row(entry.ref), block);
+        } else {
+          wanted.push_back({entry.key, entry.spilled->location});
+          counters.frequency.push_back(entry.spilled->frequency);
+          counters.last_time.push_back(entry.spilled->last_time);
+        }
+      });
     }
+    if (!wanted.empty()) MXREC_RETURN_IF_ERROR(EmitSpilled(*guard, wanted, &counters, block));
+    if (cursor->position >= KeyIndex::kEndOfPositions) *cursor = {s + 1, 0};
   }
+  return {};
 }
 
 Status TableState::MakeRows(const std::vector<int64_t>& keys, KeyBatch* batch,
                             const std::function<bool(uint32_t, RowRef)>& may_be_there) {
+  MXREC_RETURN_IF_ERROR(BringIn(keys));
   batch->Partition(keys, shard_bits_, KeyBatch::Grouping::kKeys);
   MXREC_RETURN_IF_ERROR(Insert(batch, {.draws_rows = false}));
   for (uint32_t s = 0; s < shards(); ++s) {
@@ -99,6 +119,7 @@ Status TableState::Relayout(const OptimizerOptions& optimizer) {
     }
     arenas.push_back(std::move(arena));
   }
+  MXREC_RETURN_IF_ERROR(RelayoutSpilled(static_cast<size_t>(width), bound.get()));
   for (uint32_t s = 0; s < shards(); ++s) {
     std::unique_lock lock(shards_[s]->mu);
     shards_[s]->arena = std::move(arenas[s]);

@@ -17,13 +17,6 @@ constexpr size_t kReadGrain = kParallelKeys;
 
 }  // namespace
 
-TableState::Locks TableState::LockAllShared() const {
-  Locks locks;
-  locks.reserve(shards_.size());
-  for (const auto& shard : shards_) locks.emplace_back(shard->mu);
-  return locks;
-}
-
 const float* TableState::FindRow(int64_t key) const {
   const uint64_t hash = HashKey(key);
   const Shard& shard = *shards_[ShardOf(hash, shard_bits_)];
@@ -31,7 +24,9 @@ const float* TableState::FindRow(int64_t key) const {
   return ref == kNoRow ? nullptr : shard.arena->Row(ref);
 }
 
-void TableState::Read(KeySpan keys, const float* absent_row, float* out) const {
+Status TableState::Read(KeySpan keys, const float* absent_row, float* out) const {
+  const uint64_t arrivals = tier_ == nullptr ? 0 : tier_->arrivals.load();
+  std::atomic<size_t> missed{0};
   {
     const Locks locks = LockAllShared();
     const kernels::RowCopier copy = format_.ChooseCopier(keys.size());
@@ -48,9 +43,12 @@ void TableState::Read(KeySpan keys, const float* absent_row, float* out) const {
                                       std::memory_order_relaxed);
       counters_.hot_hits.fetch_add(static_cast<int64_t>(read.hot), std::memory_order_relaxed);
       if (hot_.enabled()) sampler_.Observe(end - begin, read.hot);
+      missed.fetch_add(end - begin - read.found, std::memory_order_relaxed);
     });
   }
   RefreshHotRows(keys);
+  if (tier_ == nullptr || missed == 0) return {};
+  return ReadMissed(keys, arrivals, out);
 }
 
 ReadResult TableState::ReadPlain(KeySpan keys, size_t begin, size_t end,
@@ -102,7 +100,7 @@ void TableState::Contains(KeySpan keys, bool* out) const {
         Prefetch(shards_[ShardOf(ahead, shard_bits_)]->index.HomeBucket(ahead));
       }
       const uint64_t hash = HashKey(keys[i]);
-      out[i] = shards_[ShardOf(hash, shard_bits_)]->index.Find(hash, keys[i]) != kNoRow;
+      out[i] = HasRow(ShardOf(hash, shard_bits_), hash, keys[i]);
     }
   });
 }
@@ -141,6 +139,7 @@ void TableState::Missing(KeySpan keys, uint64_t coefficient, std::vector<int64_t
     std::shared_lock lock(shards_[s]->mu);
     for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
       if (batch->ref[u] != kNoRow || !WouldAdmit(*shards_[s], *batch, u, coefficient)) continue;
+      if (tier_ != nullptr && HasRow(s, batch->hash[u], batch->key[u])) continue;
       found.emplace_back(batch->first[u], batch->key[u]);
     }
   }
@@ -150,16 +149,10 @@ void TableState::Missing(KeySpan keys, uint64_t coefficient, std::vector<int64_t
   for (const auto& [position, key] : found) out->push_back(key);
 }
 
-RowRef TableState::RowAt(const Address& address) const {
-  if (address.tag != tag_) return kNoRow;
-  const RowArena& arena = *shards_[address.shard]->arena;
-  if (address.slot >= arena.slots() || (address.generation & 1) == 0) return kNoRow;
-  return arena.Meta(address.slot).generation == address.generation ? address.slot : kNoRow;
-}
-
-void TableState::ReadAddresses(std::span<const int64_t> addresses, KeySpan keys,
-                               const float* absent_row, float* out) const {
-  const Locks locks = LockAllShared();
+Status TableState::ReadAddresses(std::span<const int64_t> addresses, KeySpan keys,
+                                 const float* absent_row, float* out) const {
+  const uint64_t arrivals = tier_ == nullptr ? 0 : tier_->arrivals.load();
+  Locks locks = LockAllShared();
   const auto dim = static_cast<size_t>(dim_);
   const size_t row_bytes = format_.embedding_bytes();
   const kernels::RowCopier copy = format_.ChooseCopier(keys.size());
@@ -188,6 +181,9 @@ void TableState::ReadAddresses(std::span<const int64_t> addresses, KeySpan keys,
     }
     copy.Finish();
   });
+  if (tier_ == nullptr) return {};
+  locks.clear();
+  return ReadMissed(keys, arrivals, out);
 }
 
 }  // namespace mxrec

@@ -12,11 +12,6 @@ namespace {
 constexpr uint64_t kEnd = uint64_t{1} << 32;  // of positions in an index
 constexpr size_t kAhead = 16;
 
-struct Entry {
-  int64_t key;
-  RowRef ref;
-};
-
 }  // namespace
 
 void TableState::StampFreshRows() {
@@ -26,20 +21,26 @@ void TableState::StampFreshRows() {
   }
 }
 
-void TableState::ForEachMeta(const std::function<void(RowMeta*)>& each) {
+void TableState::ForEachStamp(const std::function<void(uint16_t*)>& each) {
   WorkerPool::Get().Run(shards(), [&](size_t s) {
     Shard& shard = *shards_[s];
     std::unique_lock lock(shard.mu);
     for (uint32_t slot = 0; slot < shard.arena->slots(); ++slot) {
       RowMeta& meta = shard.arena->Meta(slot);
-      if ((meta.generation & 1) != 0) each(&meta);
+      if ((meta.generation & 1) != 0) each(&meta.stamp);
+    }
+    if (tier_ == nullptr) return;
+    const SpilledRows& spilled = tier_->shard(static_cast<uint32_t>(s)).spilled;
+    for (uint64_t position = 0; position < kEnd;) {
+      position = spilled.VisitSegment(
+          position, [&](int64_t /*key*/, SpilledRow* row) { each(&row->stamp); });
     }
   });
 }
 
 void TableState::EnsureEpochs() {
   if (tracker_.HasEpochs()) return;
-  ForEachMeta([&](RowMeta* meta) { meta->stamp = tracker_.Restamped(meta->stamp); });
+  ForEachStamp([&](uint16_t* stamp) { *stamp = tracker_.Restamped(*stamp); });
   tracker_.EndRestamp();
   StampFreshRows();
 }
@@ -57,6 +58,7 @@ void TableState::BeginSnapshot(const ChangeTracker::Instant& given) {
   ChangeTracker::Instant instant = given;
   instant.by_age = sweeping() && sweep_.by_age;
   instant.cutoff = sweep_.cutoff;
+  instant.sweep = sweep_.number;
   EnsureEpochs();
   const bool first = instant.tracks && tracker_.lineage().empty();
   if (first && !TrackCounts(true)) {
@@ -92,7 +94,7 @@ void TableState::EndCountsSave(bool follows) {
 ChangeTracker::Remains TableState::EndSnapshot(const std::string& saved, int64_t step) {
   if (!snapshot_read_) {
     // The next save counts on all rows having been dealt with.
-    ForEachMeta([&](RowMeta* meta) { tracker_.MarkDone(meta); });
+    ForEachStamp([&](uint16_t* stamp) { tracker_.MarkDone(stamp); });
   }
   EndCountsSave(!saved.empty() && tracker_.instant().tracks);
   ChangeTracker::Remains remains = tracker_.End(saved, step);
@@ -129,14 +131,29 @@ void TableState::EmitRow(int64_t key, uint32_t frequency, uint32_t last_time, co
 }
 
 // Rows that are found under their key, as they are or as their images are.
-void TableState::ScanSegment(uint32_t s, uint64_t* position, RowBlock* block) {
+Status TableState::ScanSegment(uint32_t s, uint64_t* position, RowBlock* block) {
   Shard& shard = *shards_[s];
+  std::optional<ssd::SsdLog::Guard> guard;
+  if (tier_ != nullptr) guard.emplace(tier_->log().Enter());
+  std::vector<Wanted> wanted;  // on SSD
+  RowBlock counters;           // of them
   std::shared_lock lock(shard.mu);
   RowArena& arena = *shard.arena;
   if (*position == 0 && tracker_.instant().delta) tracker_.Sift(s, &arena);
   std::vector<Entry> entries;
-  *position = shard.index.VisitSegment(*position, [&](int64_t key, RowRef ref) {
-    if (tracker_.MayBePending(s, ref)) entries.push_back({key, ref});
+  *position = VisitRows(s, *position, [&](const Entry& entry) {
+    if (entry.spilled == nullptr) {
+      if (tracker_.MayBePending(s, entry.ref)) entries.push_back(entry);
+      return;
+    }
+    SpilledRow& row = *entry.spilled;
+    RowMeta meta{row.last_time, row.frequency, 0, row.stamp};
+    const bool write = tracker_.VisitSpilled(s, entry.key, &meta, row.reprieve);
+    row.stamp = meta.stamp;
+    if (!write) return;
+    wanted.push_back({entry.key, row.location});
+    counters.frequency.push_back(row.frequency);
+    counters.last_time.push_back(row.last_time);
   });
   // To the front: those that are written as they are.
   size_t kept = 0;
@@ -156,12 +173,14 @@ void TableState::ScanSegment(uint32_t s, uint64_t* position, RowBlock* block) {
         break;
     }
   }
-  const size_t row_bytes = format_.stored_floats(slots_) * sizeof(float);
   for (size_t i = 0; i < kept; ++i) {
-    if (i + kAhead < kept) PrefetchRange(arena.Row(entries[i + kAhead].ref), row_bytes);
+    if (i + kAhead < kept) PrefetchRange(arena.Row(entries[i + kAhead].ref), stored_bytes());
     const RowMeta& meta = arena.Meta(entries[i].ref);
     EmitRow(entries[i].key, meta.frequency, meta.last_time, arena.Row(entries[i].ref), block);
   }
+  if (wanted.empty()) return {};
+  lock.unlock();
+  return EmitSpilled(*guard, wanted, &counters, block);
 }
 
 void TableState::TakeImages(uint32_t s, size_t most, bool orphans_only, RowBlock* block) {
@@ -173,8 +192,8 @@ void TableState::TakeImages(uint32_t s, size_t most, bool orphans_only, RowBlock
   });
 }
 
-void TableState::ScanSnapshot(ScanCursor* cursor, size_t max_rows, int64_t image_bytes,
-                              RowBlock* block) {
+Status TableState::ScanSnapshot(ScanCursor* cursor, size_t max_rows, int64_t image_bytes,
+                                RowBlock* block) {
   block->clear();
   while (cursor->shard < shards() && block->size() < max_rows) {
     if (tracker_.image_bytes() > image_bytes / 2) {
@@ -182,10 +201,10 @@ void TableState::ScanSnapshot(ScanCursor* cursor, size_t max_rows, int64_t image
       for (uint32_t s = 0; s < shards() && block->size() < max_rows; ++s) {
         TakeImages(s, max_rows - block->size(), false, block);
       }
-      if (block->size() >= max_rows) return;
+      if (block->size() >= max_rows) return {};
     }
     if (cursor->position < kEnd) {
-      ScanSegment(cursor->shard, &cursor->position, block);
+      MXREC_RETURN_IF_ERROR(ScanSegment(cursor->shard, &cursor->position, block));
       continue;
     }
     // Every row of the shard has been dealt with, so no more of them leave orphans.
@@ -194,6 +213,7 @@ void TableState::ScanSnapshot(ScanCursor* cursor, size_t max_rows, int64_t image
     if (block->size() == before) *cursor = {cursor->shard + 1, 0};
   }
   if (cursor->shard == shards() && block->size() == 0) snapshot_read_ = true;
+  return {};
 }
 
 void TableState::ScanSnapshotCounts(ScanCursor* cursor, size_t max_rows, RowBlock* block) {
@@ -230,11 +250,13 @@ void TableState::BeginLink() {
   StampFreshRows();
 }
 
-void TableState::EraseKeys(const std::vector<int64_t>& keys) {
+Status TableState::EraseKeys(const std::vector<int64_t>& keys) {
+  MXREC_RETURN_IF_ERROR(BringIn(keys));
   KeyBatch::Ptr batch = KeyBatch::Acquire();
   batch->Partition(keys, shard_bits_, KeyBatch::Grouping::kKeys);
   Erase(batch.get());
   for (const auto& shard : shards_) shard->erased = 0;  // restored, not erased
+  return {};
 }
 
 }  // namespace mxrec

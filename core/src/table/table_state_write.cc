@@ -29,14 +29,6 @@ void TableState::InitializeRow(int64_t key, const float* values, float* row) con
   if (optimizer_ != nullptr) optimizer_->InitSlots(Slots(row), dim_);
 }
 
-RowRef TableState::NewRow(Shard* shard, uint64_t hash, int64_t key) {
-  const RowRef slot = shard->arena->Allocate();
-  if (slot == RowArena::kNoSlot) return kNoRow;
-  if (shard->index.Insert(hash, key, slot)) return slot;
-  shard->arena->Free(slot, key);
-  return kNoRow;
-}
-
 // Gives every missing unique key a row, if it is admitted. On failure batch->fresh and
 // batch->refused tell what UndoInShard must undo.
 bool TableState::InsertInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request) {
@@ -374,6 +366,7 @@ int64_t TableState::Erase(KeyBatch* batch) {
                           shard.arena->Meta(batch->ref[i]), shard.arena->Row(batch->ref[i]));
         }
         shard.arena->Free(batch->ref[i], batch->occurrence_key(i));
+        if (!shard.reprieved.empty()) shard.reprieved.erase(batch->ref[i]);
         ++here;
       }
     }

@@ -40,7 +40,7 @@ Status Train(const std::string& name, Impl& impl, KeySpan keys, const TrainingUs
              Call&& call) {
   MXREC_RETURN_IF_ERROR(CheckTimestamps(use.timestamps, keys.size()));
   MXREC_RETURN_IF_ERROR(CheckCoefficient(use.coefficient));
-  return WithChange(name, impl, keys.size(), [&](TableState& state) {
+  return WithChange(name, impl, keys.size(), [&](TableState& state) -> Status {
     const TimeSource source =
         use.timestamps.empty() ? TimeSource::kWallClock : TimeSource::kTimestamps;
     // One time for each of no examples looks like no times: such a batch says nothing about them.
@@ -73,9 +73,11 @@ Status Train(const std::string& name, Impl& impl, KeySpan keys, const TrainingUs
       state.MakeRoom(keys);
       ++impl.version;  // rows beyond max_rows and below min_l2 go with the sweep
     }
+    MXREC_RETURN_IF_ERROR(state.BringIn(keys));
     MXREC_RETURN_IF_ERROR(call(state, request));
     if (timed) state.NoteTimes(source, request.times.latest);
     if (state.sweeping()) state.Reprieve(keys, earliest);
+    if (state.WantsSpill()) impl.workers->Spill();
     ++impl.version;
     return Status();
   });
@@ -116,6 +118,7 @@ Status Table::Resolve(KeySpan keys, ResolveMode mode, int32_t* inverse, UniqueKe
 
 Status Table::Prepare(KeySpan keys) const {
   return WithState(name_, *impl_, keys.size(), [&](const TableState& state) {
+    state.Stage(keys);
     state.Prepare(keys);
     return Status();
   });

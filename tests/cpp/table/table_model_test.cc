@@ -11,6 +11,7 @@
 #include "mxrec/checkpoint.h"
 #include "mxrec/table.h"
 #include "table/model.h"
+#include "table/tiers.h"
 
 namespace mxrec {
 namespace {
@@ -19,8 +20,10 @@ using testing::ModelTable;
 
 class Sequence {
  public:
-  explicit Sequence(uint64_t seed)
+  Sequence(uint64_t seed, bool tiered)
       : rng_(seed), seed_(seed), options_(Options()), model_(options_) {
+    // About one row in a hundred; most batches have more.
+    if (tiered) options_ = testing::Tiered(options_, 1 + Draw(3));
     table_ = Table::Create(options_).value();
   }
 
@@ -192,10 +195,16 @@ class Sequence {
             .string();
     const auto saved = SaveTable(*table_, dir, 7);
     ASSERT_TRUE(saved.ok()) << saved.status().message();
-    if (Draw(2) == 0) {
+    const int how = Draw(options_.ssd_rows > 0 ? 3 : 2);
+    if (how == 0) {
       auto loaded = LoadTable(dir, 1 << Draw(5));
       ASSERT_TRUE(loaded.ok()) << loaded.status().message();
       table_ = std::move(loaded).value();
+    } else if (how == 2) {  // other sizes of the tiers
+      TableOptions options = testing::Tiered(testing::Untiered(options_), 1 + Draw(200));
+      options.num_shards = 1 << Draw(5);
+      table_ = Table::Create(options).value();
+      ASSERT_TRUE(RestoreTable(table_.get(), dir).ok());
     } else {
       const std::vector<int64_t> noise = {Draw(100), -7};
       std::vector<float> out(noise.size() * options_.dim);
@@ -236,15 +245,21 @@ class Sequence {
   std::shared_ptr<Table> table_;
 };
 
-TEST(TableModelTest, RandomSequencesEqualTheModel) {
+void RunSequences(uint64_t sequences, bool tiered) {
   if (const char* replay = std::getenv("MXREC_TEST_SEED")) {
-    Sequence(std::strtoull(replay, nullptr, 10)).Run();
+    Sequence(std::strtoull(replay, nullptr, 10), tiered).Run();
     return;
   }
-  for (uint64_t seed = 1; seed <= 2000; ++seed) {
-    Sequence(seed).Run();
-    if (HasFailure()) FAIL() << "replay with MXREC_TEST_SEED=" << seed;
+  for (uint64_t seed = 1; seed <= sequences; ++seed) {
+    Sequence(seed, tiered).Run();
+    if (::testing::Test::HasFailure()) FAIL() << "replay with MXREC_TEST_SEED=" << seed;
   }
+}
+
+TEST(TableModelTest, RandomSequencesEqualTheModel) { RunSequences(2000, false); }
+
+TEST(TableModelTest, RandomSequencesWithHardlyARowInMemoryEqualTheModel) {
+  RunSequences(500, true);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "mxrec/checkpoint.h"
 #include "mxrec/table.h"
 #include "table/admission_model.h"
+#include "table/tiers.h"
 
 namespace mxrec {
 namespace {
@@ -22,8 +23,10 @@ constexpr float kRate = 0.05f;
 class Sequence {
  public:
   // large: slabs and segments enough for sweeps to be bounded by lookups, and for rows to move.
-  Sequence(uint64_t seed, bool large)
+  // tiered: with memory for about one row in a hundred.
+  Sequence(uint64_t seed, bool large, bool tiered)
       : rng_(seed), seed_(seed), large_(large), options_(Options()), model_(options_) {
+    if (tiered) options_ = testing::Tiered(options_, large ? 300 : 1 + Draw(3));
     table_ = Table::Create(options_).value();
     universe_ = large ? 30'000 : 20 + Draw(300);
   }
@@ -357,7 +360,7 @@ class Sequence {
     const auto saved = SaveTable(*table_, dir, 7);
     ASSERT_TRUE(saved.ok()) << saved.status().message();
     ASSERT_EQ(saved.value().rows, static_cast<int64_t>(model_.rows().size()));
-    if (Draw(2) == 0) {
+    if (options_.ssd_rows == 0 && Draw(2) == 0) {
       auto loaded = LoadTable(dir, 1 << Draw(5));
       ASSERT_TRUE(loaded.ok()) << loaded.status().message();
       table_ = std::move(loaded).value();
@@ -421,20 +424,28 @@ class Sequence {
   std::shared_ptr<Table> table_;
 };
 
-void RunSequences(uint64_t sequences, bool large) {
+void RunSequences(uint64_t sequences, bool large, bool tiered) {
   if (const char* replay = std::getenv("MXREC_TEST_SEED")) {
-    Sequence(std::strtoull(replay, nullptr, 10), large).Run();
+    Sequence(std::strtoull(replay, nullptr, 10), large, tiered).Run();
     return;
   }
   for (uint64_t seed = 1; seed <= sequences; ++seed) {
-    Sequence(seed, large).Run();
+    Sequence(seed, large, tiered).Run();
     if (::testing::Test::HasFailure()) FAIL() << "replay with MXREC_TEST_SEED=" << seed;
   }
 }
 
-TEST(TableSweepModelTest, SmallTablesEqualTheModel) { RunSequences(500, false); }
+TEST(TableSweepModelTest, SmallTablesEqualTheModel) { RunSequences(500, false, false); }
 
-TEST(TableSweepModelTest, LargeTablesWhoseRowsMoveEqualTheModel) { RunSequences(10, true); }
+TEST(TableSweepModelTest, LargeTablesWhoseRowsMoveEqualTheModel) { RunSequences(10, true, false); }
+
+TEST(TableSweepModelTest, SmallTablesWithHardlyARowInMemoryEqualTheModel) {
+  RunSequences(300, false, true);
+}
+
+TEST(TableSweepModelTest, LargeTablesWithFewRowsInMemoryEqualTheModel) {
+  RunSequences(6, true, true);
+}
 
 }  // namespace
 }  // namespace mxrec

@@ -1,0 +1,47 @@
+// TierWorkers: the two threads of a table with an SSD tier. One has rows leave memory before it is
+// full, the other reads rows ahead that a caller has announced.
+//
+// Thread-safe.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace mxrec {
+
+class TierWorkers {
+ public:
+  static constexpr size_t kMostAhead = 16;  // batches that wait to be read ahead
+
+  // spill() is called after Spill, stage(keys) after Stage; neither throws.
+  TierWorkers(std::function<void()> spill, std::function<void(const std::vector<int64_t>&)> stage);
+  // What waits is dropped.
+  ~TierWorkers();
+  TierWorkers(const TierWorkers&) = delete;
+  TierWorkers& operator=(const TierWorkers&) = delete;
+
+  void Spill();
+  // Of more batches than kMostAhead that wait, the first is dropped.
+  void Stage(std::vector<int64_t> keys);
+
+ private:
+  void RunSpill();
+  void RunStage();
+
+  const std::function<void()> spill_;
+  const std::function<void(const std::vector<int64_t>&)> stage_;
+  std::mutex mu_;  // guards what follows
+  std::condition_variable work_;
+  bool stop_ = false;
+  bool wants_spill_ = false;
+  std::deque<std::vector<int64_t>> ahead_;
+  std::thread spilling_;
+  std::thread staging_;
+};
+
+}  // namespace mxrec

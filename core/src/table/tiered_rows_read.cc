@@ -1,0 +1,108 @@
+// TieredRows: rows on SSD that are read where they are.
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <new>
+
+#include "table/tiered_rows.h"
+#include "util/prefetch.h"
+
+namespace mxrec {
+namespace {
+
+constexpr size_t kWindow = 32;  // keys in flight: covers the latency of memory
+constexpr size_t kPiece = 4096;  // rows read at a time
+
+}  // namespace
+
+Status TieredRows::ReadSpilled(const ssd::SsdLog::Guard& guard, std::span<const Wanted> wanted,
+                               const std::function<void(size_t, const float*)>& use) const {
+  if (wanted.empty()) return {};
+  const size_t row_floats = stored_bytes() / sizeof(float);
+  const size_t most = std::min(kPiece, wanted.size());
+  const std::unique_ptr<float[]> rows(new float[most * row_floats]);
+  std::vector<ssd::RecordOut> reads;
+  reads.reserve(most);
+  for (size_t begin = 0; begin < wanted.size(); begin += most) {
+    const size_t n = std::min(most, wanted.size() - begin);
+    reads.clear();
+    for (size_t i = 0; i < n; ++i) {
+      reads.push_back({.key = wanted[begin + i].key,
+                       .location = wanted[begin + i].location,
+                       .row = rows.get() + i * row_floats});
+    }
+    MXREC_RETURN_IF_ERROR(tier_->Read(guard, reads));
+    for (size_t i = 0; i < n; ++i) use(begin + i, rows.get() + i * row_floats);
+  }
+  return {};
+}
+
+Status TieredRows::ReadMissed(KeySpan keys, uint64_t arrivals, float* out) const {
+  if (tier_->rows() == 0 && tier_->arrivals.load(std::memory_order_acquire) == arrivals) return {};
+  const auto dim = static_cast<size_t>(dim_);
+  std::vector<Wanted> wanted;
+  std::vector<size_t> positions;
+  const ssd::SsdLog::Guard guard = tier_->log().Enter();
+  {
+    const Locks locks = LockAllShared();
+    const bool some_came = tier_->arrivals.load(std::memory_order_acquire) != arrivals;
+    for (size_t i = 0; i < keys.size(); ++i) {
+      if (i + kWindow < keys.size()) {
+        const uint64_t ahead = HashKey(keys[i + kWindow]);
+        Prefetch(tier_->shard(ShardOf(ahead, shard_bits_)).spilled.HomeBucket(ahead));
+      }
+      const uint64_t hash = HashKey(keys[i]);
+      const uint32_t s = ShardOf(hash, shard_bits_);
+      if (const SpilledRow* row = FindSpilled(s, hash, keys[i]); row != nullptr) {
+        wanted.push_back({keys[i], row->location});
+        positions.push_back(i);
+      } else if (some_came) {
+        const RowRef ref = shards_[s]->index.Find(hash, keys[i]);
+        if (ref != kNoRow) format_.Load(shards_[s]->arena->Row(ref), out + i * dim);
+      }
+    }
+  }
+  MXREC_RETURN_IF_ERROR(ReadSpilled(guard, wanted, [&](size_t i, const float* row) {
+    format_.Load(row, out + positions[i] * dim);
+  }));
+  const auto read = static_cast<int64_t>(wanted.size());
+  tier_->read_in_place += read;
+  counters_.read_hits += read;
+  counters_.read_misses -= read;
+  return {};
+}
+
+void TieredRows::Stage(KeySpan keys) const {
+  if (tier_ == nullptr || tier_->rows() == 0) return;
+  std::vector<Wanted> wanted;
+  const ssd::SsdLog::Guard guard = tier_->log().Enter();
+  {
+    const Locks locks = LockAllShared();
+    for (size_t i = 0; i < keys.size(); ++i) {
+      if (i + kWindow < keys.size()) {
+        const uint64_t ahead = HashKey(keys[i + kWindow]);
+        Prefetch(tier_->shard(ShardOf(ahead, shard_bits_)).spilled.HomeBucket(ahead));
+      }
+      const uint64_t hash = HashKey(keys[i]);
+      const SpilledRow* row = FindSpilled(ShardOf(hash, shard_bits_), hash, keys[i]);
+      if (row != nullptr) wanted.push_back({keys[i], row->location});
+    }
+  }
+  std::ranges::sort(wanted, {}, &Wanted::key);
+  const auto again = std::ranges::unique(wanted, {}, &Wanted::key);
+  wanted.erase(again.begin(), again.end());
+  std::erase_if(wanted, [&](const Wanted& each) { return tier_->staged().Has(each.key); });
+  if (wanted.size() > tier_->staged().most_rows()) wanted.resize(tier_->staged().most_rows());
+  // The batch reads again what could not be read, and reports it.
+  (void)ReadSpilled(guard, wanted, [&](size_t i, const float* row) {
+    const auto& [key, location] = wanted[i];
+    const uint64_t hash = HashKey(key);
+    const uint32_t s = ShardOf(hash, shard_bits_);
+    std::shared_lock lock(shards_[s]->mu);
+    const SpilledRow* now = FindSpilled(s, hash, key);
+    if (now != nullptr && now->location == location) tier_->staged().Put(key, row);
+  });
+}
+
+}  // namespace mxrec

@@ -1,0 +1,57 @@
+// ClockHand: which rows of a shard have been cold the longest, as far as a hand can tell that comes
+// by now and then: a CLOCK over frequency and age.
+//
+// Nobody marks a row when it is used: a row counts its uses anyway, so one whose count has changed
+// since the hand last came by has been used. Such a row, and one that the hand has not seen before,
+// stays. Of the others the score is the row's frequency, halved for every kHalfLife times that the
+// hand came by in vain; rows with a score up to the caller's threshold are cold.
+//
+// Not thread-safe.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "index/key_index.h"
+
+namespace mxrec {
+
+class ClockHand {
+ public:
+  static constexpr uint32_t kHalfLife = 64;
+
+  uint64_t position = 0;  // in the shard's index
+
+  // Rows with slots below are known of. May throw.
+  void Reserve(uint32_t slots) {
+    if (slots > seen_.size()) seen_.resize(slots);
+  }
+  // The hand comes by. *score is set for rows that were not used.
+  bool Visit(RowRef ref, uint32_t frequency, uint32_t* score) {
+    Seen& seen = seen_[ref];
+    const auto uses = static_cast<uint16_t>(frequency);
+    if (seen.visits == 0 || seen.uses != uses) {
+      seen = {uses, 1};
+      return false;
+    }
+    seen.visits = static_cast<uint16_t>(std::min<uint32_t>(seen.visits + 1u, 0xFFFF));
+    *score = frequency >> std::min<uint32_t>(31, seen.visits / kHalfLife);
+    return true;
+  }
+  // The slot is another row's from now on.
+  void Forget(RowRef ref) {
+    if (ref < seen_.size()) seen_[ref] = {};
+  }
+  int64_t bytes() const { return static_cast<int64_t>(seen_.capacity() * sizeof(Seen)); }
+
+ private:
+  struct Seen {
+    uint16_t uses = 0;    // the count's last bits
+    uint16_t visits = 0;  // since the row was used; 0: not seen yet
+  };
+  std::vector<Seen> seen_;  // by slot
+};
+
+}  // namespace mxrec

@@ -1,0 +1,52 @@
+// Tables with an SSD tier, for tests that run with all rows in memory as well.
+#pragma once
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+
+#include "mxrec/options.h"
+
+namespace mxrec::testing {
+
+// A directory for the SSD tiers of this process, removed at its end.
+inline const std::string& SsdDirectory() {
+  class Directory {
+   public:
+    Directory()
+        : path_((std::filesystem::temp_directory_path() /
+                 ("mxrec-tiers-" + std::to_string(::getpid())))
+                    .string()) {
+      std::filesystem::create_directories(path_);
+    }
+    ~Directory() { std::filesystem::remove_all(path_); }
+    const std::string& path() const { return path_; }
+
+   private:
+    const std::string path_;
+  };
+  static const Directory directory;
+  return directory.path();
+}
+
+// The same capacity, of which so many rows may be in memory.
+inline TableOptions Tiered(TableOptions options, int64_t memory_rows) {
+  const int64_t capacity = options.memory_rows > 0 ? options.memory_rows : 1'000'000;
+  options.memory_rows = std::min(memory_rows, capacity - 1);
+  options.ssd_rows = capacity - options.memory_rows;
+  options.ssd_paths = {SsdDirectory()};
+  return options;
+}
+
+// As a model without tiers sees them.
+inline TableOptions Untiered(TableOptions options) {
+  if (options.ssd_rows == 0) return options;
+  options.memory_rows += options.ssd_rows;
+  options.ssd_rows = 0;
+  options.ssd_paths.clear();
+  return options;
+}
+
+}  // namespace mxrec::testing
