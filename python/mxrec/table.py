@@ -495,21 +495,22 @@ class Table(AdmissionCalls):
             the sum of ``bytes_rows``, ``bytes_metadata``, ``bytes_index``, ``bytes_admission``,
             ``bytes_hot`` and ``bytes_save_images``, rows kept as they were for a save under way),
             ``load`` (occupied fraction of the index), ``segments``, and since the creation of the
-            table: ``seen`` (keys of lookups, repetitions included: the sum of
-            ``hits``, which had a row when the call began, and ``misses``, which had none),
-            ``inserts``, ``erased``, ``refused`` (distinct keys of a batch that got no row: the sum
-            of ``refused_by_capacity``, a full table, and ``refused_by_admission``), ``admitted``
-            (keys that got a row in a training lookup), ``evicted`` (rows: the sum of
-            ``evicted_by_age``, ``evicted_by_rows`` and ``evicted_by_l2``),
-            ``skipped_gradients``, ``growth_events``, ``optimizer_step``; also ``num_shards`` and
-            ``value_dtype``; ``hot_rows`` (rows that have a copy among the hot ones now),
-            ``bytes_hot`` (held for the copies and what finds them) and ``hot_hits`` (of ``hits``,
-            those that a copy served). ``prepared_lookups`` (training lookups whose keys the input
-            pipeline had prepared), ``prepared_waiting`` and ``prepared_dropped`` (batches prepared
-            and not yet, or never, looked up). Of admission and eviction also
-            ``admission_threshold`` (in force; None: there is none), ``admission_frozen``,
-            ``counted_keys`` (with a count and no row; a sketch does not know),
-            ``bytes_admission``, ``latest_time`` (of training, in seconds; 0: none) and
+            table: ``seen`` (keys of lookups, repetitions included: the sum of ``hits``, which had a
+            row when the call began, and ``misses``, which had none), ``inserts``, ``erased``,
+            ``refused`` (distinct keys of a batch that got no row: the sum of
+            ``refused_by_capacity``, a full table, and ``refused_by_admission``), ``admitted`` (keys
+            that got a row in a training lookup), ``evicted`` (rows: the sum of ``evicted_by_age``,
+            ``evicted_by_rows`` and ``evicted_by_l2``), ``skipped_gradients``, ``growth_events``
+            (segments of the index that were split), ``growth_micros`` (microseconds that this took,
+            in all threads), ``longest_growth_micros`` (that the longest split took),
+            ``optimizer_step``; also ``num_shards`` and ``value_dtype``; ``hot_rows`` (rows that
+            have a copy among the hot ones now), ``bytes_hot`` (held for the copies and what finds
+            them) and ``hot_hits`` (of ``hits``, those that a copy served). ``prepared_lookups``
+            (training lookups whose keys the input pipeline had prepared), ``prepared_waiting`` and
+            ``prepared_dropped`` (batches prepared and not yet, or never, looked up). Of admission
+            and eviction also ``admission_threshold`` (in force; None: there is none),
+            ``admission_frozen``, ``counted_keys`` (with a count and no row; a sketch does not
+            know), ``bytes_admission``, ``latest_time`` (of training, in seconds; 0: none) and
             ``evicting`` (a sweep is under way).
         """
         return self._open().stats()

@@ -25,6 +25,8 @@ _COUNTERS = (
     "bytes",
     "load",
     "growth_events",
+    "growth_micros",
+    "longest_growth_micros",
 )
 # Of memory and, where a table has them, of tiers.
 _FAMILIES = ("bytes_", "rows_")
