@@ -406,7 +406,9 @@ Status Table::Adopt(RowLoader loader, int64_t optimizer_step, const Lineage& lin
   std::swap(impl_->state, loader.state_);  // the old rows go with the loader, behind the lock
   impl_->step = optimizer_step;
   ++impl_->version;
+  const bool wants_spill = impl_->state->WantsSpill();
   lock.unlock();
+  if (wants_spill) impl_->workers->Spill();
   return {};
 }
 

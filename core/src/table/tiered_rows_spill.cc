@@ -208,7 +208,7 @@ int64_t TieredRows::SpillInShard(uint32_t s, std::span<const Victim> victims,
 bool TieredRows::WantsSpill() const {
   if (tier_ == nullptr) return false;
   const int64_t most = tier_->memory_rows() - tier_->reserve() / 2;
-  return tier_->reserve() > 0 && memory_rows() > most && tier_->rows() < tier_->capacity();
+  return memory_rows() > most && tier_->rows() < tier_->capacity();
 }
 
 bool TieredRows::WantsMoreRoom() const {
