@@ -46,6 +46,7 @@ Result<std::unique_ptr<RecordReader>> RecordReader::Create(Env* env, Options opt
   lane->reader = std::move(reader).value();
   self->idle_.push_back(std::move(lane));
   self->lanes_ = 1;
+  self->idle_.reserve(self->options_.max_readers);  // so that giving one back cannot fail
   return self;
 }
 

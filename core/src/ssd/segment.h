@@ -98,6 +98,7 @@ struct Segment {
   uint64_t sealed_at = 0;  // epochs
   uint64_t retired_at = 0;
   bool damaged = false;  // compaction met a record that it could not read
+  bool missing = false;  // somebody has deleted its file, which is open still
 };
 
 }  // namespace mxrec::ssd

@@ -1,6 +1,8 @@
 // A short run of a log is repeated with its n-th operation failing, for every n: each error names
 // what failed, no read gives a wrong row, and what was acknowledged stays readable.
-#include <set>
+#include <atomic>
+#include <new>
+#include <thread>
 
 #include "env/fault_env.h"
 #include "ssd/ssd_fixture.h"
@@ -132,6 +134,97 @@ class SsdLogFault : public ::testing::Test {
   const TempDir dir_;
   int errors_ = 0;
 };
+
+// Somebody else's leftover, say.
+TEST_F(SsdLogFault, ALeftoverThatCannotBeRemovedIsReportedAndLeft) {
+  const std::string leftover = dir_ / "mxrec-ssd-1-0123456789abcdef-other";
+  std::filesystem::create_directory(leftover);
+  for (const bool deleting : {false, true}) {
+    FaultEnv env;
+    if (deleting) {
+      env.FailMutation(0);
+    } else {
+      env.FailRead(1);  // 0 lists the path, 1 locks what it found
+    }
+    ModelOwner owner;
+    auto log = MustOpen(&env, Options(), &owner);
+    ASSERT_NE(log, nullptr);
+    EXPECT_TRUE(log->stats().removed_leftovers.empty());
+    ASSERT_EQ(log->stats().kept_leftovers.size(), 1u);
+    const std::string kept = log->stats().kept_leftovers[0];
+    EXPECT_NE(kept.find(leftover), std::string::npos) << kept;
+    EXPECT_NE(kept.find("injected fault"), std::string::npos) << kept;
+    EXPECT_TRUE(owner.Put(log.get(), Range(0, 100)).ok());
+    EXPECT_TRUE(log->Close().ok());
+    EXPECT_TRUE(std::filesystem::exists(leftover));
+  }
+}
+
+// The owner may have nothing to append for a long time.
+TEST_F(SsdLogFault, CompactionTriesAFailedWriteAgain) {
+  std::vector<int64_t> most;
+  for (int64_t key = 0; key < kKeys * 4; ++key) {
+    if (key % 4 != 0) most.push_back(key);
+  }
+  int writes = 0;
+  for (int n = 0; n < 8; ++n) {
+    SCOPED_TRACE("mutation " + std::to_string(n));
+    Forget();
+    FaultEnv env;
+    ModelOwner owner;
+    auto log = MustOpen(&env, Options(), &owner);
+    ASSERT_TRUE(owner.Put(log.get(), Range(0, kKeys * 4)).ok());
+    ASSERT_TRUE(log->Seal().ok());
+    env.FailMutation(n);
+    owner.Erase(log.get(), most);
+    Status heard;
+    for (int i = 0; i < 200 && heard.ok(); ++i) {
+      log->Compact();
+      heard = log->TakeBackgroundError();
+    }
+    Note(heard);
+    EXPECT_EQ(errors_, 1);
+    writes += heard.message().find("write to") != std::string::npos ? 1 : 0;
+    for (int i = 0; i < 20 && log->stats().segments.segments > 6; ++i) {
+      log->Compact();
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    EXPECT_LE(log->stats().segments.segments, 6u);
+    ExpectAll(log.get(), &owner);
+  }
+  EXPECT_GT(writes, 0);
+}
+
+// An owner that runs out of memory.
+class ThrowingOwner : public ModelOwner {
+ public:
+  void Moved(std::span<const Move> moves, bool* taken) override {
+    if (throws > 0) {
+      --throws;
+      ModelOwner::Moved(moves.first(moves.size() / 2), taken);
+      throw std::bad_alloc();
+    }
+    ModelOwner::Moved(moves, taken);
+  }
+  std::atomic<int> throws{2};
+};
+
+TEST_F(SsdLogFault, MemoryThatRunsOutInCompactionIsReported) {
+  ThrowingOwner owner;
+  auto log = MustOpen(Env::Default(), Options(), &owner);
+  ASSERT_TRUE(owner.Put(log.get(), Range(0, kKeys * 4)).ok());
+  ASSERT_TRUE(log->Seal().ok());
+  owner.Erase(log.get(), Range(0, kKeys * 2 + 20));
+  while (owner.throws > 0) log->Compact();
+  log->Compact();
+  const Status heard = log->TakeBackgroundError();
+  EXPECT_EQ(heard.code(), StatusCode::kResourceExhausted);
+  EXPECT_NE(heard.message().find("table 'ads'"), std::string::npos) << heard.message();
+  ExpectAll(log.get(), &owner);
+  EXPECT_TRUE(log->Seal().ok());
+  log->Compact();
+  ExpectRecovered(log.get(), &owner);
+}
 
 TEST_F(SsdLogFault, AWriteFailsOnce) { FailEach(false, Mode::kOnce, StatusCode::kIoError); }
 TEST_F(SsdLogFault, WritesFailFromThenOn) {
