@@ -96,9 +96,8 @@ void Table::Close() {
 // --- Reading ------------------------------------------------------------------------------------
 
 Status Table::Lookup(KeySpan keys, const float* absent_row, float* out) const {
-  return WithKeys(name_, *impl_, keys, [&](const TableState& state) {
-    return state.Read(keys, absent_row, out);
-  });
+  return WithKeys(name_, *impl_, keys,
+                  [&](const TableState& state) { return state.Read(keys, absent_row, out); });
 }
 
 Status Table::Contains(KeySpan keys, bool* out) const {

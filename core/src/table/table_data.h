@@ -62,8 +62,8 @@ struct TableData {
   mutable PreparedBatches prepared_;
   ChangeTracker tracker_;
   std::unique_ptr<SsdTier> tier_;  // null: all rows are in memory
-  bool snapshot_read_ = true;  // the running save has seen all rows
-  SpilledLap spilled_lap_;     // of the running save
+  bool snapshot_read_ = true;      // the running save has seen all rows
+  SpilledLap spilled_lap_;         // of the running save
   // Scratch of UpdateDistinct; one change at a time: a bit a slot of all shards, zero between
   // calls.
   std::vector<uint64_t> marks_;

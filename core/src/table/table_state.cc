@@ -83,7 +83,7 @@ TableData::TableData(const TableOptions& options, uint32_t tag)
 }
 
 TableState::~TableState() {
-  tier_.reset();  // its threads take the shards' locks
+  tier_.reset();    // its threads take the shards' locks
   shards_.clear();  // before the pages they lie in
   TagPool::Get().Return(tag_);
 }

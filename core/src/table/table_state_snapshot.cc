@@ -32,8 +32,8 @@ void TableState::ForEachStamp(const std::function<void(uint16_t*)>& each) {
     if (tier_ == nullptr) return;
     const SpilledRows& spilled = tier_->shard(static_cast<uint32_t>(s)).spilled;
     for (uint64_t position = 0; position < kEnd;) {
-      position = spilled.VisitSegment(
-          position, [&](int64_t /*key*/, SpilledRow* row) { each(&row->stamp); });
+      position = spilled.VisitSegment(position,
+                                      [&](int64_t /*key*/, SpilledRow* row) { each(&row->stamp); });
     }
   });
 }
