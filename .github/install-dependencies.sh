@@ -19,6 +19,9 @@ cmake -S "$WORK/highway" -B "$WORK/highway-build" \
 cmake --build "$WORK/highway-build" --parallel
 cmake --install "$WORK/highway-build"
 
+clone axboe/liburing liburing-2.5
+(cd "$WORK/liburing" && ./configure --prefix="$PREFIX" && make -C src -j2 && make install) >/dev/null
+
 # Headers only, as mxrec uses them.
 clone Cyan4973/xxHash v0.8.2
 clone nlohmann/json v3.11.3
