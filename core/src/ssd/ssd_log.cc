@@ -15,7 +15,7 @@ constexpr uint32_t kCompactionChunks = 4;
 // Of all bytes to those handed over for live records. Uniform updates cost 1.9 times what is handed
 // over at the lower one; the bound is 1.5.
 constexpr double kStartRatio = 1.47;
-constexpr double kWaitRatio = 1.49;
+constexpr double kWaitRatio = 1.485;
 // Small rows: at 1.335 times what the disk needs for full segments an update costs 2.2 writes.
 constexpr double kStartOverDisk = 1.335;
 

@@ -84,7 +84,7 @@ class SsdLog {
   Guard Enter();
 
   // Waits, without locks that LogOwner::Moved takes and without a guard, until there is room for so
-  // many more records: while the log takes more than 1.49 times its live data and compaction can
+  // many more records: while the log takes more than 1.485 times its live data and compaction can
   // help, and, when all paths are full, for what compaction can free. Call it before batches of
   // appends; without it the log grows beyond its bound.
   Status Pace(size_t records);
