@@ -31,8 +31,12 @@ class TableSummaryHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
     * ``seen`` (keys of training lookups, repetitions included), ``inserts``, ``admitted``,
       ``refused``, ``evicted_by_age``, ``evicted_by_rows``, ``evicted_by_l2``, ``erased``,
       ``growth_events``: since the table was created or restored;
-    * ``rows``, ``bytes``, ``load``, and whatever ``stats()`` says of parts of the memory and of
-      tiers (``bytes_rows``, ``bytes_index``, ...): now;
+    * ``rows``, ``bytes``, ``load``, and whatever ``stats()`` says of parts of the memory
+      (``bytes_rows``, ``bytes_index``, ...): now;
+    * of a table with an SSD tier the numbers of ``stats()["tiers"]``, with the tier in front of
+      the name (``memory_rows``, ``ssd_rows``, ``ssd_bytes_read``, ``ssd_bytes_written``, ...); and
+      ``memory_hit_rate`` and ``ssd_wait_rate``: of the keys looked up since the summary before that
+      had a row, the share that memory served, and the share that waited for the disk;
     * ``hit_rate`` and ``hot_rate``: of the keys looked up since the summary before, the share that
       had a row, and that had one among the hot rows; left out where no key was looked up;
     * ``save_seconds`` and ``restore_seconds``: of the table's part in the latest checkpoint that
