@@ -1,5 +1,6 @@
 #include <atomic>
-#include <mutex>
+#include <chrono>
+#include <thread>
 #include <vector>
 
 #include "../workload.h"
@@ -72,6 +73,13 @@ class LogStore : public Store, public ssd::LogOwner {
   }
 
   void Flush() override { Check(log_->Seal()); }
+  // Compaction that is at work has written something after a while.
+  void Settle() override {
+    for (uint64_t written = ~uint64_t{0}; written != WrittenBytes();) {
+      written = WrittenBytes();
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    }
+  }
   uint64_t WrittenBytes() const override { return log_->stats().written_bytes; }
   uint64_t SpaceBytes() const override { return log_->stats().path_bytes[0]; }
   uint64_t PayloadBytes() const override { return log_->layout().payload_bytes(); }

@@ -5,6 +5,7 @@
 #include <rocksdb/table.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -68,6 +69,20 @@ class RocksStore : public Store {
   }
 
   void Flush() override { Check(db_->Flush(rocksdb::FlushOptions())); }
+  void Settle() override {
+    using Properties = rocksdb::DB::Properties;
+    const auto busy = [this] {
+      for (const auto& name :
+           {Properties::kMemTableFlushPending, Properties::kNumRunningFlushes,
+            Properties::kCompactionPending, Properties::kNumRunningCompactions}) {
+        uint64_t count = 0;
+        if (!db_->GetIntProperty(name, &count)) Fail("RocksDB does not know " + name);
+        if (count > 0) return true;
+      }
+      return false;
+    };
+    while (busy()) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
   uint64_t WrittenBytes() const override {
     return statistics_->getTickerCount(rocksdb::FLUSH_WRITE_BYTES) +
            statistics_->getTickerCount(rocksdb::COMPACT_WRITE_BYTES);

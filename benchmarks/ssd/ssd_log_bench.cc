@@ -205,9 +205,13 @@ int Main(int argc, char** argv) {
     rates[kind][store].push_back(rate);
     std::fprintf(stderr, "%-24s %-8s %12.0f /s\n", kind.c_str(), store.c_str(), rate);
   };
+  const auto settle = [&] {
+    for (const auto& [name, store] : stores) store->Settle();
+  };
   uint64_t seed = 0;
   for (const auto& [name, store] : stores) note("load", name, Load(store.get(), s));
   for (int64_t round = 0; round < s.rounds; ++round) {
+    settle();
     note("disk", "disk", probe.ReadsPerSecond(s.batch * s.batches, static_cast<uint32_t>(s.depth)));
     for (const auto operation : {Operation::kRead, Operation::kModify}) {
       for (const int64_t threads : {int64_t{1}, s.threads}) {
@@ -216,12 +220,14 @@ int Main(int argc, char** argv) {
                                  (threads == 1 ? " thread" : " threads");
         ++seed;  // keys of an earlier measurement may be in a cache or a buffer
         for (const auto& [name, store] : stores) {
+          settle();
           note(kind, name, Measure(store.get(), s, operation, threads, seed));
         }
       }
     }
   }
   for (const auto& [name, store] : stores) {
+    settle();
     document["updates"][name] = Churn(store.get(), s, name == "log" ? updates : rocks_updates);
     document["about"][name] = store->Describe();
   }

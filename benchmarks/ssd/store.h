@@ -26,6 +26,8 @@ class Store {
   virtual void Write(std::span<const int64_t> ranks, const char* rows) = 0;
   // Everything written is on the disk.
   virtual void Flush() = 0;
+  // Returns when no background work of earlier calls is left: the disk is another one's then.
+  virtual void Settle() = 0;
   // To the disk, since creation.
   virtual uint64_t WrittenBytes() const = 0;
   virtual uint64_t SpaceBytes() const = 0;

@@ -14,6 +14,7 @@
 #include "../flags.h"
 #include "../latency.h"
 #include "../workload.h"
+#include "mxrec/checkpoint.h"
 #include "mxrec/table.h"
 #include "store.h"
 
@@ -66,7 +67,9 @@ std::shared_ptr<Table> NewTable(const Setting& setting) {
 class Trainer {
  public:
   Trainer(const Setting& setting, size_t batch)
-      : setting_(setting), table_(NewTable(setting)), grads_(batch * setting.dim, 0.01f),
+      : setting_(setting),
+        table_(NewTable(setting)),
+        grads_(batch * setting.dim, 0.01f),
         rows_(batch * setting.dim) {}
 
   void Fill() {
@@ -116,8 +119,7 @@ int64_t IdealMisses(const std::vector<Batch>& warm, const std::vector<Batch>& ba
   order.reserve(uses.size());
   for (const auto& [key, count] : uses) order.emplace_back(count, key);
   if (order.size() > rows) {
-    std::ranges::nth_element(order, order.begin() + static_cast<ptrdiff_t>(rows),
-                             std::greater<>());
+    std::ranges::nth_element(order, order.begin() + static_cast<ptrdiff_t>(rows), std::greater<>());
     order.resize(rows);
   }
   std::unordered_set<int64_t> kept;
@@ -173,10 +175,17 @@ int Main(int argc, char** argv) {
   report["rows_per_block"] = misses / blocks;
   report["written_bytes_per_step"] =
       static_cast<double>(after.bytes_written - before.bytes_written) / static_cast<double>(steps);
-  report["space"] = static_cast<double>(after.bytes_on_disk) / static_cast<double>(after.bytes_live);
+  report["space"] =
+      static_cast<double>(after.bytes_on_disk) / static_cast<double>(after.bytes_live);
   report["memory_rows"] = after.memory_rows;
   report["direct_io"] = after.direct_io;
   report["io_uring"] = after.uses_io_uring;
+  const std::string saved = path + "/tier_bench_save";
+  const Stopwatch saving;
+  const auto save = SaveTable(tiered.table(), saved, 1);
+  Check(save.status());
+  report["save_rows_per_s"] = static_cast<double>(rows) / saving.Seconds();
+  std::filesystem::remove_all(saved);
   report["ideal_misses_per_step"] =
       static_cast<double>(IdealMisses(warm, measured, static_cast<size_t>(rows * percent / 100))) /
       static_cast<double>(steps);
@@ -185,8 +194,8 @@ int Main(int argc, char** argv) {
   report["disk_reads_per_s"] = reads;
   const double allowed = reads * (misses / blocks) / (misses / static_cast<double>(steps));
   report["disk_allows_steps_per_s"] = allowed;
-  report["of_bound"] = per_second(seconds) /
-                       std::min(allowed, report["all_in_memory_steps_per_s"].get<double>());
+  report["of_bound"] =
+      per_second(seconds) / std::min(allowed, report["all_in_memory_steps_per_s"].get<double>());
   std::printf("%s\n", report.dump(2).c_str());
   return 0;
 }

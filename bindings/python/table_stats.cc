@@ -105,6 +105,8 @@ nb::dict Stats(const PyTable& self) {
   d["prepared_dropped"] = stats.prepared_dropped;
   d["skipped_gradients"] = stats.skipped_gradients;
   d["growth_events"] = stats.growth_events;
+  d["growth_micros"] = stats.growth_micros;
+  d["longest_growth_micros"] = stats.longest_growth_micros;
   d["optimizer_step"] = stats.optimizer_step;
   d["updates"] = stats.updates;
   d["num_shards"] = stats.num_shards;

@@ -1,17 +1,17 @@
 #include <algorithm>
 #include <map>
-#include <mutex>
 
 #include "mxrec/runtime.h"
 #include "mxrec/table.h"
+#include "util/mutex.h"
 #include "util/worker_pool.h"
 
 namespace mxrec {
 namespace {
 
 struct Registry {
-  std::mutex mu;
-  std::map<std::string, std::shared_ptr<Table>> tables;  // guarded by mu
+  Mutex mu;
+  std::map<std::string, std::shared_ptr<Table>> tables MXREC_GUARDED_BY(mu);
 };
 
 // Never destroyed: ops may run while the process exits.
@@ -25,7 +25,7 @@ Registry& TheRegistry() {
 Status RegisterTable(const std::string& name, std::shared_ptr<Table> table) {
   if (table == nullptr) return InvalidArgument("table '" + name + "' to register is null");
   Registry& registry = TheRegistry();
-  std::lock_guard lock(registry.mu);
+  const MutexLock lock(registry.mu);
   if (!registry.tables.emplace(name, std::move(table)).second) {
     return AlreadyExists("a table named '" + name +
                          "' is registered; use another name or unregister it first");
@@ -35,7 +35,7 @@ Status RegisterTable(const std::string& name, std::shared_ptr<Table> table) {
 
 std::shared_ptr<Table> FindTable(const std::string& name) {
   Registry& registry = TheRegistry();
-  std::lock_guard lock(registry.mu);
+  const MutexLock lock(registry.mu);
   const auto it = registry.tables.find(name);
   return it == registry.tables.end() ? nullptr : it->second;
 }
@@ -43,7 +43,7 @@ std::shared_ptr<Table> FindTable(const std::string& name) {
 bool UnregisterTable(const std::string& name) {
   std::shared_ptr<Table> released;  // destroyed behind the lock: a large table takes its time
   Registry& registry = TheRegistry();
-  std::lock_guard lock(registry.mu);
+  const MutexLock lock(registry.mu);
   const auto it = registry.tables.find(name);
   if (it == registry.tables.end()) return false;
   released = std::move(it->second);
@@ -53,7 +53,7 @@ bool UnregisterTable(const std::string& name) {
 
 std::vector<std::string> RegisteredTables() {
   Registry& registry = TheRegistry();
-  std::lock_guard lock(registry.mu);
+  const MutexLock lock(registry.mu);
   std::vector<std::string> names;
   for (const auto& [name, table] : registry.tables) names.push_back(name);
   return names;

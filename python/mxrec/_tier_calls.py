@@ -93,10 +93,13 @@ class TierCalls(EngineCalls):
             of ``refused_by_capacity``, a full table, and ``refused_by_admission``), ``admitted``
             (keys that got a row in a training lookup), ``evicted`` (rows: the sum of
             ``evicted_by_age``, ``evicted_by_rows`` and ``evicted_by_l2``),
-            ``skipped_gradients``, ``growth_events``, ``optimizer_step`` (which a restore sets) and
-            ``updates`` (steps of the optimizer); also ``num_shards`` and ``value_dtype``;
-            ``hot_rows`` (rows that have a copy among the hot ones now), ``bytes_hot`` (held for the
-            copies and what finds them) and ``hot_hits`` (of ``hits``, those that a copy served).
+            ``skipped_gradients``, ``growth_events`` (segments of the index that were split),
+            ``growth_micros`` (microseconds that this took, in all threads),
+            ``longest_growth_micros`` (that the longest split took), ``optimizer_step`` (which a
+            restore sets) and ``updates`` (steps of the optimizer); also ``num_shards`` and
+            ``value_dtype``; ``hot_rows`` (rows that have a copy among the hot ones now),
+            ``bytes_hot`` (held for the copies and what finds them) and ``hot_hits`` (of ``hits``,
+            those that a copy served).
             ``prepared_lookups`` (training lookups whose keys the input
             pipeline had prepared), ``prepared_waiting`` and ``prepared_dropped`` (batches prepared
             and not yet, or never, looked up). Of admission and eviction also

@@ -132,12 +132,12 @@ enum class ValueType : uint8_t { kFloat32 = 0, kFloat16, kBfloat16 };
 MXREC_API const char* ValueTypeName(ValueType type);  // "float32", "float16", "bfloat16"
 
 struct TableOptions {
-  std::string name;         // a label; 1-100 characters
-  int dim = 0;              // [1, kMaxDim] floats per embedding
+  std::string name;  // a label; 1-100 characters
+  int dim = 0;       // [1, kMaxDim] floats per embedding
   // Rows in memory; 0: as many as come. The capacity is their sum with ssd_rows.
   int64_t memory_rows = 0;
-  uint64_t seed = 0;        // of the initial values and of stochastic rounding
-  int num_shards = 0;       // power of two in [1, kMaxShards]; 0: chosen from the machine
+  uint64_t seed = 0;   // of the initial values and of stochastic rounding
+  int num_shards = 0;  // power of two in [1, kMaxShards]; 0: chosen from the machine
   OptimizerOptions optimizer;
   InitializerOptions initializer;
   std::vector<int64_t> padding_keys;  // read like any key, never updated

@@ -131,13 +131,13 @@ struct TierStats {
   int64_t bytes_read = 0;     // by requests, compaction's not included
   int64_t bytes_written = 0;  // compaction's included
   int64_t bytes_on_disk = 0;
-  int64_t bytes_live = 0;     // of them, what rows need
+  int64_t bytes_live = 0;  // of them, what rows need
   int64_t compacted_rows = 0;
   int64_t wait_micros = 0;  // of batches, for compaction to free space
   int64_t errors = 0;       // reads that failed
   bool uses_io_uring = false;
-  std::string why_no_io_uring;  // empty where it is used
-  bool direct_io = false;       // on all paths
+  std::string why_no_io_uring;      // empty where it is used
+  bool direct_io = false;           // on all paths
   std::vector<int64_t> path_bytes;  // of segments, by path
   std::string background_error;     // the last one of writing or compacting; empty: none
 };
@@ -182,7 +182,9 @@ struct TableStats {
   int64_t updates = 0;  // steps of the optimizer since creation, whatever was restored
   int num_shards = 0;
   ValueType value_type = ValueType::kFloat32;
-  std::optional<TierStats> tiers;  // of a table with an SSD tier
+  int64_t growth_micros = 0;          // that splits of index segments took, in all threads
+  int64_t longest_growth_micros = 0;  // that one of them took
+  std::optional<TierStats> tiers;     // of a table with an SSD tier
 };
 
 // The version that rows which have just been restored are, for deltas to follow.

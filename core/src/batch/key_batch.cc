@@ -4,10 +4,10 @@
 #include <array>
 #include <bit>
 #include <cstring>
-#include <mutex>
 
 #include "arena/address.h"
 #include "index/key_hash.h"
+#include "util/mutex.h"
 #include "util/prefetch.h"
 #include "util/worker_pool.h"
 
@@ -24,9 +24,9 @@ constexpr size_t kKeptKeys = size_t{1} << 20;   // larger scratch is given back
 size_t SlotOf(uint64_t hash) { return hash >> 20; }
 
 struct FreeList {
-  std::mutex mu;
-  std::vector<std::unique_ptr<KeyBatch>> batches;
-  size_t keys = 0;  // that they have room for
+  Mutex mu;
+  std::vector<std::unique_ptr<KeyBatch>> batches MXREC_GUARDED_BY(mu);
+  size_t keys MXREC_GUARDED_BY(mu) = 0;  // that they have room for
 };
 
 FreeList& Batches() {
@@ -38,7 +38,7 @@ FreeList& Batches() {
 
 KeyBatch::Ptr KeyBatch::Acquire() {
   FreeList& list = Batches();
-  std::lock_guard lock(list.mu);
+  const MutexLock lock(list.mu);
   if (list.batches.empty()) return Ptr(new KeyBatch);
   Ptr batch(list.batches.back().release());
   list.batches.pop_back();
@@ -51,7 +51,7 @@ void KeyBatch::Release::operator()(KeyBatch* batch) const {
   const size_t keys = batch->position.capacity_bytes() / sizeof(uint32_t);
   if (keys > kKeptKeys) return;
   FreeList& list = Batches();
-  std::lock_guard lock(list.mu);
+  const MutexLock lock(list.mu);
   if (list.batches.size() == kKeptBatches || list.keys + keys > kKeptInAll) return;
   list.batches.push_back(std::move(owned));
   list.keys += keys;

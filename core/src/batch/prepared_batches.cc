@@ -11,7 +11,7 @@ void PreparedBatches::Put(KeySpan keys, KeyBatch::Ptr batch) {
   const std::span<const std::byte> bytes = keys.bytes();
   Entry entry{{bytes.begin(), bytes.end()}, std::move(batch)};
   std::vector<Entry> dropped;  // given back behind the lock
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   keys_ += entry.batch->size();
   entries_.push_back(std::move(entry));
   while (entries_.size() > kMostBatches || (keys_ > kMostKeys && entries_.size() > 1)) {
@@ -26,7 +26,7 @@ void PreparedBatches::Put(KeySpan keys, KeyBatch::Ptr batch) {
 KeyBatch::Ptr PreparedBatches::Take(KeySpan keys) {
   if (size() == 0) return nullptr;
   const std::span<const std::byte> bytes = keys.bytes();
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   const auto same = [&](const Entry& entry) {
     return entry.keys.size() == bytes.size() && entry.batch->size() == keys.size() &&
            (bytes.empty() || std::memcmp(entry.keys.data(), bytes.data(), bytes.size()) == 0);

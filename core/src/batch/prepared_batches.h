@@ -12,11 +12,11 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
-#include <mutex>
 #include <vector>
 
 #include "batch/key_batch.h"
 #include "mxrec/table_types.h"
+#include "util/mutex.h"
 
 namespace mxrec {
 
@@ -45,9 +45,9 @@ class PreparedBatches {
     std::vector<std::byte> keys;
     KeyBatch::Ptr batch;
   };
-  std::mutex mu_;
-  std::deque<Entry> entries_;  // guarded by mu_; the oldest first
-  size_t keys_ = 0;            // guarded by mu_; in all entries
+  Mutex mu_;
+  std::deque<Entry> entries_ MXREC_GUARDED_BY(mu_);  // the oldest first
+  size_t keys_ MXREC_GUARDED_BY(mu_) = 0;            // in all entries
   std::atomic<size_t> size_{0};
   std::atomic<int64_t> taken_{0};
   std::atomic<int64_t> dropped_{0};

@@ -3,15 +3,14 @@
 #pragma once
 
 #include <array>
-#include <condition_variable>
 #include <functional>
-#include <mutex>
 #include <new>
 #include <system_error>
 #include <thread>
 
 #include "mxrec/status.h"
 #include "util/background_thread.h"
+#include "util/mutex.h"
 
 namespace mxrec::checkpoint {
 
@@ -34,10 +33,10 @@ class ReadAhead {
   }
   ~ReadAhead() {
     {
-      const std::lock_guard lock(mu_);
+      const MutexLock lock(mu_);
       stop_ = true;
     }
-    changed_.notify_all();
+    changed_.NotifyAll();
     if (thread_.joinable()) thread_.join();
   }
   ReadAhead(const ReadAhead&) = delete;
@@ -45,15 +44,15 @@ class ReadAhead {
 
   Status Next(Block* block) {
     if (alone_) return fetch_(block);
-    std::unique_lock lock(mu_);
-    changed_.wait(lock, [this] { return filled_ > taken_ || done_; });
+    MutexLock lock(mu_);
+    while (filled_ == taken_ && !done_) changed_.Wait(mu_);
     if (filled_ == taken_) {
       block->clear();
       return status_;
     }
     std::swap(*block, blocks_[taken_++ % kBlocks]);
     lock.unlock();
-    changed_.notify_all();
+    changed_.NotifyAll();
     return {};
   }
 
@@ -72,30 +71,31 @@ class ReadAhead {
     Block block;
     for (;;) {
       const Status status = TryFetch(&block);
-      std::unique_lock lock(mu_);
-      changed_.wait(lock, [this] { return filled_ - taken_ < kBlocks || stop_; });
-      done_ = stop_ || !status.ok() || block.size() == 0;
-      if (done_) {
+      MutexLock lock(mu_);
+      while (filled_ - taken_ == kBlocks && !stop_) changed_.Wait(mu_);
+      const bool done = stop_ || !status.ok() || block.size() == 0;
+      done_ = done;
+      if (done) {
         status_ = status;
       } else {
         std::swap(block, blocks_[filled_++ % kBlocks]);
       }
       lock.unlock();
-      changed_.notify_all();
-      if (done_) return;
+      changed_.NotifyAll();
+      if (done) return;
     }
   }
 
   const Fetch fetch_;
   bool alone_ = false;
-  std::mutex mu_;  // guards what follows
-  std::condition_variable changed_;
-  std::array<Block, kBlocks> blocks_;
-  size_t filled_ = 0;
-  size_t taken_ = 0;
-  bool done_ = false;
-  bool stop_ = false;
-  Status status_;
+  Mutex mu_;
+  Condition changed_;
+  std::array<Block, kBlocks> blocks_ MXREC_GUARDED_BY(mu_);
+  size_t filled_ MXREC_GUARDED_BY(mu_) = 0;
+  size_t taken_ MXREC_GUARDED_BY(mu_) = 0;
+  bool done_ MXREC_GUARDED_BY(mu_) = false;
+  bool stop_ MXREC_GUARDED_BY(mu_) = false;
+  Status status_ MXREC_GUARDED_BY(mu_);
   std::thread thread_;
 };
 

@@ -50,9 +50,11 @@ enum class ReadMethod : uint8_t {
 class MXREC_API BatchReader {
  public:
   virtual ~BatchReader() = default;
-  // Returns when every read has its status. done(read) is called once for each as soon as it has:
-  // on any thread, for several reads at the same time.
-  virtual void Read(std::span<BlockRead> reads, const std::function<void(BlockRead&)>& done) = 0;
+  using Call = std::function<void(BlockRead&)>;
+  // Returns when every read has its status. start(read) is called once for each before it begins,
+  // and may set its `out`; done(read) as soon as it has its status. Both are called on any thread,
+  // for several reads at the same time; at most the reader's depth are between the two.
+  virtual void Read(std::span<BlockRead> reads, const Call& start, const Call& done) = 0;
   virtual ReadMethod method() const = 0;
 };
 

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <limits>
 #include <system_error>
@@ -16,6 +17,7 @@
 #include "env/env.h"
 #include "env/posix_direct.h"
 #include "env/posix_error.h"
+#include "env/slow_reader.h"
 
 namespace mxrec {
 namespace {
@@ -195,12 +197,22 @@ class PosixEnv : public Env {
     return PosixDirectFile::Open(path);
   }
   Result<std::unique_ptr<BatchReader>> NewBatchReader(ReadMethod method, uint32_t depth) override {
-    if (method == ReadMethod::kUring) return NewUringReader(depth);
-    return NewPreadReader(depth);
+    auto reader = method == ReadMethod::kUring ? NewUringReader(depth) : NewPreadReader(depth);
+    if (read_delay_.count() == 0 || !reader.ok()) return reader;
+    return std::unique_ptr<BatchReader>(
+        std::make_unique<SlowReader>(std::move(reader).value(), depth, read_delay_));
   }
   Result<std::unique_ptr<PathLock>> TryLock(const std::string& path) override {
     return TryLockPath(path);
   }
+
+ private:
+  // Of what the variable holds, the number at its start.
+  static std::chrono::microseconds ReadDelay() {
+    const char* const text = std::getenv("MXREC_SSD_READ_DELAY_MICROS");
+    return std::chrono::microseconds(text == nullptr ? 0 : std::strtoul(text, nullptr, 10));
+  }
+  const std::chrono::microseconds read_delay_ = ReadDelay();
 };
 
 }  // namespace

@@ -11,11 +11,12 @@ class PreadReader : public BatchReader {
  public:
   explicit PreadReader(uint32_t depth) : depth_(depth) {}
 
-  void Read(std::span<BlockRead> reads, const std::function<void(BlockRead&)>& done) override {
+  void Read(std::span<BlockRead> reads, const Call& start, const Call& done) override {
     const size_t grain = std::max<size_t>(1, (reads.size() + depth_ - 1) / depth_);
     WorkerPool::Get().RunRanges(reads.size(), grain, [&](size_t begin, size_t end) {
       for (BlockRead& read : reads.subspan(begin, end - begin)) {
         read.status = {};
+        start(read);
         static_cast<const PosixDirectFile*>(read.file)->Finish(&read, 0);
         done(read);
       }

@@ -26,13 +26,14 @@ class UringReader : public BatchReader {
     if (ready_) io_uring_queue_exit(&ring_);
   }
 
-  void Read(std::span<BlockRead> reads, const std::function<void(BlockRead&)>& done) override {
+  void Read(std::span<BlockRead> reads, const Call& start, const Call& done) override {
     size_t next = 0;
     uint32_t flying = 0;
     while (!broken_ && (next < reads.size() || flying > 0)) {
       for (; flying < depth_ && next < reads.size(); ++next, ++flying) {
         BlockRead& read = reads[next];
         read.status = {};
+        start(read);
         io_uring_sqe* const sqe = io_uring_get_sqe(&ring_);  // as many as reads may be under way
         io_uring_prep_read(sqe, FileOf(read)->fd(), read.out, static_cast<unsigned>(read.bytes),
                            read.offset);
@@ -43,9 +44,11 @@ class UringReader : public BatchReader {
       if (result < 0 && result != -EINTR && result != -EAGAIN && result != -EBUSY) broken_ = true;
       flying -= Reap(done);
     }
+    const size_t started = next;
     if (flying > 0) next -= Abandon(flying, done);
     for (; next < reads.size(); ++next) {
       reads[next].status = {};
+      if (next >= started) start(reads[next]);
       FileOf(reads[next])->Finish(&reads[next], 0);
       done(reads[next]);
     }
@@ -60,7 +63,7 @@ class UringReader : public BatchReader {
   }
 
   // Takes what has completed; how many.
-  uint32_t Reap(const std::function<void(BlockRead&)>& done) {
+  uint32_t Reap(const Call& done) {
     uint32_t count = 0;
     unsigned head = 0;
     io_uring_cqe* cqe = nullptr;
@@ -82,7 +85,7 @@ class UringReader : public BatchReader {
 
   // The ring takes nothing more. Waits for what it took, because that still writes to memory; how
   // many it did not take, which are the last ones.
-  uint32_t Abandon(uint32_t flying, const std::function<void(BlockRead&)>& done) {
+  uint32_t Abandon(uint32_t flying, const Call& done) {
     const uint32_t refused = io_uring_sq_ready(&ring_);
     for (uint32_t left = flying - refused; left > 0;) {
       io_uring_cqe* cqe = nullptr;

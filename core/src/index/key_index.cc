@@ -1,6 +1,8 @@
 #include "index/key_index.h"
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <new>
 #include <utility>
 
@@ -149,6 +151,15 @@ bool KeyIndex::Split(uint32_t id) {
   return true;
 }
 
+bool KeyIndex::TimedSplit(uint32_t id) {
+  const auto begin = std::chrono::steady_clock::now();
+  if (!Split(id)) return false;
+  const int64_t nanos = std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count();
+  split_nanos_ += nanos;
+  longest_split_nanos_ = std::max(longest_split_nanos_, nanos);
+  return true;
+}
+
 void KeyIndex::MergeSparse(uint32_t id) {
   while (segments_[id].depth > 0) {
     const uint32_t sibling = segments_[id].prefix ^ 1;
@@ -205,7 +216,7 @@ bool KeyIndex::Insert(uint64_t hash, int64_t key, RowRef ref) {
       ++size_;
       return true;
     }
-    if (!Split(id)) return false;
+    if (!TimedSplit(id)) return false;
   }
 }
 

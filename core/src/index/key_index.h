@@ -94,6 +94,9 @@ class KeyIndex {
   uint64_t size() const { return size_; }
   int64_t segments() const { return static_cast<int64_t>(segments_.size()); }
   int64_t splits() const { return splits_; }
+  // Nanoseconds that they have taken, and that the longest has.
+  int64_t split_nanos() const { return split_nanos_; }
+  int64_t longest_split_nanos() const { return longest_split_nanos_; }
   int64_t bytes() const;
   int64_t segment_bytes() const { return static_cast<int64_t>(segments_.size() * kSegmentBytes); }
 
@@ -142,6 +145,7 @@ class KeyIndex {
   IndexBucket* NewSegment();
   bool GrowDirectory();
   bool Split(uint32_t id);
+  bool TimedSplit(uint32_t id);
   // Joins segment `id` and its sparse other half, as often as there is one.
   void MergeSparse(uint32_t id);
   void Point(uint32_t id);  // directory entries of segment `id` at it
@@ -154,6 +158,8 @@ class KeyIndex {
   std::vector<Segment> segments_;
   uint64_t size_ = 0;
   int64_t splits_ = 0;
+  int64_t split_nanos_ = 0;
+  int64_t longest_split_nanos_ = 0;
 };
 
 template <class Visit>

@@ -112,6 +112,7 @@ HWY_AFTER_NAMESPACE();
 #include <limits>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/pool_bags.h"
@@ -252,9 +253,11 @@ class BagSums {
     clear_(dim_, Row());
   }
 
-  const decltype(HWY_DYNAMIC_DISPATCH(AddRows)) add_ = HWY_DYNAMIC_DISPATCH(AddRows);
-  const decltype(HWY_DYNAMIC_DISPATCH(ClearOneRow)) clear_ = HWY_DYNAMIC_DISPATCH(ClearOneRow);
-  const decltype(HWY_DYNAMIC_DISPATCH(DivideRow)) divide_ = HWY_DYNAMIC_DISPATCH(DivideRow);
+  std::decay_t<decltype(HWY_DYNAMIC_DISPATCH(AddRows))> const add_ = HWY_DYNAMIC_DISPATCH(AddRows);
+  std::decay_t<decltype(HWY_DYNAMIC_DISPATCH(ClearOneRow))> const clear_ =
+      HWY_DYNAMIC_DISPATCH(ClearOneRow);
+  std::decay_t<decltype(HWY_DYNAMIC_DISPATCH(DivideRow))> const divide_ =
+      HWY_DYNAMIC_DISPATCH(DivideRow);
   const Bags& bags_;
   const size_t dim_;
   size_t bag_;

@@ -54,6 +54,11 @@ Status AppendStream::ReserveLocked(size_t records, size_t spare) {
 }
 
 Status AppendStream::Append(std::span<const RecordIn> records, uint32_t* locations) {
+  const Status failed = writer_->error();
+  if (!failed.ok()) {
+    writer_->Retry();
+    return failed;
+  }
   std::lock_guard lock(mu_);
   MXREC_RETURN_IF_ERROR(ReserveLocked(records.size(), 0));
   size_t done = 0;
@@ -96,14 +101,14 @@ Status AppendStream::AppendLocked(std::span<const RecordIn> records, uint32_t* l
 Status AppendStream::NextChunk() {
   auto chunk = writer_->TakeChunk(kind_);
   if (!chunk.ok()) return chunk.status();
-  chunk_ = std::move(chunk).value();
   if (open_ == nullptr) {
     open_ = std::move(spares_.front());  // reserved before
     spares_.pop_front();
     next_slot_ = 0;
   }
-  chunk_->first_slot = next_slot_;
-  segments_->AddChunk(open_.get(), chunk_);
+  chunk.value()->first_slot = next_slot_;
+  segments_->AddChunk(open_.get(), chunk.value());
+  chunk_ = std::move(chunk).value();
   return {};
 }
 

@@ -41,7 +41,8 @@ class AppendStream {
   // Makes room for `records` more and, beyond that, for `spare` whole segments.
   Status Reserve(size_t records, size_t spare);
   // All or nothing: after an error no record has a location. The records are live from now on.
-  // Waits for buffers, hence at most for the disk.
+  // Waits for buffers, hence at most for the disk. After the error of an earlier write, which it
+  // returns, that write is tried again.
   Status Append(std::span<const RecordIn> records, uint32_t* locations);
   // The open segment is submitted for sealing as it is.
   void Seal();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <new>
 
 namespace mxrec::ssd {
 namespace {
@@ -90,6 +91,7 @@ bool Compactor::Reclaim() {
 
 void Compactor::CompactAll() {
   ++pressing_;
+  patrol_ = true;
   const uint64_t asked = Ask();
   {
     std::unique_lock lock(mu_);
@@ -122,7 +124,15 @@ void Compactor::Run() {
       asked = asked_;
     }
     bool failed = false;
-    const bool did = Step(&failed);
+    bool did = false;
+    try {
+      PatrolIfDue();
+      did = Step(&failed);
+    } catch (const std::bad_alloc&) {  // records that are in two places now are so once more
+      failed = true;
+      Report(ResourceExhausted("table '" + options_.table +
+                               "': no memory to compact its SSD log; it is tried again"));
+    }
     std::unique_lock lock(mu_);
     if (!did) {
       idle_at_ = asked;
@@ -130,7 +140,8 @@ void Compactor::Run() {
       if (failed) {
         work_.wait_for(lock, kRest, [this] { return stop_.load(); });
       } else {
-        work_.wait(lock, [&] { return stop_ || asked_ != asked; });
+        work_.wait_for(lock, std::chrono::milliseconds(options_.patrol_millis),
+                       [&] { return stop_ || asked_ != asked; });
       }
     } else {
       stepped_.notify_all();
@@ -140,16 +151,43 @@ void Compactor::Run() {
 
 bool Compactor::Step(bool* failed) {
   const bool deleted = DeleteUnread();
-  std::shared_ptr<Segment> victim = segments_->Victim(0.0);
-  if (victim == nullptr &&
-      (pressing_ > 0 || segments_->Exceeds(options_.start_ratio, kSpareSegments))) {
-    victim = segments_->Victim(kMostLive);
-  }
+  const std::shared_ptr<Segment> victim = NextVictim();
   if (victim == nullptr) return deleted;
+  segments_->EndProgress();
   const bool done = Compact(victim);
   segments_->EndProgress();
   *failed = !done;
   return done;
+}
+
+std::shared_ptr<Segment> Compactor::NextVictim() const {
+  const bool pressing = pressing_ > 0;
+  auto victim = segments_->Victim(0.0);
+  if (victim == nullptr) victim = segments_->MissingVictim();
+  if (victim == nullptr && (pressing || segments_->Exceeds(options_.start_ratio, kSpareSegments))) {
+    victim = segments_->Victim(kMostLive);
+  }
+  if (victim == nullptr && (pressing || segments_->Crowded())) {
+    victim = segments_->Victim(kMostLive, SegmentSet::Share::kOfLocations);
+  }
+  return victim;
+}
+
+// Only this thread deletes files, so that one which is not there was deleted by others.
+void Compactor::PatrolIfDue() {
+  const auto now = std::chrono::steady_clock::now();
+  const bool due = now - patrolled_ >= std::chrono::milliseconds(options_.patrol_millis);
+  if (!patrol_.exchange(false) && !due) return;
+  patrolled_ = now;
+  for (const auto& segment : segments_->NotRetired()) {
+    const Status there = directories_->StillThere(segment->name);
+    if (there.ok()) continue;
+    if (there.code() == StatusCode::kNotFound) {
+      if (!segments_->Missing(segment.get())) continue;  // told before
+      ++missing_;
+    }
+    Report(Explain(*segment, there));
+  }
 }
 
 bool Compactor::DeleteUnread() {
@@ -199,6 +237,7 @@ Status Compactor::MovePiece(Segment* victim, uint32_t begin, uint32_t end, bool*
     if (victim->IsLive(slot)) slots_.push_back(slot);
   }
   if (slots_.empty()) return {};
+  MXREC_RETURN_IF_ERROR(stream_->Reserve(slots_.size(), 0));
   const uint32_t per_page = layout_.records_per_page();
   const uint32_t first = slots_.front() / per_page * per_page;
   const uint64_t pages_offset = kPagesOffset + layout_.OffsetOf(first);
@@ -268,7 +307,7 @@ Status Compactor::Explain(const Segment& segment, const Status& status) const {
 }
 
 Compactor::Counts Compactor::counts() const {
-  return {compacted_, moved_, refused_, read_bytes_, deleted_, wait_micros_};
+  return {compacted_, moved_, refused_, read_bytes_, deleted_, wait_micros_, missing_};
 }
 
 }  // namespace mxrec::ssd

@@ -1,11 +1,14 @@
 // Compactor: the thread that frees space. It deletes segments without a live record and, while the
 // log takes more space than it may, moves the live records of the segment with the fewest of them.
 // The keys come from the segment's footer; the owner's index is asked about those records alone.
+// Now and then it looks whether every file is still there; the records of one that others have
+// deleted are read through its descriptor, and moved.
 //
 // Thread-safe.
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -46,6 +49,7 @@ class Compactor {
     double start_ratio = 0;  // of space to live payload
     double wait_ratio = 0;
     uint32_t piece_records = 0;  // read and moved at a time; whole pages
+    uint32_t patrol_millis = 0;  // between looks at whether all files are there
   };
   Compactor(Options options, const RecordLayout& layout, LogOwner* owner,
             RunDirectories* directories, SegmentSet* segments, RecordReader* reader,
@@ -72,12 +76,15 @@ class Compactor {
     uint64_t read_bytes = 0;
     uint64_t deleted = 0;
     uint64_t wait_micros = 0;  // in WaitForSpace, of all callers
+    uint64_t missing = 0;      // segments whose files others have deleted
   };
   Counts counts() const;
 
  private:
   void Run();
   bool Step(bool* failed);
+  std::shared_ptr<Segment> NextVictim() const;
+  void PatrolIfDue();
   bool DeleteUnread();
   bool Compact(const std::shared_ptr<Segment>& victim);
   Status MovePiece(Segment* victim, uint32_t begin, uint32_t end, bool* damaged);
@@ -102,8 +109,11 @@ class Compactor {
   std::atomic<uint64_t> read_bytes_{0};
   std::atomic<uint64_t> deleted_{0};
   std::atomic<uint64_t> wait_micros_{0};
+  std::atomic<uint64_t> missing_{0};
+  std::atomic<bool> patrol_{false};  // now
 
   // Of the thread alone.
+  std::chrono::steady_clock::time_point patrolled_ = std::chrono::steady_clock::now();
   AlignedBytes pages_;
   AlignedBytes keys_;
   std::vector<std::shared_ptr<Segment>> undeleted_;

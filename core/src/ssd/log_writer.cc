@@ -91,7 +91,8 @@ Status LogWriter::WaitWritten() {
   std::unique_lock lock(mu_);
   const uint64_t target = submitted_;
   progress_.wait(lock, [&] { return finished_ >= target || !error_.ok() || stop_; });
-  return error_;
+  if (finished_ >= target || !error_.ok()) return error_;
+  return FailedPrecondition("table '" + options_.table + "': its SSD log is closed");
 }
 
 void LogWriter::Run() {

@@ -2,14 +2,28 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <utility>
 
 namespace mxrec::ssd {
 namespace {
 
-constexpr uint64_t kMaxRequestBytes = 128 << 10;  // of one read
+constexpr uint64_t kMaxRequestBytes = 128 << 10;  // of one read, but for larger records
+constexpr size_t kMaxLaneBytes = 64 << 20;        // of a lane's buffers
+constexpr size_t kMaxPlannedReads = 1 << 16;      // of a call at a time
 
 }  // namespace
+
+RecordReader::RecordReader(Env* env, Options options, const RecordLayout& layout, uint64_t run,
+                           SegmentSet* segments)
+    : env_(env),
+      options_(std::move(options)),
+      layout_(layout),
+      run_(run),
+      segments_(segments),
+      buffer_bytes_(std::max(kMaxRequestBytes, RoundToBlocks(layout.record_bytes()) + kBlockBytes)),
+      depth_(static_cast<uint32_t>(
+          std::clamp<size_t>(kMaxLaneBytes / buffer_bytes_, 1, options_.depth))) {}
 
 // Gives the lane back at the end of a call.
 class RecordReader::LaneLease {
@@ -31,22 +45,32 @@ Result<std::unique_ptr<RecordReader>> RecordReader::Create(Env* env, Options opt
                                                            SegmentSet* segments) {
   auto self = std::unique_ptr<RecordReader>(
       new RecordReader(env, std::move(options), layout, run, segments));
-  const uint32_t depth = self->options_.depth;
-  auto reader = self->options_.prefer_uring
-                    ? env->NewBatchReader(ReadMethod::kUring, depth)
-                    : Result<std::unique_ptr<BatchReader>>(IoError("io_uring is not wanted"));
-  if (reader.ok()) {
+  auto lane = self->options_.prefer_uring
+                  ? self->NewLane(ReadMethod::kUring)
+                  : Result<std::unique_ptr<Lane>>(IoError("io_uring is not wanted"));
+  if (lane.ok()) {
     self->method_ = ReadMethod::kUring;
   } else {
-    self->why_pread_ = reader.status().message();
-    reader = env->NewBatchReader(ReadMethod::kPread, depth);
-    if (!reader.ok()) return reader.status();
+    self->why_pread_ = lane.status().message();
+    lane = self->NewLane(ReadMethod::kPread);
+    if (!lane.ok()) return lane.status();
   }
+  self->idle_.push_back(std::move(lane).value());
+  self->lanes_ = 1;
+  self->idle_.reserve(self->options_.max_readers);  // so that giving one back cannot fail
+  return self;
+}
+
+Result<std::unique_ptr<RecordReader::Lane>> RecordReader::NewLane(ReadMethod method) const {
+  auto reader = env_->NewBatchReader(method, depth_);
+  if (!reader.ok()) return reader.status();
   auto lane = std::make_unique<Lane>();
   lane->reader = std::move(reader).value();
-  self->idle_.push_back(std::move(lane));
-  self->lanes_ = 1;
-  return self;
+  lane->memory = std::make_unique<AlignedBytes>(depth_ * buffer_bytes_, false);
+  for (uint32_t i = depth_; i > 0; --i) {
+    lane->free_buffers.push_back(lane->memory->get() + (i - 1) * buffer_bytes_);
+  }
+  return lane;
 }
 
 // There is one from the start: when the system gives no more, calls take turns.
@@ -55,11 +79,10 @@ std::unique_ptr<RecordReader::Lane> RecordReader::TakeLane() {
   if (idle_.empty() && lanes_ < options_.max_readers) {
     ++lanes_;
     lock.unlock();
-    auto reader = env_->NewBatchReader(method_, options_.depth);
-    if (reader.ok()) {
-      auto lane = std::make_unique<Lane>();
-      lane->reader = std::move(reader).value();
-      return lane;
+    try {
+      auto lane = NewLane(method_);
+      if (lane.ok()) return std::move(lane).value();
+    } catch (const std::bad_alloc&) {  // as when the system gives no ring
     }
     lock.lock();
     --lanes_;
@@ -97,7 +120,6 @@ Status RecordReader::Read(std::span<RecordOut> records) {
   }
 
   Status first;
-  uint64_t window = 0;
   for (size_t begin = 0; begin < records.size();) {
     SegmentSet::Found found;
     const std::span<const uint32_t> rest = std::span(lane->locations).subspan(begin);
@@ -117,20 +139,12 @@ Status RecordReader::Read(std::span<RecordOut> records) {
       }
       buffered_ += end - begin;
     } else {
-      // As many as the window has room for, were each in blocks of its own.
-      const uint64_t most = RoundToBlocks(layout_.record_bytes()) + kBlockBytes;
-      const uint64_t room = window + most <= options_.window_bytes
-                                ? (options_.window_bytes - window) / most
-                                : uint64_t{0};
-      if (room == 0 && window > 0) {
+      end = std::min(end, begin + kMaxPlannedReads);
+      PlanReads(lane, records, found.segment, begin, end);
+      if (lane->reads.size() >= kMaxPlannedReads) {
         const Status status = RunReads(lane, records);
         if (first.ok()) first = status;
-        window = 0;
-        continue;
       }
-      end = std::min(end, begin + std::max<uint64_t>(room, 1));
-      window += (end - begin) * most;
-      PlanReads(lane, records, std::move(found.segment), begin, end);
     }
     begin = end;
   }
@@ -152,7 +166,7 @@ void RecordReader::CopyFrom(const void* record, RecordOut* out) const {
 }
 
 void RecordReader::PlanReads(Lane* lane, std::span<RecordOut> records,
-                             std::shared_ptr<Segment> segment, size_t begin, size_t end) {
+                             const std::shared_ptr<Segment>& segment, size_t begin, size_t end) {
   bool fresh = true;  // the next read is none of another segment
   for (size_t i = begin; i < end; ++i) {
     const RecordOut& record = records[static_cast<uint32_t>(lane->order[i])];
@@ -186,18 +200,17 @@ Status RecordReader::RunReads(Lane* lane, std::span<RecordOut> records) {
     bytes += lane->reads[i].bytes;
     served += lane->plans[i].end - lane->plans[i].begin;
   }
-  if (bytes > lane->scratch_bytes) {
-    lane->scratch.reset();
-    lane->scratch_bytes = 0;
-    lane->scratch = std::make_unique<AlignedBytes>(bytes);
-    lane->scratch_bytes = bytes;
-  }
-  char* to = lane->scratch->get();
-  for (BlockRead& read : lane->reads) {
-    read.out = to;
-    to += read.bytes;
-  }
-  lane->reader->Read(lane->reads, [&](BlockRead& read) { Check(*lane, &read, records); });
+  const auto start = [&](BlockRead& read) {
+    std::lock_guard lock(lane->mu);
+    read.out = lane->free_buffers.back();
+    lane->free_buffers.pop_back();
+  };
+  const auto done = [&](BlockRead& read) {
+    Check(*lane, &read, records);
+    std::lock_guard lock(lane->mu);
+    lane->free_buffers.push_back(static_cast<char*>(read.out));
+  };
+  lane->reader->Read(lane->reads, start, done);
   records_ += served;
   requests_ += lane->reads.size();
   blocks_ += bytes / kBlockBytes;
@@ -245,7 +258,8 @@ Status RecordReader::ReadBlocks(const Segment& segment, uint64_t offset, size_t 
                      .out = static_cast<char*>(out) + at,
                      .status = {}});
   }
-  lease.get()->reader->Read(reads, [](BlockRead&) {});
+  const auto nothing = [](BlockRead&) {};
+  lease.get()->reader->Read(reads, nothing, nothing);
   for (const BlockRead& read : reads) {
     if (!read.status.ok()) return Explain(segment, read.status);
   }

@@ -35,10 +35,9 @@ class RecordReader {
  public:
   struct Options {
     std::string table;
-    uint32_t depth = 64;                // reads of one call under way at a time
-    bool prefer_uring = true;           // false: pread, as where the kernel has no io_uring
-    uint32_t max_readers = 64;          // calls that read at the same time; more wait
-    uint64_t window_bytes = 16u << 20;  // of blocks that one call has in memory
+    uint32_t depth = 64;        // reads of one call under way at a time; fewer of large records
+    bool prefer_uring = true;   // false: pread, as where the kernel has no io_uring
+    uint32_t max_readers = 64;  // calls that read at the same time; more wait
   };
   // Finds out whether the kernel allows io_uring.
   static Result<std::unique_ptr<RecordReader>> Create(Env* env, Options options,
@@ -63,14 +62,15 @@ class RecordReader {
 
  private:
   RecordReader(Env* env, Options options, const RecordLayout& layout, uint64_t run,
-               SegmentSet* segments)
-      : env_(env), options_(std::move(options)), layout_(layout), run_(run), segments_(segments) {}
+               SegmentSet* segments);
 
-  // A batch reader and its memory, lent to one call at a time.
+  // A batch reader and its memory, lent to one call at a time. A buffer is as large as the largest
+  // read, of which system memory is used as far as reads ever filled it.
   struct Lane {
     std::unique_ptr<BatchReader> reader;
-    std::unique_ptr<AlignedBytes> scratch;
-    size_t scratch_bytes = 0;
+    std::unique_ptr<AlignedBytes> memory;
+    std::mutex mu;                    // guards the next one
+    std::vector<char*> free_buffers;  // the one used last is taken first
     std::vector<uint64_t> order;      // location << 32 | index of the request
     std::vector<uint32_t> locations;  // ascending
     std::vector<BlockRead> reads;
@@ -84,11 +84,12 @@ class RecordReader {
   };
   class LaneLease;
 
+  Result<std::unique_ptr<Lane>> NewLane(ReadMethod method) const;
   std::unique_ptr<Lane> TakeLane();
   void ReturnLane(std::unique_ptr<Lane> lane);
 
   void CopyFrom(const void* record, RecordOut* out) const;
-  void PlanReads(Lane* lane, std::span<RecordOut> records, std::shared_ptr<Segment> segment,
+  void PlanReads(Lane* lane, std::span<RecordOut> records, const std::shared_ptr<Segment>& segment,
                  size_t begin, size_t end);
   Status RunReads(Lane* lane, std::span<RecordOut> records);
   void Check(const Lane& lane, BlockRead* read, std::span<RecordOut> records) const;
@@ -99,6 +100,8 @@ class RecordReader {
   const RecordLayout layout_;
   const uint64_t run_;
   SegmentSet* const segments_;
+  const size_t buffer_bytes_;
+  const uint32_t depth_;  // of each lane, and its number of buffers
   ReadMethod method_ = ReadMethod::kPread;
   std::string why_pread_;
 

@@ -76,10 +76,13 @@ Status RunDirectories::RemoveLeftovers(const std::string& directory) {
     const std::string leftover = directory + "/" + name;
     auto lock = env_->TryLock(leftover);
     if (!lock.ok() && lock.status().code() == StatusCode::kNotFound) continue;  // just removed
-    if (!lock.ok()) return lock.status();
-    if (lock.value() == nullptr) continue;  // in use
-    MXREC_RETURN_IF_ERROR(env_->DeleteTree(leftover));
-    removed_.push_back(leftover);
+    if (lock.ok() && lock.value() == nullptr) continue;                         // in use
+    const Status removed = lock.ok() ? env_->DeleteTree(leftover) : lock.status();
+    if (removed.ok()) {
+      removed_.push_back(leftover);
+    } else {
+      kept_.push_back(leftover + ": " + removed.message());
+    }
   }
   return {};
 }
@@ -158,6 +161,16 @@ Result<RunDirectories::File> RunDirectories::CreateSegment(uint64_t segment, uin
 void RunDirectories::Shrunk(uint32_t path, uint64_t from, uint64_t to) {
   std::lock_guard lock(mu_);
   held_[path] -= from - to;
+}
+
+Status RunDirectories::StillThere(const std::string& name) const {
+  const auto there = env_->Exists(name);
+  if (!there.ok()) return there.status();
+  if (there.value()) return {};
+  return NotFound(name +
+                  " is gone: another program has deleted it. Its records are still read, through "
+                  "the open file, and move to other segments; keep other programs away from "
+                  "ssd_paths (ssd_data_path)");
 }
 
 Status RunDirectories::DeleteSegment(uint32_t path, const std::string& name, uint64_t bytes) {

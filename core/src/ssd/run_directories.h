@@ -3,7 +3,8 @@
 //   mxrec-ssd-<pid>-<run id>-<table>/
 //
 // that it holds by a lock. The system releases the locks of a process that ends, however it ends;
-// so whoever gets the lock of such a directory knows that nobody uses it. Open removes those.
+// so whoever gets the lock of such a directory knows that nobody uses it. Open removes those; one
+// that it may not lock or remove is no reason not to start.
 //
 // Thread-safe.
 #pragma once
@@ -40,6 +41,8 @@ class RunDirectories {
   Result<File> CreateSegment(uint64_t segment, uint64_t bytes);
   // The file is shorter now.
   void Shrunk(uint32_t path, uint64_t from, uint64_t to);
+  // An error when the file is not there any more under its name.
+  Status StillThere(const std::string& name) const;
   // After an error the file still counts against its path.
   Status DeleteSegment(uint32_t path, const std::string& name, uint64_t bytes);
 
@@ -52,6 +55,8 @@ class RunDirectories {
   const std::vector<SsdPath>& paths() const { return paths_; }
   // Leftovers of ended runs that Open removed.
   const std::vector<std::string>& removed() const { return removed_; }
+  // Those that it could not remove, another user's say, and why.
+  const std::vector<std::string>& kept() const { return kept_; }
 
  private:
   RunDirectories(Env* env, std::string table, std::vector<SsdPath> paths)
@@ -67,6 +72,7 @@ class RunDirectories {
   std::vector<std::string> directories_;
   std::vector<std::unique_ptr<PathLock>> locks_;
   std::vector<std::string> removed_;
+  std::vector<std::string> kept_;
   std::vector<bool> direct_;
   mutable std::mutex mu_;
   std::vector<uint64_t> held_;  // guarded by mu_

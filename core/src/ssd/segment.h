@@ -17,13 +17,13 @@
 
 namespace mxrec::ssd {
 
-// Memory at a block boundary, zeroed.
+// Memory at a block boundary, zeroed unless it is only lent to reads.
 class AlignedBytes {
  public:
-  explicit AlignedBytes(size_t bytes)
+  explicit AlignedBytes(size_t bytes, bool zeroed = true)
       : data_(static_cast<char*>(std::aligned_alloc(kBlockBytes, bytes))) {
     if (data_ == nullptr) throw std::bad_alloc();
-    std::memset(data_.get(), 0, bytes);
+    if (zeroed) std::memset(data_.get(), 0, bytes);
   }
   char* get() const { return data_.get(); }
 
@@ -98,6 +98,7 @@ struct Segment {
   uint64_t sealed_at = 0;  // epochs
   uint64_t retired_at = 0;
   bool damaged = false;  // compaction met a record that it could not read
+  bool missing = false;  // somebody has deleted its file, which is open still
 };
 
 }  // namespace mxrec::ssd

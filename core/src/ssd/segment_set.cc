@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 namespace mxrec::ssd {
 
@@ -127,21 +128,56 @@ void SegmentSet::Leave(uint64_t epoch) {
   if (--guard->second == 0) guards_.erase(guard);
 }
 
-std::shared_ptr<Segment> SegmentSet::Victim(double most_live) const {
+std::shared_ptr<Segment> SegmentSet::Victim(double most_live, Share share) const {
   std::shared_ptr<Segment> best;
-  double share = most_live;
+  double least = most_live;
   std::lock_guard lock(mu_);
-  const uint64_t oldest = guards_.empty() ? epoch_ : guards_.begin()->first;
   for (const auto& segment : segments_) {
     if (segment == nullptr || segment->state != SegmentState::kSealed) continue;
-    if (segment->sealed_at > oldest && segment->live > 0) continue;
-    if (segment->damaged && segment->live > 0) continue;
-    const double live = segment->live * record_bytes_ / static_cast<double>(segment->bytes);
-    if (live > share || (best != nullptr && live == share)) continue;
+    if (segment->live > 0 && (MayBeUnpublished(*segment) || segment->damaged)) continue;
+    const double live = share == Share::kOfBytes
+                            ? segment->live * record_bytes_ / static_cast<double>(segment->bytes)
+                            : static_cast<double>(segment->live) / segment->capacity;
+    if (live > least || (best != nullptr && live == least)) continue;
     best = segment;
-    share = live;
+    least = live;
   }
   return best;
+}
+
+std::shared_ptr<Segment> SegmentSet::MissingVictim() const {
+  std::lock_guard lock(mu_);
+  for (const auto& segment : segments_) {
+    if (segment == nullptr || segment->state != SegmentState::kSealed) continue;
+    if (segment->missing && !segment->damaged && !MayBeUnpublished(*segment)) return segment;
+  }
+  return nullptr;
+}
+
+bool SegmentSet::Missing(Segment* segment) {
+  std::lock_guard lock(mu_);
+  return !std::exchange(segment->missing, true);
+}
+
+std::vector<std::shared_ptr<Segment>> SegmentSet::NotRetired() const {
+  std::vector<std::shared_ptr<Segment>> all;
+  std::lock_guard lock(mu_);
+  for (const auto& segment : segments_) {
+    if (segment != nullptr && segment->state != SegmentState::kRetired) all.push_back(segment);
+  }
+  return all;
+}
+
+bool SegmentSet::Crowded() const {
+  constexpr double kMost = 2.0;  // space alone allows 1.5
+  constexpr double kSpare = 8.0;
+  double used = 0;
+  std::lock_guard lock(mu_);
+  for (const auto& segment : segments_) {
+    if (segment == nullptr || segment->state == SegmentState::kRetired) continue;
+    used += segment->records > 0 ? 1 : 0;
+  }
+  return used > kMost * static_cast<double>(live_.load()) / segment_records_ + kSpare;
 }
 
 void SegmentSet::Damaged(Segment* segment) {

@@ -74,10 +74,18 @@ class SegmentSet {
 
   // --- Compaction
 
+  // What a segment is to be emptied for: its bytes, or its locations and its descriptor, which one
+  // that was sealed early takes like any other.
+  enum class Share : uint8_t { kOfBytes, kOfLocations };
   // The sealed segment with the smallest share of live records, of those whose locations are all
   // in the index; null when it is above `most_live`.
-  std::shared_ptr<Segment> Victim(double most_live) const;
+  std::shared_ptr<Segment> Victim(double most_live, Share share = Share::kOfBytes) const;
+  // One whose file is missing; null: there is none.
+  std::shared_ptr<Segment> MissingVictim() const;
   void Damaged(Segment* segment);
+  // True the first time.
+  bool Missing(Segment* segment);
+  std::vector<std::shared_ptr<Segment>> NotRetired() const;
   // So many bytes of a victim need not be compacted any more; given back when it retires.
   void Progress(uint64_t bytes) { progress_ += bytes; }
   void EndProgress() { progress_ = 0; }
@@ -89,6 +97,8 @@ class SegmentSet {
   // bytes that the owner handed over for the live records. A log of a few segments gets `spare` of
   // them in addition to its live records.
   bool Exceeds(double ratio, int spare) const;
+  // More than twice as many segments as the live records need, and some: many were sealed early.
+  bool Crowded() const;
 
   // --- Checkpoints: a pinned segment keeps its file.
 
@@ -105,6 +115,11 @@ class SegmentSet {
   Totals totals() const;
 
  private:
+  // A guard may hold locations of it that the index has not got yet.
+  bool MayBeUnpublished(const Segment& segment) const {
+    return !guards_.empty() && segment.sealed_at > guards_.begin()->first;
+  }
+
   const uint32_t segment_records_;
   const uint64_t segment_bytes_;
   const double record_bytes_;

@@ -10,6 +10,7 @@ namespace {
 constexpr uint64_t kMaxRecords = 1'300'000'000;  // x 1.5 and the open segments stay below 2^31
 constexpr uint64_t kSegmentsOfAFullLog = 512;
 constexpr double kSpaceRatio = 1.5;  // of a log to its live records, for the size of segments
+constexpr uint64_t kMostSegmentRecords = kLocationLimit / 8;  // that compaction has segments to use
 constexpr uint32_t kCompactionChunks = 4;
 // Of all bytes to those handed over for live records. Uniform updates cost 1.9 times what is handed
 // over at the lower one; the bound is 1.5.
@@ -45,6 +46,10 @@ Status CheckOptions(const LogOptions& options) {
     return bad(std::to_string(options.max_records) + " records are outside [1, " +
                std::to_string(kMaxRecords) + "]: locations have 31 bits");
   }
+  if (options.patrol_millis < 1 || options.patrol_millis > 0x7FFFFFFF) {
+    return bad("a patrol each " + std::to_string(options.patrol_millis) +
+               " milliseconds is outside [1, 2^31)");
+  }
   if (options.read_depth < 1 || options.read_depth > 4096) {
     return bad("a read depth of " + std::to_string(options.read_depth) + " is outside [1, 4096]");
   }
@@ -75,6 +80,12 @@ Result<std::unique_ptr<SsdLog>> SsdLog::Open(Env* env, LogOptions options, LogOw
   const uint64_t chunk_bytes = chunk_pages * layout.page_bytes();
   const auto chunk_records = static_cast<uint32_t>(chunk_pages * layout.records_per_page());
   const uint64_t chunks = std::max<uint64_t>((wanted + chunk_bytes / 2) / chunk_bytes, 1);
+  if (chunks > kMostSegmentRecords / chunk_records) {
+    return InvalidArgument("SSD log of table '" + o.table + "': a segment of " +
+                           std::to_string(wanted) + " bytes holds more than " +
+                           std::to_string(kMostSegmentRecords) +
+                           " records; make segment_bytes smaller");
+  }
   self->segment_records_ = static_cast<uint32_t>(chunks * chunk_records);
   self->segment_bytes_ = SegmentFileBytes(layout, self->segment_records_);
   const double record_bytes = static_cast<double>(self->segment_bytes_) / self->segment_records_;
@@ -114,7 +125,8 @@ Result<std::unique_ptr<SsdLog>> SsdLog::Open(Env* env, LogOptions options, LogOw
       std::make_unique<Compactor>(Compactor::Options{.table = o.table,
                                                      .start_ratio = start,
                                                      .wait_ratio = start * kWaitRatio / kStartRatio,
-                                                     .piece_records = chunk_records},
+                                                     .piece_records = chunk_records,
+                                                     .patrol_millis = o.patrol_millis},
                                   layout, owner, self->directories_.get(), self->segments_.get(),
                                   self->reader_.get(), self->compaction_stream_.get());
   return self;
@@ -137,8 +149,13 @@ Status SsdLog::Close() {
   return closed;
 }
 
+Status SsdLog::CheckOpen() const {
+  if (directories_ != nullptr) return {};
+  return FailedPrecondition("table '" + options_.table + "': its SSD log is closed");
+}
+
 SsdLog::Guard::~Guard() {
-  if (log_ == nullptr) return;
+  if (log_ == nullptr || log_->directories_ == nullptr) return;
   log_->segments_->Leave(epoch_);
   if (log_->segments_->HasRetired()) {
     log_->compactor_->Wake();
@@ -147,9 +164,13 @@ SsdLog::Guard::~Guard() {
   }
 }
 
-SsdLog::Guard SsdLog::Enter() { return {this, segments_->Enter()}; }
+SsdLog::Guard SsdLog::Enter() {
+  if (directories_ == nullptr) return {nullptr, 0};
+  return {this, segments_->Enter()};
+}
 
 Status SsdLog::Pace(size_t records) {
+  MXREC_RETURN_IF_ERROR(CheckOpen());
   compactor_->WaitForSpace();
   while (true) {
     const Status status =
@@ -160,19 +181,17 @@ Status SsdLog::Pace(size_t records) {
 }
 
 Status SsdLog::Append(const Guard&, std::span<const RecordIn> records, uint32_t* locations) {
-  const Status failed = writer_->error();
-  if (!failed.ok()) {
-    writer_->Retry();
-    return failed;
-  }
+  MXREC_RETURN_IF_ERROR(CheckOpen());
   return WithoutBadAlloc(options_.table, [&] { return owner_stream_->Append(records, locations); });
 }
 
 Status SsdLog::Read(const Guard&, std::span<RecordOut> records) {
+  MXREC_RETURN_IF_ERROR(CheckOpen());
   return WithoutBadAlloc(options_.table, [&] { return reader_->Read(records); });
 }
 
 void SsdLog::Free(std::span<const uint32_t> locations) {
+  if (directories_ == nullptr) return;
   if (segments_->MarkDead(locations)) {
     compactor_->Wake();
   } else {
@@ -181,17 +200,25 @@ void SsdLog::Free(std::span<const uint32_t> locations) {
 }
 
 Status SsdLog::Seal() {
+  MXREC_RETURN_IF_ERROR(CheckOpen());
   if (!writer_->error().ok()) writer_->Retry();
   owner_stream_->Seal();
   compaction_stream_->Seal();
   return writer_->WaitWritten();
 }
 
-void SsdLog::Compact() { compactor_->CompactAll(); }
+void SsdLog::Compact() {
+  if (directories_ != nullptr) compactor_->CompactAll();
+}
+
+Status SsdLog::TakeBackgroundError() {
+  return directories_ == nullptr ? Status() : compactor_->TakeError();
+}
 
 SsdLog::Pins SsdLog::Pin() {
   Pins pins;
   pins.log_ = this;
+  if (directories_ == nullptr) return pins;
   pins.segments_ = segments_->PinSealed();
   for (const auto& segment : pins.segments_) {
     std::vector<uint64_t> live((segment->written + 63) / 64);
@@ -206,13 +233,15 @@ SsdLog::Pins SsdLog::Pin() {
 }
 
 SsdLog::Pins::~Pins() {
-  if (segments_.empty()) return;  // none, or moved from
+  if (segments_.empty() || log_->directories_ == nullptr) return;  // none, moved from, or closed
   log_->segments_->Unpin(segments_);
   if (log_->segments_->HasRetired()) log_->compactor_->Wake();
 }
 
 Status SsdLog::Pins::Sync(size_t i) const {
-  const Status synced = segments_[i]->file->Sync();
+  MXREC_RETURN_IF_ERROR(log_->CheckOpen());
+  Status synced = segments_[i]->file->Sync();
+  if (synced.ok()) synced = log_->directories_->StillThere(pinned_[i].file);
   if (synced.ok()) return {};
   return {synced.code(), "table '" + log_->options_.table + "': SSD segment " +
                              std::to_string(pinned_[i].segment) + ": " + synced.message()};
@@ -220,6 +249,7 @@ Status SsdLog::Pins::Sync(size_t i) const {
 
 LogStats SsdLog::stats() const {
   LogStats stats;
+  if (directories_ == nullptr) return stats;
   stats.segments = segments_->totals();
   stats.segment_records = segment_records_;
   stats.segment_bytes = segment_bytes_;
@@ -235,6 +265,7 @@ LogStats SsdLog::stats() const {
     stats.path_bytes.push_back(directories_->held_bytes(i));
   }
   stats.removed_leftovers = directories_->removed();
+  stats.kept_leftovers = directories_->kept();
   return stats;
 }
 

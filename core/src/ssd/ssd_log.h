@@ -38,6 +38,7 @@ struct LogOptions {
   uint64_t buffer_bytes = 16 << 20;  // of records that wait for the disk
   uint32_t read_depth = 64;          // reads of one call under way at a time
   bool prefer_uring = true;
+  uint32_t patrol_millis = 5000;  // [1, 2^31): between looks at whether all files are there
 };
 
 struct LogStats {
@@ -54,6 +55,7 @@ struct LogStats {
   std::vector<bool> direct;  // for each path: direct I/O
   std::vector<uint64_t> path_bytes;
   std::vector<std::string> removed_leftovers;
+  std::vector<std::string> kept_leftovers;  // that could not be removed, and why
 };
 
 class SsdLog {
@@ -100,8 +102,9 @@ class SsdLog {
   // Moves whatever is worth moving, whether space asks for it or not.
   void Compact();
   // What failed in the background and nobody was told of; cleared by the call. Damaged records stay
-  // where they are, and reads of them fail.
-  Status TakeBackgroundError() { return compactor_->TakeError(); }
+  // where they are, and reads of them fail. A segment whose file others have deleted is kNotFound,
+  // once: its records are read and moved, but a checkpoint cannot link it.
+  Status TakeBackgroundError();
 
   // Sealed segments that keep their files, for a checkpoint to link or copy.
   class Pins {
@@ -117,7 +120,8 @@ class SsdLog {
     Pins& operator=(Pins&&) = delete;
     ~Pins();
     const std::vector<Pinned>& segments() const { return pinned_; }
-    Status Sync(size_t i) const;  // the file's data is on the disk
+    // The file's data is on the disk, and the file under its name.
+    Status Sync(size_t i) const;
 
    private:
     friend class SsdLog;
@@ -129,13 +133,15 @@ class SsdLog {
   Pins Pin();
 
   LogStats stats() const;
-  // Stops the threads and deletes the files. Idempotent.
+  // Stops the threads and deletes the files. Idempotent. Guards and pins may outlive it, though not
+  // the log itself; later calls are kFailedPrecondition.
   Status Close();
 
   const RecordLayout& layout() const { return layout_; }
 
  private:
   SsdLog(LogOptions options, const RecordLayout& layout);
+  Status CheckOpen() const;
 
   const LogOptions options_;
   const RecordLayout layout_;

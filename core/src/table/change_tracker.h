@@ -55,9 +55,9 @@ class ChangeTracker {
   // A row has moved within its shard, its metadata with it.
   void Move(uint32_t s, RowRef from, RowRef to, const RowMeta& meta);
 
-  // --- Rows on SSD, which never change there. Their metadata is passed as a RowMeta, with the number
-  // of the sweep that left the row alone (0: none). A row that moves from tier to tier while a save
-  // is under way is dealt with before.
+  // --- Rows on SSD, which never change there. Their metadata is passed as a RowMeta, with the
+  // number of the sweep that left the row alone (0: none). A row that moves from tier to tier while
+  // a save is under way is dealt with before.
   void Spill(uint32_t s, int64_t key, RowRef ref, RowMeta* meta, const float* row) {
     HandOver(s, key, ref, Reprieved(s, ref), meta, row);
   }

@@ -114,11 +114,10 @@ Status Snapshot::Scan(int64_t max_rows, RowBlock* block) {
 }
 
 Status Snapshot::Gone(std::vector<int64_t>* keys) const {
-  return WithSnapshot(impl_->name, impl_->table,
-                      [&](TableState& state) {
-                        *keys = state.GoneKeys();
-                        return Status();
-                      });
+  return WithSnapshot(impl_->name, impl_->table, [&](TableState& state) {
+    *keys = state.GoneKeys();
+    return Status();
+  });
 }
 
 Status Snapshot::ScanCounts(int64_t max_rows, RowBlock* block) {

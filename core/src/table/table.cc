@@ -96,9 +96,8 @@ void Table::Close() {
 // --- Reading ------------------------------------------------------------------------------------
 
 Status Table::Lookup(KeySpan keys, const float* absent_row, float* out) const {
-  return WithKeys(name_, *impl_, keys, [&](const TableState& state) {
-    return state.Read(keys, absent_row, out);
-  });
+  return WithKeys(name_, *impl_, keys,
+                  [&](const TableState& state) { return state.Read(keys, absent_row, out); });
 }
 
 Status Table::Contains(KeySpan keys, bool* out) const {
@@ -407,7 +406,9 @@ Status Table::Adopt(RowLoader loader, int64_t optimizer_step, const Lineage& lin
   impl_->step_before += optimizer_step - impl_->step;
   impl_->step = optimizer_step;
   ++impl_->version;
+  const bool wants_spill = impl_->state->WantsSpill();
   lock.unlock();
+  if (wants_spill) impl_->workers->Spill();
   return {};
 }
 

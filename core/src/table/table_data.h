@@ -18,6 +18,7 @@
 #include "table/read_pipeline.h"
 #include "table/row_format.h"
 #include "table/shard.h"
+#include "table/spilled_lap.h"
 #include "table/table_counters.h"
 #include "tier/ssd_tier.h"
 #include "util/page_allocator.h"
@@ -61,7 +62,8 @@ struct TableData {
   mutable PreparedBatches prepared_;
   ChangeTracker tracker_;
   std::unique_ptr<SsdTier> tier_;  // null: all rows are in memory
-  bool snapshot_read_ = true;  // the running save has seen all rows
+  bool snapshot_read_ = true;      // the running save has seen all rows
+  SpilledLap spilled_lap_;         // of the running save
   // Scratch of UpdateDistinct; one change at a time: a bit a slot of all shards, zero between
   // calls.
   std::vector<uint64_t> marks_;

@@ -44,6 +44,7 @@ struct Table::Impl {
   // (table_tiers.cc).
   void SpillAhead();
   void StageAhead(const std::vector<int64_t>& keys) const;
+  void ReadAhead(KeySpan keys) const;  // has them do so
 };
 
 struct Table::ReadLock::Impl {

@@ -83,7 +83,7 @@ TableData::TableData(const TableOptions& options, uint32_t tag)
 }
 
 TableState::~TableState() {
-  tier_.reset();  // its threads take the shards' locks
+  tier_.reset();    // its threads take the shards' locks
   shards_.clear();  // before the pages they lie in
   TagPool::Get().Return(tag_);
 }
@@ -94,6 +94,7 @@ void TableState::AddStats(TableStats* stats) const {
   stats->num_shards = static_cast<int>(shards());
   stats->value_type = format_.type();
   uint64_t entries = 0;
+  int64_t split_nanos = 0;
   int64_t index_pieces = 0;
   int64_t row_pieces = 0;
   for (uint32_t s = 0; s < shards(); ++s) {
@@ -108,6 +109,9 @@ void TableState::AddStats(TableStats* stats) const {
     row_pieces += shard->arena->held_bytes();
     stats->segments += shard->index.segments();
     stats->growth_events += shard->index.splits();
+    split_nanos += shard->index.split_nanos();
+    stats->longest_growth_micros =
+        std::max(stats->longest_growth_micros, shard->index.longest_split_nanos() / 1000);
     stats->hits += shard->hits;
     stats->misses += shard->misses;
     stats->inserts += shard->inserts;
@@ -119,6 +123,7 @@ void TableState::AddStats(TableStats* stats) const {
     }
     entries += static_cast<uint64_t>(shard->index.segments()) * KeyIndex::kSegmentEntries;
   }
+  stats->growth_micros = split_nanos / 1000;
   stats->bytes_metadata += marks_bytes_.load(std::memory_order_relaxed);
   stats->bytes_save_images = tracker_.image_bytes();
   // The rest of partly used pages. Another thread may be changing the table meanwhile.

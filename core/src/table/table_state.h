@@ -235,6 +235,10 @@ class TableState : private TieredRows {
   void EmitRow(int64_t key, uint32_t frequency, uint32_t last_time, const float* row,
                RowBlock* block) const;
   Status ScanSegment(uint32_t s, uint64_t* position, RowBlock* block);
+  template <class Use>
+  void ForEachUnsaved(Use&& use) const;
+  void BeginSpilledLap();
+  Status ScanSpilled(size_t max_rows, RowBlock* block);
   Status EmitSpilled(const ssd::SsdLog::Guard& guard, const std::vector<Wanted>& wanted,
                      RowBlock* counters, RowBlock* block) const;
   void TakeImages(uint32_t s, size_t most, bool orphans_only, RowBlock* block);

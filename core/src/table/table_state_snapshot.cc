@@ -32,8 +32,8 @@ void TableState::ForEachStamp(const std::function<void(uint16_t*)>& each) {
     if (tier_ == nullptr) return;
     const SpilledRows& spilled = tier_->shard(static_cast<uint32_t>(s)).spilled;
     for (uint64_t position = 0; position < kEnd;) {
-      position = spilled.VisitSegment(
-          position, [&](int64_t /*key*/, SpilledRow* row) { each(&row->stamp); });
+      position = spilled.VisitSegment(position,
+                                      [&](int64_t /*key*/, SpilledRow* row) { each(&row->stamp); });
     }
   });
 }
@@ -81,6 +81,7 @@ void TableState::BeginSnapshot(const ChangeTracker::Instant& given) {
     throw;
   }
   snapshot_read_ = false;
+  spilled_lap_ = {};
   StampFreshRows();
 }
 
@@ -203,6 +204,8 @@ Status TableState::ScanSnapshot(ScanCursor* cursor, size_t max_rows, int64_t ima
       }
       if (block->size() >= max_rows) return {};
     }
+    MXREC_RETURN_IF_ERROR(ScanSpilled(max_rows, block));
+    if (block->size() >= max_rows) return {};
     if (cursor->position < kEnd) {
       MXREC_RETURN_IF_ERROR(ScanSegment(cursor->shard, &cursor->position, block));
       continue;

@@ -34,12 +34,16 @@ void Table::Impl::StageAhead(const std::vector<int64_t>& keys) const {
   }
 }
 
+void Table::Impl::ReadAhead(KeySpan keys) const {
+  if (keys.empty()) return;
+  std::vector<int64_t> copy(keys.size());
+  for (size_t i = 0; i < keys.size(); ++i) copy[i] = keys[i];
+  workers->Stage(std::move(copy));
+}
+
 Status Table::Prefetch(KeySpan keys) const {
   return WithState(name_, *impl_, keys.size(), [&](const TableState& state) {
-    if (!state.tiered() || keys.empty()) return Status();
-    std::vector<int64_t> copy(keys.size());
-    for (size_t i = 0; i < keys.size(); ++i) copy[i] = keys[i];
-    impl_->workers->Stage(std::move(copy));
+    if (state.tiered()) impl_->ReadAhead(keys);
     return Status();
   });
 }

@@ -118,7 +118,7 @@ Status Table::Resolve(KeySpan keys, ResolveMode mode, int32_t* inverse, UniqueKe
 
 Status Table::Prepare(KeySpan keys) const {
   return WithState(name_, *impl_, keys.size(), [&](const TableState& state) {
-    state.Stage(keys);
+    if (state.tiered()) impl_->ReadAhead(keys);
     state.Prepare(keys);
     return Status();
   });

@@ -1,6 +1,7 @@
-// TierWorkers: the threads of a table with an SSD tier. One has rows leave memory before it is full,
-// the others read rows ahead that a caller has announced: two batches at a time, so that the disk
-// has work while a thread has work with what it has read.
+// TierWorkers: the threads of a table with an SSD tier. One has rows leave memory before it is
+// full, the others read rows ahead that a caller has announced: a few batches at a time, so that
+// the disk has work while a thread has work with what it has read, and slow disks do not wait for
+// each other.
 //
 // Thread-safe.
 #pragma once
@@ -31,7 +32,7 @@ class TierWorkers {
   void Stage(std::vector<int64_t> keys);
 
  private:
-  static constexpr int kStaging = 2;  // threads
+  static constexpr int kStaging = 4;  // threads
 
   void Stop();
   void RunSpill();

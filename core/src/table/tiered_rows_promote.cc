@@ -126,9 +126,8 @@ Status TieredRows::Promote(std::span<const Arrival> arrivals) {
       const auto [s, key] = arrivals[i];
       if (tier_->staged().Copy(key, row)) continue;
       std::shared_lock lock(shards_[s]->mu);  // compaction may be moving the record
-      reads.push_back({.key = key,
-                       .location = FindSpilled(s, HashKey(key), key)->location,
-                       .row = row});
+      reads.push_back(
+          {.key = key, .location = FindSpilled(s, HashKey(key), key)->location, .row = row});
     }
     MXREC_RETURN_IF_ERROR(tier_->Read(guard, reads));
   }
@@ -136,8 +135,9 @@ Status TieredRows::Promote(std::span<const Arrival> arrivals) {
   const bool ok = ForEachShard(n, [&](uint32_t s) {
     const auto [begin, end] = std::ranges::equal_range(arrivals, s, {}, &Arrival::shard);
     if (begin == end) return;
-    promoted += PromoteInShard(s, {begin, end}, rows.get() + (begin - arrivals.begin()) *
-                                                                static_cast<ptrdiff_t>(row_bytes));
+    promoted +=
+        PromoteInShard(s, {begin, end},
+                       rows.get() + (begin - arrivals.begin()) * static_cast<ptrdiff_t>(row_bytes));
   });
   tier_->AddRows(-promoted);
   tier_->promoted += promoted;

@@ -11,7 +11,7 @@
 namespace mxrec {
 namespace {
 
-constexpr size_t kWindow = 32;  // keys in flight: covers the latency of memory
+constexpr size_t kWindow = 32;   // keys in flight: covers the latency of memory
 constexpr size_t kPiece = 4096;  // rows read at a time
 
 template <class Call>

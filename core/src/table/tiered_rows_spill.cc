@@ -48,7 +48,7 @@ std::vector<TieredRows::Victim> TieredRows::ChooseCold(size_t want, const KeptRo
   };
   std::vector<Seen> seen;
   const auto by_place = [](const Victim& v) { return std::pair(v.shard, v.ref); };
-  size_t sorted = 0;  // of the victims, those of earlier laps, by place
+  size_t sorted = 0;           // of the victims, those of earlier laps, by place
   const auto sort_out = [&] {  // those found twice
     std::ranges::sort(victims, {}, by_place);
     const auto again = std::ranges::unique(victims, {}, by_place);
@@ -68,8 +68,9 @@ std::vector<TieredRows::Victim> TieredRows::ChooseCold(size_t want, const KeptRo
       std::shared_lock lock(shard.mu);  // changes are kept out by the caller
       hand.Reserve(shard.arena->slots());
       seen.clear();
-      hand.position = shard.index.VisitSegment(
-          hand.position, [&](int64_t key, RowRef ref) { seen.push_back({key, ref}); });
+      hand.position = shard.index.VisitSegment(hand.position, [&](int64_t key, RowRef ref) {
+        seen.push_back({key, ref});
+      });
       if (hand.position >= KeyIndex::kEndOfPositions) hand.position = 0;
       for (size_t i = 0; i < seen.size(); ++i) {
         if (i + kAhead < seen.size()) Prefetch(&shard.arena->Meta(seen[i + kAhead].ref));
@@ -107,9 +108,8 @@ std::vector<TieredRows::Victim> TieredRows::ChooseCold(size_t want, const KeptRo
   if (found * 16 < looked) threshold += threshold / 8 + 1;
   if (victims.size() > want) {
     const auto coldest = victims.begin() + static_cast<ptrdiff_t>(want);
-    std::ranges::nth_element(victims, coldest, {}, [](const Victim& v) {
-      return std::tie(v.score, v.last_time, v.key);
-    });
+    std::ranges::nth_element(victims, coldest, {},
+                             [](const Victim& v) { return std::tie(v.score, v.last_time, v.key); });
     victims.resize(want);
   }
   return victims;
@@ -122,9 +122,8 @@ Status TieredRows::Spill(size_t want, const KeptRows* kept, int64_t looks, int64
   if (want == 0) return {};
   std::vector<Victim> victims = ChooseCold(want, kept, looks);
   // Rows that were used together are read together when they are used again.
-  std::ranges::sort(victims, {}, [](const Victim& v) {
-    return std::tie(v.last_time, v.shard, v.ref);
-  });
+  std::ranges::sort(victims, {},
+                    [](const Victim& v) { return std::tie(v.last_time, v.shard, v.ref); });
   for (uint32_t s = 0; s < shards(); ++s) tier_->shard(s).trail.ForgetOld(batches_);
   std::vector<ssd::RecordIn> records;
   std::vector<uint32_t> locations;
@@ -144,9 +143,8 @@ Status TieredRows::Spill(size_t want, const KeptRows* kept, int64_t looks, int64
     const ssd::SsdLog::Guard guard = tier_->log().Enter();
     MXREC_RETURN_IF_ERROR(tier_->log().Append(guard, records, locations.data()));
     std::atomic<int64_t> here{0};
-    const bool ok = ForEachShard(piece.size(), [&](uint32_t s) {
-      here += SpillInShard(s, piece, locations);
-    });
+    const bool ok =
+        ForEachShard(piece.size(), [&](uint32_t s) { here += SpillInShard(s, piece, locations); });
     tier_->AddRows(here);
     tier_->spilled += here;
     *spilled += here;
@@ -208,7 +206,7 @@ int64_t TieredRows::SpillInShard(uint32_t s, std::span<const Victim> victims,
 bool TieredRows::WantsSpill() const {
   if (tier_ == nullptr) return false;
   const int64_t most = tier_->memory_rows() - tier_->reserve() / 2;
-  return tier_->reserve() > 0 && memory_rows() > most && tier_->rows() < tier_->capacity();
+  return memory_rows() > most && tier_->rows() < tier_->capacity();
 }
 
 bool TieredRows::WantsMoreRoom() const {
@@ -220,8 +218,8 @@ Result<bool> TieredRows::SpillSome() {
   const int64_t excess = memory_rows() - (tier_->memory_rows() - tier_->reserve());
   if (excess <= 0) return false;
   int64_t spilled = 0;
-  MXREC_RETURN_IF_ERROR(Spill(std::min<size_t>(kFewRows, static_cast<size_t>(excess)), nullptr,
-                              kFewLooks, &spilled));
+  MXREC_RETURN_IF_ERROR(
+      Spill(std::min<size_t>(kFewRows, static_cast<size_t>(excess)), nullptr, kFewLooks, &spilled));
   return true;
 }
 

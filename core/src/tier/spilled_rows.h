@@ -1,5 +1,5 @@
-// SpilledRows: of one shard, the keys whose rows lie on SSD, with where they lie and everything of a
-// row that decisions are made by: a row is read only when its values are wanted.
+// SpilledRows: of one shard, the keys whose rows lie on SSD, with where they lie and everything of
+// a row that decisions are made by: a row is read only when its values are wanted.
 //
 // Not thread-safe: the shard's lock guards it; const methods may run concurrently.
 #pragma once

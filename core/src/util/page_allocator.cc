@@ -60,7 +60,7 @@ PageAllocator::~PageAllocator() {
 }
 
 int64_t PageAllocator::held_bytes() const {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   return static_cast<int64_t>(held_);
 }
 
@@ -100,18 +100,20 @@ char* PageAllocator::Recycle(Size size, const char* below) {
 
 void PageAllocator::Take(Region* region, char* p, size_t bytes, bool recycled, Contents contents) {
   ++region->live;
-  if (!region->huge) held_ += bytes;  // and a freed piece has been given back: it is zero
+  // A freed piece of small pages has been given back: it is zero, and no longer held.
+  size_t held = region->huge ? 0 : bytes;
   ForEachHugePage(region->base, p, bytes, [&](size_t page, char* at, size_t here) {
     uint16_t& used = region->used[page];
     if (region->huge) {
       if (used == 0) {
-        held_ += kHugePage;
+        held += kHugePage;
       } else if (recycled && contents == Contents::kZero) {
         std::memset(at, 0, here);
       }
     }
     used = static_cast<uint16_t>(used + here / kSmallPage);
   });
+  held_ += held;
 }
 
 void* PageAllocator::Allocate(size_t bytes, bool huge, Contents contents) {
@@ -119,7 +121,7 @@ void* PageAllocator::Allocate(size_t bytes, bool huge, Contents contents) {
     return nullptr;
   }
   bytes = RoundUp(std::max<size_t>(bytes, 1), kSmallPage);
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   if (char* p = Recycle({huge, bytes}, nullptr); p != nullptr) {
     Take(Owner(p), p, bytes, true, contents);
     return p;
@@ -147,13 +149,13 @@ void PageAllocator::Forget(const Region& region) {
 
 void PageAllocator::Free(void* p, size_t bytes) {
   if (p == nullptr) return;
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   Return(static_cast<char*>(p), RoundUp(std::max<size_t>(bytes, 1), kSmallPage));
 }
 
 void* PageAllocator::MoveLower(void* p, size_t bytes) {
   const size_t rounded = RoundUp(std::max<size_t>(bytes, 1), kSmallPage);
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   char* const piece = static_cast<char*>(p);
   char* to = Recycle({Owner(piece)->huge, rounded}, piece);
   if (to == nullptr) return p;
@@ -166,14 +168,15 @@ void* PageAllocator::MoveLower(void* p, size_t bytes) {
 void PageAllocator::Return(char* piece, size_t bytes) {
   Region* region = Owner(piece);
   --region->live;
-  if (!region->huge) held_ -= bytes;
+  size_t given_back = region->huge ? 0 : bytes;
   ForEachHugePage(region->base, piece, bytes, [&](size_t page, char*, size_t here) {
     uint16_t& used = region->used[page];
     used = static_cast<uint16_t>(used - here / kSmallPage);
     if (!region->huge || used != 0) return;
-    held_ -= kHugePage;
+    given_back += kHugePage;
     if (region->live > 0) GiveBack(region->base + page * kHugePage, kHugePage);
   });
+  held_ -= given_back;
   if (region->live == 0) {
     Forget(*region);
     if (region == current_[region->huge]) current_[region->huge] = nullptr;

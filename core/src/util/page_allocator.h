@@ -13,10 +13,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <mutex>
 #include <set>
 #include <utility>
 #include <vector>
+
+#include "util/mutex.h"
 
 namespace mxrec {
 
@@ -60,19 +61,21 @@ class PageAllocator {
   };
   using Size = std::pair<bool, size_t>;  // huge, bytes
 
-  Region* Map(size_t piece, bool huge);
-  Region* Owner(const char* p);
-  char* Recycle(Size size, const char* below);  // null: no free piece that low
-  void Return(char* p, size_t bytes);
-  void Take(Region* region, char* p, size_t bytes, bool recycled, Contents contents);
-  void Forget(const Region& region);
+  Region* Map(size_t piece, bool huge) MXREC_REQUIRES(mu_);
+  Region* Owner(const char* p) MXREC_REQUIRES(mu_);
+  // Null: no free piece that low.
+  char* Recycle(Size size, const char* below) MXREC_REQUIRES(mu_);
+  void Return(char* p, size_t bytes) MXREC_REQUIRES(mu_);
+  void Take(Region* region, char* p, size_t bytes, bool recycled, Contents contents)
+      MXREC_REQUIRES(mu_);
+  void Forget(const Region& region) MXREC_REQUIRES(mu_);
 
-  mutable std::mutex mu_;
-  std::map<const char*, Region> regions_;  // by base; guarded by mu_
-  Region* current_[2] = {};                // carved from: small, huge; guarded by mu_
-  std::map<Size, std::set<char*>> free_;   // guarded by mu_
-  size_t mapped_ = 0;                      // in regions of huge pages; guarded by mu_
-  size_t held_ = 0;                        // guarded by mu_
+  mutable Mutex mu_;
+  std::map<const char*, Region> regions_ MXREC_GUARDED_BY(mu_);  // by base
+  Region* current_[2] MXREC_GUARDED_BY(mu_) = {};                // carved from: small, huge
+  std::map<Size, std::set<char*>> free_ MXREC_GUARDED_BY(mu_);
+  size_t mapped_ MXREC_GUARDED_BY(mu_) = 0;  // in regions of huge pages
+  size_t held_ MXREC_GUARDED_BY(mu_) = 0;
 };
 
 }  // namespace mxrec

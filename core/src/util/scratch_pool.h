@@ -4,8 +4,9 @@
 
 #include <cstddef>
 #include <memory>
-#include <mutex>
 #include <vector>
+
+#include "util/mutex.h"
 
 namespace mxrec {
 
@@ -20,7 +21,7 @@ class ScratchPool {
 
   static Ptr Acquire() {
     ScratchPool& pool = Get();
-    std::lock_guard lock(pool.mu_);
+    const MutexLock lock(pool.mu_);
     if (pool.free_.empty()) return Ptr(new T);
     Ptr scratch(pool.free_.back().release());
     pool.free_.pop_back();
@@ -38,12 +39,12 @@ class ScratchPool {
   ScratchPool() { free_.reserve(kKept); }
   void Put(std::unique_ptr<T> scratch) {
     if (scratch->kept_bytes() > kKeptBytes) return;
-    std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     if (free_.size() < kKept) free_.push_back(std::move(scratch));
   }
 
-  std::mutex mu_;
-  std::vector<std::unique_ptr<T>> free_;  // guarded by mu_
+  Mutex mu_;
+  std::vector<std::unique_ptr<T>> free_ MXREC_GUARDED_BY(mu_);
 };
 
 }  // namespace mxrec

@@ -6,81 +6,91 @@
 // A thread must not lock it shared twice: a writer that waits in between would stop both.
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
 
 #include "util/lock_order.h"
+#include "util/mutex.h"
 
 namespace mxrec {
 
-class SharedMutex {
+class MXREC_CAPABILITY("shared_mutex") SharedMutex {
  public:
   SharedMutex() : SharedMutex(kUnranked) {}
   explicit SharedMutex(LockRank rank) : order_(rank) {}
 
-  void lock() {
+  // Not analysed: these make the lock out of what they call, which is.
+  void lock() MXREC_ACQUIRE() MXREC_NO_THREAD_SAFETY_ANALYSIS { Enter(); }
+  bool try_lock() MXREC_TRY_ACQUIRE(true) MXREC_NO_THREAD_SAFETY_ANALYSIS { return TryEnter(); }
+  void unlock() MXREC_RELEASE() MXREC_NO_THREAD_SAFETY_ANALYSIS { Leave(); }
+  void lock_shared() MXREC_ACQUIRE_SHARED() MXREC_NO_THREAD_SAFETY_ANALYSIS { EnterShared(); }
+  bool try_lock_shared() MXREC_TRY_ACQUIRE_SHARED(true) MXREC_NO_THREAD_SAFETY_ANALYSIS {
+    return TryEnterShared();
+  }
+  void unlock_shared() MXREC_RELEASE_SHARED() MXREC_NO_THREAD_SAFETY_ANALYSIS { LeaveShared(); }
+
+ private:
+  void Enter() {
     order_.Take();
-    std::unique_lock lock(mu_);
+    const MutexLock lock(mu_);
     ++waiting_writers_;
-    writers_.wait(lock, [this] { return !writing_ && reading_ == 0; });
+    while (writing_ || reading_ > 0) writers_.Wait(mu_);
     --waiting_writers_;
     writing_ = true;
   }
-  bool try_lock() {
-    std::lock_guard lock(mu_);
+  bool TryEnter() {
+    const MutexLock lock(mu_);
     if (writing_ || reading_ > 0) return false;
     order_.Take();
     writing_ = true;
     return true;
   }
-  void unlock() {
+  void Leave() {
     order_.Release();
-    std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     writing_ = false;
     if (waiting_readers_ > 0) {
       reading_ = waiting_readers_;
       waiting_readers_ = 0;
       ++phase_;
-      readers_.notify_all();
+      readers_.NotifyAll();
     } else if (waiting_writers_ > 0) {
-      writers_.notify_one();
+      writers_.NotifyOne();
     }
   }
-  void lock_shared() {
+  void EnterShared() {
     order_.Take();
-    std::unique_lock lock(mu_);
+    const MutexLock lock(mu_);
     if (!writing_ && waiting_writers_ == 0) {
       ++reading_;
       return;
     }
     ++waiting_readers_;
     const uint64_t phase = phase_;
-    readers_.wait(lock, [&] { return phase_ != phase; });  // counted in reading_ by unlock
+    while (phase_ == phase) readers_.Wait(mu_);  // counted in reading_ by Leave
   }
-  bool try_lock_shared() {
-    std::lock_guard lock(mu_);
+  bool TryEnterShared() {
+    const MutexLock lock(mu_);
     if (writing_ || waiting_writers_ > 0) return false;
     order_.Take();
     ++reading_;
     return true;
   }
-  void unlock_shared() {
+  void LeaveShared() {
     order_.Release();
-    std::lock_guard lock(mu_);
-    if (--reading_ == 0 && waiting_writers_ > 0) writers_.notify_one();
+    const MutexLock lock(mu_);
+    if (--reading_ == 0 && waiting_writers_ > 0) writers_.NotifyOne();
   }
 
- private:
   [[no_unique_address]] LockOrder order_;
-  std::mutex mu_;
-  std::condition_variable readers_;
-  std::condition_variable writers_;
-  bool writing_ = false;          // guarded by mu_, as is all below
-  uint32_t reading_ = 0;          // readers inside
-  uint32_t waiting_readers_ = 0;  // that came while a writer was inside or waiting
-  uint32_t waiting_writers_ = 0;
-  uint64_t phase_ = 0;  // grows whenever waiting readers are let in
+  Mutex mu_;
+  Condition readers_;
+  Condition writers_;
+  bool writing_ MXREC_GUARDED_BY(mu_) = false;
+  uint32_t reading_ MXREC_GUARDED_BY(mu_) = 0;  // readers inside
+  // That came while a writer was inside or waiting.
+  uint32_t waiting_readers_ MXREC_GUARDED_BY(mu_) = 0;
+  uint32_t waiting_writers_ MXREC_GUARDED_BY(mu_) = 0;
+  uint64_t phase_ MXREC_GUARDED_BY(mu_) = 0;  // grows whenever waiting readers are let in
 };
 
 }  // namespace mxrec

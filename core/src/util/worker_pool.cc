@@ -7,14 +7,13 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <vector>
 
 #include "hwy/cache_control.h"
+#include "util/mutex.h"
 
 namespace mxrec {
 namespace {
@@ -24,7 +23,7 @@ struct Job {
   size_t tasks;
   std::atomic<size_t> next{0};
   std::atomic<size_t> finished{0};  // changes under Impl::mu
-  std::condition_variable done;
+  Condition done;
 };
 
 cpu_set_t AllowedProcessors() {
@@ -53,7 +52,7 @@ void SpinUntil(Done done) {
   } while (std::chrono::steady_clock::now() - begin < kLongest);
 }
 
-// Where bound workers are. Guarded by Impl::mu.
+// Where bound workers are. Not thread-safe.
 //
 // On a machine of few processors a bound worker would mostly wait behind the caller, which is on
 // its processor (a step of 106,000 keys on two processors: 1.4 times as long as with workers that
@@ -120,16 +119,18 @@ thread_local bool counted = false;
 }  // namespace
 
 struct WorkerPool::Impl {
-  std::mutex mu;
-  std::condition_variable wake;
-  std::atomic<uint64_t> posted{0};        // jobs so far
-  std::deque<std::shared_ptr<Job>> jobs;  // with tasks that nobody has taken yet
-  int wanted = UsableProcessors() - 1;    // worker threads, the callers not counted
-  std::vector<bool> running;              // by worker id
-  std::condition_variable stopped;        // a worker has ended
+  Mutex mu;
+  Condition wake;
+  std::atomic<uint64_t> posted{0};  // jobs so far
+  // With tasks that nobody has taken yet.
+  std::deque<std::shared_ptr<Job>> jobs MXREC_GUARDED_BY(mu);
+  // Worker threads, the callers not counted.
+  int wanted MXREC_GUARDED_BY(mu) = UsableProcessors() - 1;
+  std::vector<bool> running MXREC_GUARDED_BY(mu);  // by worker id
+  Condition stopped;                               // a worker has ended
   std::atomic<int> threads{UsableProcessors()};
   std::atomic<bool> bound{false};
-  Seats seats{AllowedProcessors()};  // guarded by mu
+  Seats seats MXREC_GUARDED_BY(mu){AllowedProcessors()};
   // Threads at work on jobs, callers and workers. Callers always work; a worker joins them only up
   // to `threads`, so that several callers at a time (TensorFlow's own threads) do not bring as many
   // workers each.
@@ -147,8 +148,8 @@ struct WorkerPool::Impl {
       if (impl_ == nullptr) return;
       counted = false;
       --impl_->working;
-      std::lock_guard lock(impl_->mu);
-      if (!impl_->jobs.empty()) impl_->wake.notify_one();
+      const MutexLock lock(impl_->mu);
+      if (!impl_->jobs.empty()) impl_->wake.NotifyOne();
     }
 
    private:
@@ -162,13 +163,13 @@ struct WorkerPool::Impl {
       (*job.task)(i);
     }
     if (done == 0) return;
-    std::lock_guard lock(mu);
-    if (job.finished.fetch_add(done) + done == job.tasks) job.done.notify_all();
+    const MutexLock lock(mu);
+    if (job.finished.fetch_add(done) + done == job.tasks) job.done.NotifyAll();
   }
 
   void Loop(int id) {
     bool is_bound = false;
-    std::unique_lock lock(mu);
+    MutexLock lock(mu);
     for (;;) {
       if (jobs.empty() && id < wanted) {
         // The next region of the same call comes within microseconds; a sleeping thread would take
@@ -178,13 +179,13 @@ struct WorkerPool::Impl {
         SpinUntil([&] { return posted.load(std::memory_order_acquire) != seen; });
         lock.lock();
       }
-      wake.wait(lock, [&] {
-        return (!jobs.empty() && working.load(std::memory_order_relaxed) < threads) || id >= wanted;
-      });
+      while (id < wanted && (jobs.empty() || working.load(std::memory_order_relaxed) >= threads)) {
+        wake.Wait(mu);
+      }
       if (id >= wanted) {
         running[static_cast<size_t>(id)] = false;
         if (is_bound) seats.Leave(id);
-        stopped.notify_all();
+        stopped.NotifyAll();
         return;
       }
       std::shared_ptr<Job> job = jobs.front();
@@ -210,7 +211,7 @@ struct WorkerPool::Impl {
     }
   }
 
-  void StartWorkers() {  // mu held
+  void StartWorkers() MXREC_REQUIRES(mu) {
     if (running.size() < static_cast<size_t>(wanted)) running.resize(static_cast<size_t>(wanted));
     for (int id = 0; id < wanted; ++id) {
       if (running[static_cast<size_t>(id)]) continue;
@@ -231,8 +232,9 @@ WorkerPool::WorkerPool() : impl_(new Impl) {
     const bool bound = pool.bound();
     pool.impl_ = new Impl;
     pool.impl_->bound = bound;
-    pool.impl_->wanted = threads - 1;
     pool.impl_->threads = threads;
+    const MutexLock lock(pool.impl_->mu);
+    pool.impl_->wanted = threads - 1;
   });
 }
 
@@ -242,19 +244,19 @@ WorkerPool& WorkerPool::Get() {
 }
 
 void WorkerPool::SetNumThreads(int n) {
-  std::lock_guard lock(impl_->mu);
+  const MutexLock lock(impl_->mu);
   impl_->wanted = n - 1;
   impl_->threads = n;
-  impl_->wake.notify_all();
+  impl_->wake.NotifyAll();
 }
 
 void WorkerPool::EndWorkers() {
-  std::unique_lock lock(impl_->mu);
+  const MutexLock lock(impl_->mu);
   impl_->wanted = 0;
-  impl_->wake.notify_all();
-  impl_->stopped.wait(lock, [&] {
-    return std::find(impl_->running.begin(), impl_->running.end(), true) == impl_->running.end();
-  });
+  impl_->wake.NotifyAll();
+  while (std::find(impl_->running.begin(), impl_->running.end(), true) != impl_->running.end()) {
+    impl_->stopped.Wait(impl_->mu);
+  }
   impl_->wanted = impl_->threads - 1;
 }
 
@@ -272,21 +274,21 @@ void WorkerPool::Run(size_t tasks, const std::function<void(size_t)>& task) {
   job->task = &task;
   job->tasks = tasks;
   {
-    std::lock_guard lock(impl_->mu);
+    const MutexLock lock(impl_->mu);
     impl_->StartWorkers();
     if (impl_->bound.load(std::memory_order_relaxed)) impl_->seats.MakeRoom();
     impl_->jobs.push_back(job);
     impl_->posted.fetch_add(1, std::memory_order_release);
   }
-  impl_->wake.notify_all();
+  impl_->wake.NotifyAll();
   {
     const Impl::Working counting(impl_);
     impl_->Work(*job);
   }
   SpinUntil([&] { return job->finished.load(std::memory_order_acquire) == job->tasks; });
-  std::unique_lock lock(impl_->mu);
+  const MutexLock lock(impl_->mu);
   std::erase(impl_->jobs, job);
-  job->done.wait(lock, [&] { return job->finished == job->tasks; });
+  while (job->finished != job->tasks) job->done.Wait(impl_->mu);
 }
 
 void WorkerPool::RunRanges(size_t n, size_t grain,

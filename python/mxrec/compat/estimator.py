@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from mxrec.tf.estimator import NPUEstimator
+from mxrec.tf.estimator import NPUEstimator, require_estimator
 
 __all__ = ["NPUEstimator", "NPUEstimatorSpec"]
 
@@ -29,12 +29,7 @@ class NPUEstimatorSpec(_Base):  # type: ignore[misc]
             ImportError: this TensorFlow has no ``tf.estimator``.
             NotImplementedError: there is a ``host_call``.
         """
-        if not hasattr(tf, "estimator"):
-            raise ImportError(
-                "NPUEstimatorSpec needs tf.estimator, which TensorFlow has up to version 2.15; "
-                f"this is TensorFlow {tf.__version__}. Install tensorflow==2.15.1, or train in a "
-                "Session."
-            )
+        require_estimator("NPUEstimatorSpec")
         if host_call is not None:
             raise NotImplementedError(
                 "NPUEstimatorSpec(host_call=...) takes tensors from the accelerator to the host; "

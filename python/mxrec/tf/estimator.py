@@ -93,7 +93,15 @@ def npu_hooks_append(
     return hooks
 
 
-def _require_estimator(user: str) -> Any:
+def require_estimator(user: str) -> Any:
+    """Returns ``tf.estimator``.
+
+    Args:
+        user: what needs it, for the message.
+
+    Raises:
+        ImportError: this TensorFlow has none.
+    """
     estimator = getattr(tf, "estimator", None)
     if estimator is None:
         raise ImportError(
@@ -109,7 +117,7 @@ class _MissingEstimator:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         del args, kwargs
-        _require_estimator(type(self).__name__)
+        require_estimator(type(self).__name__)
 
 
 _ESTIMATOR = getattr(tf, "estimator", None)
@@ -147,7 +155,7 @@ class NPURunConfig(_RunConfigBase):  # type: ignore[misc]
             ValueError: an argument is out of its range, or the file of ``op_precision_mode`` has a
                 line that is not valid.
         """
-        _require_estimator("NPURunConfig")
+        require_estimator("NPURunConfig")
         if isinstance(iterations_per_loop, bool) or not isinstance(iterations_per_loop, int):
             raise TypeError(
                 f"iterations_per_loop must be an int, got {iterations_per_loop!r} "
@@ -333,7 +341,7 @@ class NPUEstimator(_SummarizingEstimator):
             ValueError: its lists differ in length; when training starts, if the warm start cannot
                 be: the message lists every reason.
         """
-        _require_estimator("NPUEstimator")
+        require_estimator("NPUEstimator")
         del job_start_file
         check_settings(warm_start_from)
         super().__init__(

@@ -26,6 +26,8 @@ _COUNTERS = (
     "bytes",
     "load",
     "growth_events",
+    "growth_micros",
+    "longest_growth_micros",
 )
 _FAMILIES = ("bytes_", "rows_")
 # Name: the counter of what succeeded, and those of all tries. Since the summary before.

@@ -30,7 +30,9 @@ class TableSummaryHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
 
     * ``seen`` (keys of training lookups, repetitions included), ``inserts``, ``admitted``,
       ``refused``, ``evicted_by_age``, ``evicted_by_rows``, ``evicted_by_l2``, ``erased``,
-      ``growth_events``: since the table was created or restored;
+      ``growth_events`` (segments of the index that were split), ``growth_micros`` (what that took,
+      in all threads), ``longest_growth_micros`` (what the longest split took): since the table was
+      created or restored;
     * ``rows``, ``bytes``, ``load``, and whatever ``stats()`` says of parts of the memory
       (``bytes_rows``, ``bytes_index``, ...): now;
     * of a table with an SSD tier the numbers of ``stats()["tiers"]``, with the tier in front of

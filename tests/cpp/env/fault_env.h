@@ -186,11 +186,18 @@ class FaultEnv : public Env {
   class Batches : public BatchReader {
    public:
     Batches(FaultEnv* env, std::unique_ptr<BatchReader> base) : env_(env), base_(std::move(base)) {}
-    void Read(std::span<BlockRead> reads, const std::function<void(BlockRead&)>& done) override {
+    void Read(std::span<BlockRead> reads, const Call& start, const Call& done) override {
       std::vector<BlockRead> inner(reads.begin(), reads.end());
       for (BlockRead& read : inner) read.file = static_cast<const Direct*>(read.file)->base();
-      base_->Read(inner, [&](BlockRead& read) {
-        BlockRead& outer = reads[static_cast<size_t>(&read - inner.data())];
+      const auto outer_of = [&](const BlockRead& read) -> BlockRead& {
+        return reads[static_cast<size_t>(&read - inner.data())];
+      };
+      const auto started = [&](BlockRead& read) {
+        start(outer_of(read));
+        read.out = outer_of(read).out;
+      };
+      base_->Read(inner, started, [&](BlockRead& read) {
+        BlockRead& outer = outer_of(read);
         outer.status = read.status;
         if (env_->read_.Fails()) {
           std::memset(outer.out, 0xA5, outer.bytes);

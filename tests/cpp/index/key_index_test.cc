@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <limits>
 #include <random>
 #include <unordered_map>
@@ -90,6 +91,24 @@ TEST(KeyIndexTest, SplitsAreSpreadOverGrowth) {
   const double load = 1e6 / (static_cast<double>(index.segments()) * KeyIndex::kSegmentEntries);
   EXPECT_GT(load, 0.55);
   EXPECT_LT(static_cast<double>(index.bytes()) / 1e6, 24.0);  // bytes per key
+}
+
+TEST(KeyIndexTest, SplitsAreTimed) {
+  PageAllocator pages;
+  KeyIndex index(&pages, 0);
+  int64_t k = 0;
+  for (; k < KeyIndex::kSplitAt; ++k) ASSERT_TRUE(index.Insert(HashKey(k), k, 0));
+  EXPECT_EQ(index.splits(), 0);
+  EXPECT_EQ(index.split_nanos(), 0);
+  EXPECT_EQ(index.longest_split_nanos(), 0);
+  const auto begin = std::chrono::steady_clock::now();
+  for (; k < 200000; ++k) ASSERT_TRUE(index.Insert(HashKey(k), k, 0));
+  const int64_t all = std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count();
+  ASSERT_GT(index.splits(), 20);
+  EXPECT_GT(index.longest_split_nanos(), 0);
+  EXPECT_GT(index.split_nanos(), index.longest_split_nanos());
+  EXPECT_LE(index.split_nanos(), index.splits() * index.longest_split_nanos());
+  EXPECT_LT(index.split_nanos(), all);
 }
 
 TEST(KeyIndexTest, SparseSegmentsMerge) {

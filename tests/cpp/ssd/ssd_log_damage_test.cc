@@ -3,6 +3,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <thread>
+
 #include "ssd/ssd_fixture.h"
 
 namespace mxrec::ssd::testing {
@@ -115,12 +118,66 @@ TEST_F(SsdLogDamage, ATruncatedSegmentIsAnError) {
   EXPECT_TRUE(owner_.Get(log_.get(), {3}).ok());
 }
 
-TEST_F(SsdLogDamage, ADeletedSegmentIsReadWhileItIsOpen) {
-  std::filesystem::remove(PlaceOf(3).file);
-  EXPECT_TRUE(owner_.Get(log_.get(), Range(0, 2000)).ok());
-  owner_.Erase(log_.get(), Range(0, 2000));
+TEST_F(SsdLogDamage, ADeletedSegmentIsReadReportedAndMoved) {
+  const Place place = PlaceOf(3);
+  std::filesystem::remove(place.file);
+  EXPECT_TRUE(owner_.Get(log_.get(), Range(0, 2000)).ok()) << "it is still open";
+  const auto expect_named = [&](const Status& status) {
+    EXPECT_EQ(status.code(), StatusCode::kNotFound) << status.message();
+    for (const std::string& part : {std::string("table 'ads'"), place.file,
+                                    "segment " + std::to_string(place.segment) + ":"}) {
+      EXPECT_NE(status.message().find(part), std::string::npos) << status.message();
+    }
+  };
+  {
+    const SsdLog::Pins pins = log_->Pin();
+    size_t refused = 0;
+    for (size_t i = 0; i < pins.segments().size(); ++i) {
+      const Status synced = pins.Sync(i);
+      if (synced.ok()) continue;
+      expect_named(synced);
+      ++refused;
+    }
+    EXPECT_EQ(refused, 1u) << "a checkpoint hears of it before it links";
+  }
   log_->Compact();
-  EXPECT_TRUE(log_->TakeBackgroundError().ok()) << "it is gone, as it was to be";
+  expect_named(log_->TakeBackgroundError());
+  EXPECT_EQ(log_->stats().compaction.missing, 1u);
+  ASSERT_TRUE(log_->Seal().ok());
+  log_->Compact();
+  EXPECT_TRUE(log_->TakeBackgroundError().ok()) << "told once";
+  size_t right = 0;
+  EXPECT_TRUE(owner_.Get(log_.get(), Range(0, 2000), &right).ok());
+  EXPECT_EQ(right, 2000u);
+  EXPECT_TRUE(std::filesystem::exists(PlaceOf(3).file));
+}
+
+TEST_F(SsdLogDamage, DeletedFilesAreNoticedByThemselves) {
+  LogOptions options = SmallLog(dir_.path());
+  options.patrol_millis = 20;
+  ASSERT_TRUE(log_->Close().ok());
+  ModelOwner owner;
+  log_ = MustOpen(Env::Default(), options, &owner);
+  ASSERT_TRUE(owner.Put(log_.get(), Range(0, 2000)).ok());
+  ASSERT_TRUE(log_->Seal().ok());
+  const std::string directory =
+      std::filesystem::path(SegmentFiles(dir_.path())[0]).parent_path().string();
+  std::filesystem::remove_all(directory);
+  Status heard;
+  for (int i = 0; i < 500 && heard.ok(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    heard = log_->TakeBackgroundError();
+  }
+  EXPECT_EQ(heard.code(), StatusCode::kNotFound) << heard.message();
+  EXPECT_NE(heard.message().find(directory), std::string::npos) << heard.message();
+  EXPECT_TRUE(owner.Get(log_.get(), Range(0, 2000)).ok());
+  // There is nowhere to go for new segments.
+  const Status refused = owner.Put(log_.get(), Range(0, 10000));
+  EXPECT_EQ(refused.code(), StatusCode::kNotFound) << refused.message();
+  EXPECT_NE(refused.message().find("table 'ads'"), std::string::npos) << refused.message();
+  EXPECT_NE(refused.message().find(directory), std::string::npos) << refused.message();
+  EXPECT_TRUE(owner.Get(log_.get(), Range(0, 2000)).ok());
+  EXPECT_TRUE(log_->Close().ok());
 }
 
 TEST_F(SsdLogDamage, CompactionMovesWhatIsIntact) {

@@ -304,6 +304,9 @@ TEST(TableTest, MemoryIsReportedAndSmallTablesAreSmall) {
   EXPECT_EQ(stats.inserts, 500000);
   EXPECT_LE(static_cast<double>(stats.bytes_index + stats.bytes_metadata) / 500000.0, 36.0);
   EXPECT_GT(stats.growth_events, 0);
+  EXPECT_GT(stats.longest_growth_micros, 0);
+  EXPECT_GT(stats.growth_micros, stats.longest_growth_micros);
+  EXPECT_LT(stats.growth_micros, stats.growth_events * (stats.longest_growth_micros + 1));
 }
 
 // Readers and writers at once: a reader sees a whole row that some writer assigned, never a mix.

@@ -53,6 +53,23 @@ def test_both_packages_have_the_same_names():
     assert old.npu_ops.dropout is importlib.import_module("mxrec.tf").npu_ops.dropout
 
 
+def test_the_page_names_what_only_the_hardware_can_do():
+    page = Path(__file__).parents[3].joinpath("docs/compat.md").read_text("utf-8")
+    section = page.partition("## What cannot work")[2]
+    init = importlib.import_module("npu_bridge.npu_init")
+    absent = {name for name in ("npu_rnn", "npu_strategy", "keras_to_npu") if hasattr(init, name)}
+    for module in PLACES:
+        found = importlib.import_module(module)
+        for name in found.__all__:
+            code = getattr(getattr(found, name), "__code__", None)
+            if code is not None and code.co_name == "raise_absent":
+                absent.add(name)
+    assert {"npu_rnn", "LARSV2", "send", "init_rdma_pool"} < absent
+    assert not [
+        name for name in sorted(absent) if f"`{name}`" not in section and f".{name}`" not in section
+    ]
+
+
 @pytest.mark.parametrize(
     ("statement", "error", "text"),
     [

@@ -26,6 +26,8 @@ SCALARS = {
     "erased",
     "load",
     "growth_events",
+    "growth_micros",
+    "longest_growth_micros",
     "hit_rate",
     "hot_rate",
     "admitted",
@@ -231,6 +233,29 @@ def test_rates_are_since_the_summary_before(start):
     table = make()  # another table of the name
     mx.sparse_lookup(table, keys(1))
     assert numbers()["hit_rate"] == 0.0
+
+
+def test_growth_is_timed(start):
+    start()
+    table = make()
+    summaries = TableSummaries(histograms=False)
+    names = ("growth_events", "growth_micros", "longest_growth_micros")
+
+    def numbers() -> list[float]:
+        values = {
+            v.tag.removeprefix("mxrec/t/"): v.simple_value for v in summaries.of([table]).value
+        }
+        return [values[name] for name in names]
+
+    mx.sparse_lookup(table, keys(1, 2, 3, 4))
+    assert numbers() == [0.0, 0.0, 0.0]
+    mx.sparse_lookup(table, np.arange(90_000))
+    events, micros, longest = numbers()
+    assert events > 5
+    assert 0 < longest < micros <= events * (longest + 1)
+    mx.sparse_lookup(table, np.arange(1000))  # nothing grows
+    assert numbers() == [events, micros, longest]
+    assert [table.stats()[name] for name in names] == [events, micros, longest]
 
 
 def test_parts_and_tiers_are_written_when_stats_has_them():
