@@ -338,6 +338,7 @@ void InitOptions(nb::module_& m) {
   InitEvictionOptions(m);
   m.attr("MAX_DIM") = kMaxDim;
   m.attr("MAX_SHARDS") = kMaxShards;
+  m.attr("MAX_SSD_ROWS") = kMaxSsdRows;
 }
 
 }  // namespace mxrec::python

@@ -39,6 +39,11 @@ class TableSave {
 TableSave BeginSave(const PyTable& table, int64_t step, const std::string& parent, bool tracks,
                     int64_t recent_threshold);
 
+// Table.stats() (table_stats.cc).
+nanobind::dict Stats(const PyTable& table);
+// None: without limit.
+nanobind::object OptionalCount(int64_t count);
+
 // Pooled calls (pooling.cc).
 void DefinePooledCalls(nanobind::class_<PyTable>& type);
 

@@ -45,7 +45,8 @@ PyTable Create(std::string name, int dim, std::optional<int64_t> memory_rows, ui
                const std::optional<InitializerOptions>& initializer,
                std::vector<int64_t> padding_keys, const std::string& value_dtype,
                bool stochastic_rounding, bool use_hot, const AdmissionOptions& admission,
-               const EvictionOptions& eviction) {
+               const EvictionOptions& eviction, int64_t ssd_rows,
+               std::vector<std::string> ssd_paths) {
   // The core spells "no limit" as 0.
   if (memory_rows.has_value() && *memory_rows < 1) {
     Check(InvalidArgument("memory_rows must be at least 1, got " + std::to_string(*memory_rows) +
@@ -65,6 +66,8 @@ PyTable Create(std::string name, int dim, std::optional<int64_t> memory_rows, ui
   options.use_hot = use_hot;
   options.admission = admission;
   options.eviction = eviction;
+  options.ssd_rows = ssd_rows;
+  options.ssd_paths = std::move(ssd_paths);
   return {Unwrap(Unlocked([&] { return Table::Create(options); }))};
 }
 
@@ -137,6 +140,11 @@ nb::object Missing(const PyTable& self, nb::handle keys_array) {
   return NewArray<int64_t>(missing).array;
 }
 
+void Prefetch(const PyTable& self, nb::handle keys_array) {
+  const KeyArray keys(keys_array, "keys");
+  Check(Unlocked([&] { return self->Prefetch(keys.span()); }));
+}
+
 nb::tuple Scan(const PyTable& self, Cursor start, int64_t max_rows) {
   ScanCursor cursor{start.first, start.second};
   RowBlock block;
@@ -156,66 +164,6 @@ nb::tuple Scan(const PyTable& self, Cursor start, int64_t max_rows) {
                         NewArray<int64_t>(block.keys).array, values.array, slots.array,
                         NewArray<uint32_t>(block.frequency).array,
                         NewArray<uint32_t>(block.last_time).array);
-}
-
-nb::object OptionalCount(int64_t count) {
-  if (count == kUnbounded) return nb::none();
-  return nb::int_(count);
-}
-
-// None: there is no admission, or no threshold is known.
-nb::object OptionalThreshold(const TableStats& stats) {
-  const int64_t threshold = stats.admission_threshold;
-  if (threshold == kOff || threshold == kNeverAdmit) return nb::none();
-  return nb::int_(threshold);
-}
-
-nb::dict Stats(const PyTable& self) {
-  const TableStats stats = Unlocked([&] { return self->Stats(); });
-  nb::dict d;
-  d["rows"] = stats.rows;
-  d["capacity"] = OptionalCount(stats.capacity);
-  d["bytes"] = stats.bytes_rows + stats.bytes_metadata + stats.bytes_index + stats.bytes_admission +
-               stats.bytes_hot + stats.bytes_save_images;
-  d["bytes_rows"] = stats.bytes_rows;
-  d["bytes_metadata"] = stats.bytes_metadata;
-  d["bytes_index"] = stats.bytes_index;
-  d["bytes_save_images"] = stats.bytes_save_images;
-  d["load"] = stats.load;
-  d["segments"] = stats.segments;
-  d["seen"] = stats.hits + stats.misses;
-  d["hits"] = stats.hits;
-  d["misses"] = stats.misses;
-  d["inserts"] = stats.inserts;
-  d["erased"] = stats.erased;
-  d["refused"] = stats.refused_by_capacity + stats.refused_by_admission;
-  d["refused_by_capacity"] = stats.refused_by_capacity;
-  d["refused_by_admission"] = stats.refused_by_admission;
-  d["admitted"] = stats.admitted;
-  d["evicted"] = stats.evicted_by_age + stats.evicted_by_rows + stats.evicted_by_l2;
-  d["evicted_by_age"] = stats.evicted_by_age;
-  d["evicted_by_rows"] = stats.evicted_by_rows;
-  d["evicted_by_l2"] = stats.evicted_by_l2;
-  d["evicting"] = stats.evicting;
-  d["counted_keys"] = stats.counted_keys;
-  d["bytes_admission"] = stats.bytes_admission;
-  d["latest_time"] = stats.latest_time;
-  d["admission_threshold"] = OptionalThreshold(stats);
-  d["admission_frozen"] = stats.admission_frozen;
-  d["hot_hits"] = stats.hot_hits;
-  d["hot_rows"] = stats.hot_rows;
-  d["bytes_hot"] = stats.bytes_hot;
-  d["prepared_lookups"] = stats.prepared_lookups;
-  d["prepared_waiting"] = stats.prepared_waiting;
-  d["prepared_dropped"] = stats.prepared_dropped;
-  d["skipped_gradients"] = stats.skipped_gradients;
-  d["growth_events"] = stats.growth_events;
-  d["growth_micros"] = stats.growth_micros;
-  d["longest_growth_micros"] = stats.longest_growth_micros;
-  d["optimizer_step"] = stats.optimizer_step;
-  d["num_shards"] = stats.num_shards;
-  d["value_dtype"] = ValueTypeName(stats.value_type);
-  return d;
 }
 
 #define MXREC_KEYS "keys: numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32]"
@@ -250,6 +198,9 @@ void DefineBatchCalls(nb::class_<PyTable>& type) {
            nb::sig("def missing(self, " MXREC_KEYS ") -> numpy.typing.NDArray[numpy.int64]"),
            "Distinct keys for which a training lookup would make a row, in the order of first\n"
            "occurrence.")
+      .def("prefetch", &Prefetch, "keys"_a.none(),
+           nb::sig("def prefetch(self, " MXREC_KEYS ") -> None"),
+           "Begins to read the rows of keys that are on SSD.")
       .def("scan", &Scan, "cursor"_a, "max_rows"_a,
            nb::sig("def scan(self, cursor: tuple[int, int], max_rows: int) -> tuple[tuple[int, int]"
                    ", numpy.typing.NDArray[numpy.int64], " MXREC_FLOATS ", " MXREC_FLOATS
@@ -309,6 +260,16 @@ void DefineState(nb::class_<PyTable>& type) {
       .def_prop_ro(
           "capacity", [](const PyTable& self) { return OptionalCount(self->capacity()); },
           nb::sig("def capacity(self) -> int | None"), "Rows; None: grows without limit.")
+      .def_prop_ro(
+          "memory_rows",
+          [](const PyTable& self) {
+            const int64_t rows = self->options().memory_rows;
+            return OptionalCount(rows == 0 ? kUnbounded : rows);
+          },
+          nb::sig("def memory_rows(self) -> int | None"),
+          "Rows that memory holds; None: grows without limit.")
+      .def_prop_ro("ssd_rows", [](const PyTable& self) { return self->options().ssd_rows; })
+      .def_prop_ro("ssd_paths", [](const PyTable& self) { return self->options().ssd_paths; })
       .def_prop_ro(
           "optimizer", [](const PyTable& self) { return self->options().optimizer; },
           "The optimizer that is bound now.")
@@ -390,17 +351,20 @@ void InitTable(nb::module_& m) {
          uint64_t seed, std::optional<int> num_shards, std::optional<OptimizerOptions> optimizer,
          std::optional<InitializerOptions> initializer, std::vector<int64_t> padding_keys,
          const std::string& value_dtype, bool stochastic_rounding, bool use_hot,
-         std::optional<AdmissionOptions> admission, std::optional<EvictionOptions> eviction) {
-        new (self) PyTable(
-            Create(std::move(name), dim, memory_rows, seed, num_shards, optimizer, initializer,
-                   std::move(padding_keys), value_dtype, stochastic_rounding, use_hot,
-                   admission.value_or(AdmissionOptions{}), eviction.value_or(EvictionOptions{})));
+         std::optional<AdmissionOptions> admission, std::optional<EvictionOptions> eviction,
+         int64_t ssd_rows, std::vector<std::string> ssd_paths) {
+        new (self)
+            PyTable(Create(std::move(name), dim, memory_rows, seed, num_shards, optimizer,
+                           initializer, std::move(padding_keys), value_dtype, stochastic_rounding,
+                           use_hot, admission.value_or(AdmissionOptions{}),
+                           eviction.value_or(EvictionOptions{}), ssd_rows, std::move(ssd_paths)));
       },
       "name"_a, "dim"_a, nb::kw_only(), "memory_rows"_a = nb::none(), "seed"_a = 0,
       "num_shards"_a = nb::none(), "optimizer"_a = nb::none(), "initializer"_a = nb::none(),
       "padding_keys"_a = std::vector<int64_t>{},
       "value_dtype"_a = ValueTypeName(ValueType::kFloat32), "stochastic_rounding"_a = false,
-      "use_hot"_a = true, "admission"_a = nb::none(), "eviction"_a = nb::none());
+      "use_hot"_a = true, "admission"_a = nb::none(), "eviction"_a = nb::none(), "ssd_rows"_a = 0,
+      "ssd_paths"_a = std::vector<std::string>{});
   DefineBatchCalls(type);
   DefinePooledCalls(type);
   DefineStorage(type);

@@ -29,6 +29,7 @@ from mxrec.initializers import (
 from mxrec.optimizers import SGD, Adagrad, Ftrl, LazyAdam, Momentum, Optimizer
 from mxrec.runtime import gather_mode, set_gather_mode, stats
 from mxrec.table import ApplyResult, Table
+from mxrec.tiers import TierFigures, tier_advice, tier_figures
 
 if TYPE_CHECKING:
     from mxrec.tf.warm_start import WarmStartPath as WarmStartPath
@@ -59,6 +60,7 @@ __all__ = [
     "Optimizer",
     "Save",
     "Table",
+    "TierFigures",
     "TruncatedNormal",
     "Uniform",
     "VarianceScaling",
@@ -73,6 +75,8 @@ __all__ = [
     "set_gather_mode",
     "set_num_threads",
     "stats",
+    "tier_advice",
+    "tier_figures",
     "versions",
 ]
 

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
-from mxrec import _mxrec
+from mxrec._engine_calls import EngineCalls
 from mxrec._fields import integer
 from mxrec.admission import MAX_THRESHOLD
 from mxrec.histograms import Histograms, histograms_of
@@ -15,10 +15,9 @@ from mxrec.histograms import Histograms, histograms_of
 Keys = NDArray[np.int64] | NDArray[np.int32]
 
 
-class AdmissionCalls:
+class AdmissionCalls(EngineCalls):
     """Part of ``mxrec.Table``."""
 
-    _engine: _mxrec.Table
     _may_be_closed_to_all: bool = False
 
     def counts(self, keys: Keys) -> NDArray[np.int64]:
@@ -102,8 +101,3 @@ class AdmissionCalls:
             table's latest one. Rows that training never used have no age.
         """
         return histograms_of(self._open())
-
-    def _open(self) -> _mxrec.Table:
-        if self._engine.closed:
-            raise RuntimeError(f"table {self._engine.name!r} is closed; create it anew or load it")
-        return self._engine

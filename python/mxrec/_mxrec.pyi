@@ -159,6 +159,8 @@ MAX_DIM: int = 8192
 
 MAX_SHARDS: int = 256
 
+MAX_SSD_ROWS: int = 1300000000
+
 class TableSave:
     """A table as it was at one instant, to be written."""
 
@@ -176,7 +178,7 @@ class TableSave:
 class Table:
     """An embedding table; see mxrec.Table."""
 
-    def __init__(self, name: str, dim: int, *, memory_rows: int | None = None, seed: int = 0, num_shards: int | None = None, optimizer: OptimizerOptions | None = None, initializer: InitializerOptions | None = None, padding_keys: Sequence[int] = [], value_dtype: str = 'float32', stochastic_rounding: bool = False, use_hot: bool = True, admission: AdmissionOptions | None = None, eviction: EvictionOptions | None = None) -> None: ...
+    def __init__(self, name: str, dim: int, *, memory_rows: int | None = None, seed: int = 0, num_shards: int | None = None, optimizer: OptimizerOptions | None = None, initializer: InitializerOptions | None = None, padding_keys: Sequence[int] = [], value_dtype: str = 'float32', stochastic_rounding: bool = False, use_hot: bool = True, admission: AdmissionOptions | None = None, eviction: EvictionOptions | None = None, ssd_rows: int = 0, ssd_paths: Sequence[str] = []) -> None: ...
 
     def lookup(self, keys: numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32], train: bool = True, timestamp: int | numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32] | None = None) -> numpy.typing.NDArray[numpy.float32]:
         """Rows of keys, [n, dim]."""
@@ -200,6 +202,9 @@ class Table:
         Distinct keys for which a training lookup would make a row, in the order of first
         occurrence.
         """
+
+    def prefetch(self, keys: numpy.typing.NDArray[numpy.int64] | numpy.typing.NDArray[numpy.int32]) -> None:
+        """Begins to read the rows of keys that are on SSD."""
 
     def scan(self, cursor: tuple[int, int], max_rows: int) -> tuple[tuple[int, int], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.uint32], numpy.typing.NDArray[numpy.uint32]]:
         """
@@ -245,6 +250,16 @@ class Table:
     @property
     def capacity(self) -> int | None:
         """Rows; None: grows without limit."""
+
+    @property
+    def memory_rows(self) -> int | None:
+        """Rows that memory holds; None: grows without limit."""
+
+    @property
+    def ssd_rows(self) -> int: ...
+
+    @property
+    def ssd_paths(self) -> list[str]: ...
 
     @property
     def optimizer(self) -> OptimizerOptions:

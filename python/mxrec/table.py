@@ -2,9 +2,9 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -12,7 +12,9 @@ from numpy.typing import DTypeLike, NDArray
 from mxrec import _mxrec, initializers, optimizers
 from mxrec._admission_calls import AdmissionCalls
 from mxrec._fields import boolean, integer, value_dtype_name
+from mxrec._tier_calls import TierCalls, tier_options
 from mxrec.admission import Admission, Eviction
+from mxrec.checkpoints import loading
 from mxrec.initializers import Initializer
 from mxrec.optimizers import Optimizer
 
@@ -23,19 +25,6 @@ Floats = NDArray[np.float32]
 Timestamp = int | NDArray[np.int64] | NDArray[np.int32] | None
 
 _CHUNK_ROWS = 65_536
-# What a saved table says of itself that its constructor takes.
-_SAVED_OPTIONS = (
-    "name",
-    "dim",
-    "memory_rows",
-    "seed",
-    "optimizer",
-    "initializer",
-    "padding_keys",
-    "value_dtype",
-    "stochastic_rounding",
-    "eviction",
-)
 
 
 class ApplyResult(NamedTuple):
@@ -50,7 +39,7 @@ class ApplyResult(NamedTuple):
     skipped: int
 
 
-class Table(AdmissionCalls):
+class Table(AdmissionCalls, TierCalls):
     """A table of embeddings that grows with its keys.
 
     A key is any int64; its row is ``dim`` values, followed by what the optimizer remembers about
@@ -70,7 +59,8 @@ class Table(AdmissionCalls):
         dim: Floats per embedding, in [1, 8192].
         optimizer: Used by ``apply_gradients``; None: the table cannot apply gradients.
         initializer: First values of new rows; None: ``Uniform(-0.05, 0.05)``.
-        memory_rows: Fixed capacity in rows, at least 1; None: the table grows without limit.
+        memory_rows: Rows that memory holds, at least 1; None: as many as come. Without an SSD tier
+            it is the capacity.
         seed: Of the initial values and of stochastic rounding, in [0, 2**64).
         num_shards: Parts that work in parallel, a power of two in [1, 256]; None: chosen from the
             machine.
@@ -85,11 +75,21 @@ class Table(AdmissionCalls):
             ``save``.
         admission: Which keys get a row in training; None: every key.
         eviction: Which rows ``evict`` removes; None: there is no rule, and ``evict`` raises.
+        ssd_rows: Rows beyond ``memory_rows``, which must be given then, in [0, 1.3e9]: the capacity
+            is their sum, and cold rows leave memory for files. Results do not depend on it. 0:
+            there is no SSD tier.
+        ssd_paths: Directories for these files, a list or tuple; the next one is used when a disk is
+            full. They must exist and be writable. The files are the running table's alone and go
+            when it is closed; those of a killed process, when another table is made there. None:
+            the working directory.
 
     Raises:
         TypeError: A parameter has the wrong type.
-        ValueError: A parameter is out of its range.
-        CapacityError: Memory ran out.
+        ValueError: A parameter is out of its range, or ``ssd_paths`` or ``ssd_rows`` is given
+            without ``ssd_rows`` or ``memory_rows``.
+        CapacityError: Memory or disk space ran out.
+        FileNotFoundError: One of ``ssd_paths`` is not there.
+        OSError: One of ``ssd_paths`` is no directory, or cannot be written.
 
     Example:
         >>> table = Table("user", dim=16, optimizer=Adagrad(0.05))
@@ -116,6 +116,8 @@ class Table(AdmissionCalls):
         use_hot: bool = True,
         admission: Admission | None = None,
         eviction: Eviction | None = None,
+        ssd_rows: int = 0,
+        ssd_paths: Sequence[str | os.PathLike[str]] | None = None,
     ) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name must be a str, got {type(name).__name__}")
@@ -133,9 +135,6 @@ class Table(AdmissionCalls):
             integer("dim", dim, 1, _mxrec.MAX_DIM),
             optimizer=None if optimizer is None else optimizer.to_options(),
             initializer=None if initializer is None else initializer.to_options(),
-            memory_rows=(
-                None if memory_rows is None else integer("memory_rows", memory_rows, 1, 2**62)
-            ),
             seed=integer("seed", seed, 0, 2**64 - 1),
             num_shards=_shards(num_shards),
             value_dtype=value_dtype_name(value_dtype),
@@ -143,6 +142,7 @@ class Table(AdmissionCalls):
             use_hot=boolean("use_hot", use_hot),
             admission=None if admission is None else admission.to_options(),
             eviction=None if eviction is None else eviction.to_options(),
+            **tier_options(memory_rows, ssd_rows, ssd_paths),
         )
 
         self._may_be_closed_to_all = admission is not None and admission.threshold == 0
@@ -155,11 +155,15 @@ class Table(AdmissionCalls):
         num_shards: int | None = None,
         admission: Admission | None = None,
         eviction: Eviction | None = None,
+        memory_rows: int | None = None,
+        ssd_rows: int = 0,
+        ssd_paths: Sequence[str | os.PathLike[str]] | None = None,
     ) -> Self:
         """Makes a table of what ``save`` has stored.
 
-        Name, optimizer with its hyperparameters and state, initializer, seed and capacity are those
-        of the saved table.
+        Name, optimizer with its hyperparameters and state, initializer and seed are those of the
+        saved table. So is the capacity, all of it in memory, unless ``memory_rows`` is given: what
+        is saved does not say in which tier a row was.
 
         Args:
             dir: The directory given to ``save``.
@@ -169,27 +173,28 @@ class Table(AdmissionCalls):
                 if this one's is 0, which also stops counting, or what the saved rule had. The
                 mode, and ``expected_keys`` of a sketch, must be those of the saved counts.
             eviction: The rules from now on; None: the saved ones.
+            memory_rows: As in the constructor; None: the saved capacity.
+            ssd_rows: As in the constructor; needs ``memory_rows``.
+            ssd_paths: As in the constructor.
 
         Raises:
-            FileNotFoundError: There is no saved table.
+            FileNotFoundError: There is no saved table, or one of ``ssd_paths`` is not there.
             DataLossError: A file is damaged or truncated; the message names file and offset.
             OSError: The operating system refused to read.
-            CapacityError: Memory ran out.
+            ValueError: ``ssd_rows`` is given without ``memory_rows``, or a value is out of its
+                range.
+            CapacityError: The rows exceed the capacity; or memory or disk space ran out.
             RuntimeError: The saved counts are of another mode than ``admission``.
         """
         _check_rules(admission, eviction)
-        path, shards = os.fsdecode(dir), _shards(num_shards)
+        tiers = tier_options(memory_rows, ssd_rows, ssd_paths)
         table = cls.__new__(cls)
-        if admission is None:
-            table._engine = _mxrec.Table.load(path, num_shards=shards)
-        else:
-            saved = _mxrec.read_checkpoint_info(path)
-            table._engine = _mxrec.Table(
-                **{name: saved[name] for name in _SAVED_OPTIONS},
-                num_shards=shards,
-                admission=admission.to_options(),
-            )
-            table._engine.restore(path)
+        options: dict[str, Any] = {"num_shards": _shards(num_shards)}
+        if memory_rows is not None:
+            options |= tiers
+        if admission is not None:
+            options["admission"] = admission.to_options()
+        table._engine = loading.load(os.fsdecode(dir), **options)
         if eviction is not None:
             table._engine.configure_eviction(eviction.to_options())
         rule = table.admission
@@ -207,11 +212,6 @@ class Table(AdmissionCalls):
     def dim(self) -> int:
         """Floats per embedding."""
         return self._engine.dim
-
-    @property
-    def memory_rows(self) -> int | None:
-        """Capacity in rows; None: without limit."""
-        return self._engine.capacity
 
     @property
     def optimizer(self) -> Optimizer | None:
@@ -486,34 +486,6 @@ class Table(AdmissionCalls):
             for begin in range(0, len(keys), chunk_rows):
                 end = begin + chunk_rows
                 yield keys[begin:end], values[begin:end]
-
-    def stats(self) -> dict[str, int | float | str | None]:
-        """Gives counts and sizes.
-
-        Returns:
-            ``rows``, ``capacity`` (None: without limit), ``bytes`` (held from the operating system:
-            the sum of ``bytes_rows``, ``bytes_metadata``, ``bytes_index``, ``bytes_admission``,
-            ``bytes_hot`` and ``bytes_save_images``, rows kept as they were for a save under way),
-            ``load`` (occupied fraction of the index), ``segments``, and since the creation of the
-            table: ``seen`` (keys of lookups, repetitions included: the sum of ``hits``, which had a
-            row when the call began, and ``misses``, which had none), ``inserts``, ``erased``,
-            ``refused`` (distinct keys of a batch that got no row: the sum of
-            ``refused_by_capacity``, a full table, and ``refused_by_admission``), ``admitted`` (keys
-            that got a row in a training lookup), ``evicted`` (rows: the sum of ``evicted_by_age``,
-            ``evicted_by_rows`` and ``evicted_by_l2``), ``skipped_gradients``, ``growth_events``
-            (segments of the index that were split), ``growth_micros`` (microseconds that this took,
-            in all threads), ``longest_growth_micros`` (that the longest split took),
-            ``optimizer_step``; also ``num_shards`` and ``value_dtype``; ``hot_rows`` (rows that
-            have a copy among the hot ones now), ``bytes_hot`` (held for the copies and what finds
-            them) and ``hot_hits`` (of ``hits``, those that a copy served). ``prepared_lookups``
-            (training lookups whose keys the input pipeline had prepared), ``prepared_waiting`` and
-            ``prepared_dropped`` (batches prepared and not yet, or never, looked up). Of admission
-            and eviction also ``admission_threshold`` (in force; None: there is none),
-            ``admission_frozen``, ``counted_keys`` (with a count and no row; a sketch does not
-            know), ``bytes_admission``, ``latest_time`` (of training, in seconds; 0: none) and
-            ``evicting`` (a sweep is under way).
-        """
-        return self._open().stats()
 
     # --- Storage and end
 

@@ -179,6 +179,7 @@ struct TableStats {
   int64_t prepared_dropped = 0;  // batches prepared and never looked up
   int64_t growth_events = 0;     // index segments split
   int64_t optimizer_step = 0;
+  int64_t updates = 0;  // steps of the optimizer since creation, whatever was restored
   int num_shards = 0;
   ValueType value_type = ValueType::kFloat32;
   int64_t growth_micros = 0;          // that splits of index segments took, in all threads

@@ -403,6 +403,7 @@ Status Table::Adopt(RowLoader loader, int64_t optimizer_step, const Lineage& lin
   loader.state_->SetLineage(lineage.uid, lineage.step, lineage.counts_recent);
   loader.state_->InheritCounters(*impl_->state);
   std::swap(impl_->state, loader.state_);  // the old rows go with the loader, behind the lock
+  impl_->step_before += optimizer_step - impl_->step;
   impl_->step = optimizer_step;
   ++impl_->version;
   const bool wants_spill = impl_->state->WantsSpill();
@@ -413,8 +414,9 @@ Status Table::Adopt(RowLoader loader, int64_t optimizer_step, const Lineage& lin
 
 TableStats Table::Stats() const {
   TableStats stats;
-  stats.optimizer_step = impl_->step;
   std::shared_lock lock(impl_->structure);
+  stats.optimizer_step = impl_->step;
+  stats.updates = stats.optimizer_step - impl_->step_before;
   if (impl_->state != nullptr) impl_->state->AddStats(&stats);
   return stats;
 }

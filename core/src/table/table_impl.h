@@ -32,6 +32,7 @@ struct Table::Impl {
   // changes out, so that it sees the rows and the step between two batches.
   mutable SharedMutex changes{kChangesRank};
   std::atomic<int64_t> step{0};
+  std::atomic<int64_t> step_before{0};  // step that the table would have had at its creation
   std::atomic<uint64_t> version{0};
   // While there is a snapshot, `state` is not replaced.
   SnapshotGate snapshot;

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from mxrec import _mxrec
@@ -78,6 +79,8 @@ class Manifest:
         parent: what it builds on; None: it is a full version.
         dense: what is known of the dense half; None: there is none.
         saved: when, seconds since 1970; 0.0: not known.
+        tiers: of the tables that had an SSD tier, by name, what ``mxrec.tier_figures`` needs of
+            their ``stats()`` at the instant.
         format: version of the format.
     """
 
@@ -86,6 +89,7 @@ class Manifest:
     parent: Parent | None = None
     dense: Dense | None = None
     saved: float = 0.0
+    tiers: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     format: int = FORMAT
 
     @property
@@ -105,7 +109,7 @@ class Manifest:
 
     def encode(self) -> bytes:
         """The bytes of the file."""
-        fields = {
+        fields: dict[str, Any] = {
             "format": FORMAT,
             "kind": self.kind,
             "step": self.step,
@@ -114,6 +118,8 @@ class Manifest:
             "tables": {name: dataclasses.asdict(table) for name, table in self.tables.items()},
             "dense": None if self.dense is None else dataclasses.asdict(self.dense),
         }
+        if self.tiers:
+            fields["tiers"] = self.tiers
         text = json.dumps(fields, indent=1).encode() + b"\n"
         return text + b"#xxh3-64: %016x\n" % _mxrec.checksum(text)
 
@@ -204,6 +210,7 @@ def _decode(fields: dict[str, Any]) -> Manifest:
         parent=parent,
         dense=None if dense is None else _dense(dense["step"], dense["step_name"], dense["index"]),
         saved=_seconds(fields["saved"]),
+        tiers=_tiers(fields.get("tiers", {}), tables),
     )
     if fields["format"] != FORMAT or fields["kind"] != manifest.kind:
         raise ValueError(f"format {fields['format']!r} and kind {fields['kind']!r} do not fit")
@@ -211,6 +218,15 @@ def _decode(fields: dict[str, Any]) -> Manifest:
         if bool(table.parent) != (parent is not None):
             raise ValueError(f"table {name!r} has another kind than the version")
     return manifest
+
+
+def _tiers(given: Any, tables: Mapping[str, SavedTable]) -> dict[str, dict[str, Any]]:
+    for name, stats in given.items():
+        if name not in tables:
+            raise ValueError(f"tiers of {name!r}, which is no table of the version")
+        if not all(isinstance(stats["tiers"][tier], dict) for tier in ("memory", "ssd")):
+            raise TypeError(f"tiers of {name!r}")
+    return dict(given)
 
 
 def _decode_old(fields: dict[str, Any]) -> Manifest:

@@ -63,7 +63,8 @@ def restoring(
     All or nothing: if a table cannot be restored, or the body raises, every table is as it was.
     For that the tables that have to be replaced are first written to a temporary directory (beside
     the version, or in ``$TMPDIR`` where that is read-only), which costs next to nothing for the
-    empty tables of a fresh process. A table that is in the wanted state already is left alone.
+    empty tables of a fresh process. A table that is in the wanted state already is left alone. One
+    whose SSD tier has lost rows has no state to go back to: once replaced it stays so.
 
     Args:
         chain: of the version, as ``match`` gives it.
@@ -85,11 +86,14 @@ def restoring(
         if not states.is_current(name, engine, uids[name], tracks)
     }
     with contextlib.ExitStack() as snapshots:
-        backup = ""
+        backup, unreadable = "", set()
         if outdated:
             backup = snapshots.enter_context(_temporary_directory(newest.path))
-            for name, engine in outdated.items():
-                engine.save(os.path.join(backup, naming.table_directory(name)))
+            unreadable = {
+                name
+                for name, engine in outdated.items()
+                if not _backed_up(engine, os.path.join(backup, naming.table_directory(name)))
+            }
         replaced: list[str] = []
         try:
             for name, engine in outdated.items():
@@ -102,9 +106,23 @@ def restoring(
         except BaseException:
             for name in replaced:
                 states.forget(name)
+                if name in unreadable:
+                    continue  # it stays as the version has it
                 engines[name].restore(os.path.join(backup, naming.table_directory(name)))
             raise
     saving.remember(newest.path, newest.manifest)
+
+
+def _backed_up(engine: Any, directory: str) -> bool:
+    """Saves a table; False: rows of its SSD tier cannot be read any more."""
+    lost = states.lost_rows(engine)
+    try:
+        engine.save(directory)
+    except OSError:
+        if states.lost_rows(engine) > lost:
+            return False
+        raise
+    return True
 
 
 def _restore(

@@ -15,6 +15,7 @@ from mxrec.checkpoints import files, naming, states
 from mxrec.checkpoints import manifest as manifests
 from mxrec.checkpoints.chain import Link
 from mxrec.checkpoints.manifest import Dense, Manifest, Parent, SavedTable
+from mxrec.tiers import RECORDED
 
 _KNOWN_VERSIONS = 4096
 
@@ -142,6 +143,7 @@ class VersionSave:
             # would be taken for part of the version.
             self._held = {name: (engine, engine.version) for name, engine in engines.items()}
             self._begin(engines, recent_threshold)
+            self._tiers = _tiers_of(engines)
         except BaseException:
             self.finish(saved=False)
             raise
@@ -205,7 +207,12 @@ class VersionSave:
             base = naming.place_of(os.path.basename(self.parent.path))
             parent = Parent(base, self.parent.manifest.step)
         self.manifest = Manifest(
-            self.step, tables, parent=parent, dense=dense, saved=round(self.saved, 3)
+            self.step,
+            tables,
+            parent=parent,
+            dense=dense,
+            saved=round(self.saved, 3),
+            tiers=self._tiers,
         )
         manifests.write(directory, self.manifest)
         return self.manifest
@@ -229,6 +236,16 @@ class VersionSave:
         finally:
             self._saves.clear()
             _turn.release()
+
+
+def _tiers_of(engines: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the tiers of tables have done until now, of those that have an SSD tier."""
+    found = {}
+    for name, engine in engines.items():
+        if engine.ssd_rows > 0:
+            stats = engine.stats()
+            found[name] = {each: stats[each] for each in RECORDED}
+    return found
 
 
 @contextlib.contextmanager

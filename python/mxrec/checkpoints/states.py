@@ -11,6 +11,7 @@ class _State(NamedTuple):
     uid: str
     version: int
     optimizer: str  # kind; a table with another one needs other slots of the same version
+    lost: int  # rows that its disks had failed to give
 
 
 # The data that each table was last saved to or restored from, by the table's name: a table that is
@@ -28,7 +29,16 @@ def note(name: str, engine: Any, uid: str, version: int) -> None:
         uid: of the data.
         version: ``engine.version`` when it did.
     """
-    _states[name] = _State(engine, uid, version, engine.optimizer.kind)
+    _states[name] = _State(engine, uid, version, engine.optimizer.kind, lost_rows(engine))
+
+
+def lost_rows(engine: Any) -> int:
+    """How many rows of a table's SSD tier could not be read so far, each time counted.
+
+    Args:
+        engine: the ``_mxrec.Table``.
+    """
+    return int(engine.stats()["tiers"]["ssd"]["errors"]) if engine.ssd_rows > 0 else 0
 
 
 def is_current(name: str, engine: Any, uid: str, tracks: bool) -> bool:
@@ -47,6 +57,8 @@ def is_current(name: str, engine: Any, uid: str, tracks: bool) -> bool:
         and state.uid == uid
         and state.version == engine.version
         and state.optimizer == engine.optimizer.kind
+        # Whoever restores may do so because rows cannot be read any more.
+        and state.lost == lost_rows(engine)
         # Deltas are to follow: then the table must count its changes from there.
         and (not tracks or engine.lineage == uid)
     )

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from mxrec import _mxrec
 from mxrec.checkpoints import archives, files, naming, saving
 from mxrec.checkpoints import chain as chains
 from mxrec.checkpoints import manifest as manifests
 from mxrec.checkpoints.chain import Link
+from mxrec.checkpoints.loading import loaded_for_a_while
 from mxrec.checkpoints.manifest import SavedTable
 
 
@@ -31,26 +31,9 @@ def loaded(chain: Sequence[Link], name: str) -> Iterator[Any]:
         MemoryError: the table does not fit into memory.
     """
     chains.check_tables(chain, [name])
-    with opened([link.table(name) for link in chain]) as table:
+    links = [link.table(name) for link in chain]
+    with loaded_for_a_while(links, chain[-1].manifest.tiers.get(name)) as table:
         yield table
-
-
-@contextlib.contextmanager
-def opened(directories: Sequence[str]) -> Iterator[_mxrec.Table]:
-    """Loads a table, which checks the checksums of all its bytes; closes it at the end.
-
-    Args:
-        directories: of the table in the full version, in the deltas since, its own.
-
-    Raises:
-        OSError: a file is damaged or cannot be read.
-        MemoryError: the table does not fit into memory.
-    """
-    table = _mxrec.Table.load(list(directories))
-    try:
-        yield table
-    finally:
-        table.close()
 
 
 def is_needed(path: str) -> bool:

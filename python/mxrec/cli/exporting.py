@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mxrec.checkpoints import naming, tools
+from mxrec.checkpoints import naming
 from mxrec.checkpoints.archives import write_archive
+from mxrec.checkpoints.loading import loaded_for_a_while
 from mxrec.cli.arguments_common import add_output, add_path, add_table, command
 from mxrec.cli.console import make_console
 from mxrec.cli.lines import DataError
@@ -62,7 +63,7 @@ def _run(arguments: argparse.Namespace) -> int:
             def advance(rows: int, before: int = done, name: str = table.name) -> None:
                 progress.update(before + rows, name)
 
-            with tools.opened(table.links) as engine:
+            with loaded_for_a_while(table.links, table.tiers) as engine:
                 rows = write_archive(engine, str(target), advance)
             done += rows
             written.append(

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from mxrec.checkpoints import archives, tools
+from mxrec.checkpoints import archives
+from mxrec.checkpoints.loading import loaded_for_a_while
 from mxrec.cli.arguments_common import add_output, add_path, add_table, command
 from mxrec.cli.console import Console, make_console
 from mxrec.cli.report import human_bytes
 from mxrec.cli.saved_tables import SavedTable, find_saved_tables
+from mxrec.cli.tier_report import of_tiers, tier_lines
 from mxrec.histograms import binned
 
 _HEADER = ("table", "rows", "dim", "dtype", "optimizer", "disk", "keys from", "to")
@@ -27,8 +29,9 @@ def add_inspect(commands: Any) -> None:
         _run,
         summary="what the tables of a checkpoint are and hold",
         description="Shows the tables of a checkpoint: rows, dim, stored type, optimizer, bytes, "
-        "the range of the keys, how often they were used, and what admission and eviction know. "
-        "One table is in memory at a time. Of a directory of checkpoints the newest is shown.",
+        "the range of the keys, how often they were used, what admission and eviction know, and "
+        "how the tiers worked and which size to raise. One table is in memory at a time. Of a "
+        "directory of checkpoints the newest is shown.",
         examples=(
             "mxrec inspect model/                       # the newest checkpoint there",
             "mxrec inspect model/model-200 --table user --table item",
@@ -87,7 +90,8 @@ def describe_manifest(table: SavedTable) -> dict[str, Any]:
         ``initializer`` (kind and hyperparameters), ``slots``, ``optimizer_step``,
         ``bytes_on_disk``, ``format_version``, and where the table has them ``admission``,
         ``eviction``, ``admission_state`` and ``counts`` (keys that have a count and no row, or
-        blocks of the sketch).
+        blocks of the sketch); of a table of a version that had an SSD tier, ``tiers`` (what
+        ``mxrec.tier_figures`` needs of its ``stats()``) and ``tier_advice``.
     """
     info, manifest = table.info, table.manifest
     report = {name: info[name] for name in ("step", "rows", "dim", "value_dtype", "memory_rows")}
@@ -104,6 +108,7 @@ def describe_manifest(table: SavedTable) -> dict[str, Any]:
         "bytes_on_disk": table.bytes,
         "format_version": manifest["version"],
         **{name: manifest[name] for name in optional if name in manifest},
+        **({} if table.tiers is None else of_tiers(table.tiers)),
     }
 
 
@@ -119,12 +124,12 @@ def describe_rows(table: SavedTable, progress: Callable[[int], None]) -> dict[st
         table), ``negative_keys``, ``frequencies`` (bins ``[low, high, rows]`` with low <=
         frequency < high, empty ones left out), ``last_time_min`` and ``last_time_max`` (seconds;
         None where training used no row) and ``stats``, as ``Table.stats`` of the loaded table, in
-        which all sizes in memory are, tier by tier where the table has tiers.
+        which all sizes in memory are.
     """
     lows, highs, negative, done = [], [], 0, 0
     bins = binned(np.zeros(0, np.uint32))
     times: list[int] = []
-    with tools.opened(table.links) as engine:
+    with loaded_for_a_while(table.links, table.tiers) as engine:
         for keys, _, _, frequency, last_time in archives.scan(engine):
             lows.append(int(keys.min()))
             highs.append(int(keys.max()))
@@ -185,6 +190,8 @@ def _details(report: Mapping[str, Any]) -> list[str]:
         rules = {name: value for name, value in report["eviction"].items() if value not in (-1, 0)}
         if rules:
             lines.append("eviction: " + ", ".join(f"{name} {rules[name]}" for name in rules))
+    if "tiers" in report:
+        lines += tier_lines(report["tiers"], report["tier_advice"])
     if "stats" in report:
         stats = report["stats"]
         lines.append(
@@ -192,9 +199,6 @@ def _details(report: Mapping[str, Any]) -> list[str]:
             f"{human_bytes(stats['bytes_rows'])}, index {human_bytes(stats['bytes_index'])}, "
             f"metadata {human_bytes(stats['bytes_metadata'])}"
         )
-        tiers = {name: stats[name] for name in stats if "tier" in name or "ssd" in name}
-        if tiers:
-            lines.append("tiers: " + ", ".join(f"{name} {tiers[name]}" for name in tiers))
     if report.get("frequencies"):
         lines.append("rows by how often training has used their keys:")
         lines += _histogram(report["frequencies"])

@@ -29,6 +29,8 @@ class SavedTable:
         manifest: the manifest itself, as docs/format-checkpoint.md describes it.
         bytes: of all its files.
         links: the directories to load it from: of the full version, of the deltas since, its own.
+        tiers: what its tiers had done when it was saved, for ``mxrec.tier_figures``; None: it had
+            no SSD tier, or was saved by itself.
     """
 
     name: str
@@ -37,6 +39,7 @@ class SavedTable:
     manifest: dict[str, Any]
     bytes: int
     links: tuple[str, ...]
+    tiers: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,11 @@ def find_saved_tables(path: Path, names: Sequence[str] | None = None) -> SavedTa
         names_there = sorted(version[-1].manifest.tables)
         chain.check_tables(version, names_there)
         tables = tuple(
-            _read(Path(version[-1].table(name)), tuple(link.table(name) for link in version))
+            _read(
+                Path(version[-1].table(name)),
+                tuple(link.table(name) for link in version),
+                version[-1].manifest.tiers.get(name),
+            )
             for name in names_there
         )
     if not tables:
@@ -105,12 +112,11 @@ def _find(path: Path) -> tuple[Path, int]:
     )
 
 
-def _read(folder: Path, links: tuple[str, ...]) -> SavedTable:
+def _read(folder: Path, links: tuple[str, ...], tiers: dict[str, Any] | None = None) -> SavedTable:
     info = _mxrec.read_checkpoint_info(str(folder))  # checks the manifest
     text = (folder / _TABLE_MANIFEST).read_bytes()[:-_DIGEST_LINE]
-    return SavedTable(
-        str(info["name"]), folder, info, json.loads(text), catalog.size_of(str(folder)), links
-    )
+    size = catalog.size_of(str(folder))
+    return SavedTable(str(info["name"]), folder, info, json.loads(text), size, links, tiers)
 
 
 def _selected(

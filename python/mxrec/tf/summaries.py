@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import tensorflow as tf
 from mxrec.histograms import Histograms
 from mxrec.tf import table_checkpoint
 from mxrec.tf.table import SparseTable
+from mxrec.tiers import tier_figures
 
 _COUNTERS = (
     "seen",
@@ -28,7 +29,6 @@ _COUNTERS = (
     "growth_micros",
     "longest_growth_micros",
 )
-# Of memory and, where a table has them, of tiers.
 _FAMILIES = ("bytes_", "rows_")
 # Name: the counter of what succeeded, and those of all tries. Since the summary before.
 _RATES = {"hit_rate": ("hits", ("hits", "misses")), "hot_rate": ("hot_hits", ("hits", "misses"))}
@@ -66,6 +66,7 @@ class TableSummaries:
         for name, value in stats.items():
             if name in _COUNTERS or name.startswith(_FAMILIES):
                 yield name, float(value)
+        yield from _of_tiers(stats)
         engine, before = self._before.get(table.table_name, (None, {}))
         if engine is None or engine != table.engine:
             before = {}
@@ -73,9 +74,20 @@ class TableSummaries:
             tries = sum(stats[each] - before.get(each, 0) for each in whole)
             if tries > 0:
                 yield name, (stats[part] - before.get(part, 0)) / tries
+        figures = tier_figures(stats, before)
+        if figures is not None and figures.memory_hit_rate is not None:
+            yield "memory_hit_rate", figures.memory_hit_rate
+            yield "ssd_wait_rate", figures.waited
         self._before[table.table_name] = table.engine, stats
         for name, seconds in table_checkpoint.seconds_of(table).items():
             yield f"{name}_seconds", seconds
+
+
+def _of_tiers(stats: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for tier, counts in (stats["tiers"] or {}).items():
+        for name, value in counts.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                yield f"{tier}_{name}", float(value)
 
 
 def _proto(histograms: Histograms, name: str) -> Any:

@@ -33,8 +33,12 @@ class TableSummaryHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
       ``growth_events`` (segments of the index that were split), ``growth_micros`` (what that took,
       in all threads), ``longest_growth_micros`` (what the longest split took): since the table was
       created or restored;
-    * ``rows``, ``bytes``, ``load``, and whatever ``stats()`` says of parts of the memory and of
-      tiers (``bytes_rows``, ``bytes_index``, ...): now;
+    * ``rows``, ``bytes``, ``load``, and whatever ``stats()`` says of parts of the memory
+      (``bytes_rows``, ``bytes_index``, ...): now;
+    * of a table with an SSD tier the numbers of ``stats()["tiers"]``, with the tier in front of
+      the name (``memory_rows``, ``ssd_rows``, ``ssd_bytes_read``, ``ssd_bytes_written``, ...); and
+      ``memory_hit_rate`` and ``ssd_wait_rate``: of the keys looked up since the summary before that
+      had a row, the share that memory served, and the share that waited for the disk;
     * ``hit_rate`` and ``hot_rate``: of the keys looked up since the summary before, the share that
       had a row, and that had one among the hot rows; left out where no key was looked up;
     * ``save_seconds`` and ``restore_seconds``: of the table's part in the latest checkpoint that

@@ -19,7 +19,7 @@ from mxrec.tf import graph_state, grouping
 from mxrec.tf.config import ConfigInitializer
 from mxrec.tf.gradients import mark_proxy
 from mxrec.tf.graph_state import TableNodes
-from mxrec.tf.table_options import TableSpec, check_padding, check_rows, check_spec
+from mxrec.tf.table_options import TableSpec, check_padding, check_sizes, check_spec
 from mxrec.tf.validation import INT64_MAX, check_bool, check_int
 
 _PREFIX = "mxrec/"  # of resource names: keeps a table apart from a dense variable of its name
@@ -127,6 +127,16 @@ class SparseTable:
                 None if budget is None else check_int("budget", budget, 0, INT64_MAX),
             )
         )
+
+    def prefetch(self, keys: Any) -> None:
+        """Begins to read rows that are on SSD, as ``mxrec.Table.prefetch`` does.
+
+        Lookups in the input pipeline do so by themselves.
+
+        Args:
+            keys: int64 or int32 array [n].
+        """
+        self._open_engine().prefetch(keys)
 
     def size(self) -> int:
         """Returns the number of keys in the table now."""
@@ -236,8 +246,10 @@ def create_table(
         device_vocabulary_size: rows of the device tier, [1, 10^9].
         host_vocabulary_size: rows of the host tier, [0, 10^9]. Without an accelerator, both
             tiers are memory; their sizes add up.
-        ssd_vocabulary_size: rows of the SSD tier, [0, 10^9].
-        ssd_data_path: directories of the SSD tier.
+        ssd_vocabulary_size: rows beyond these, [0, 10^9]; needs ``host_vocabulary_size`` > 0. Cold
+            rows leave memory for files; results do not depend on it. 0: there is no SSD tier.
+        ssd_data_path: list or tuple of directories for these files, which exist and are writable;
+            the next one is used when a disk is full. None: the working directory.
         is_save: checkpoints hold the table.
         is_dp: accepted; there is one rank.
         init_param: factor on initial values, [-10, 10].
@@ -276,7 +288,8 @@ def create_table(
         ValueError: an argument is out of its range, the name is taken in this graph, or the table
             exists with other options.
         RuntimeError: ``init`` has not been called, or the graph is finalized.
-        NotImplementedError: a feature is asked for that this version does not have.
+        OSError: there is an SSD tier, and a directory of ``ssd_data_path`` is not there, is no
+            directory, or cannot be written.
     """
     config = ConfigInitializer.get_instance()
     del optimizer_list
@@ -288,7 +301,7 @@ def create_table(
         key_dtype=key_dtype,
         dim=dim,
         emb_initializer=emb_initializer,
-        memory_rows=check_rows(
+        sizes=check_sizes(
             device_vocabulary_size,
             host_vocabulary_size,
             ssd_vocabulary_size,
@@ -375,6 +388,8 @@ def _make_engine(spec: TableSpec, use_hot: bool) -> Any:
         spec.name,
         spec.dim,
         memory_rows=spec.memory_rows,
+        ssd_rows=spec.ssd_rows,
+        ssd_paths=list(spec.ssd_paths),
         seed=_seed(spec),
         initializer=spec.initial_values.options,
         padding_keys=list(spec.padding_keys),

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from mxrec import _ssd_paths
 from mxrec.tf.initial_values import InitialValues, convert
 from mxrec.tf.log import logger
-from mxrec.tf.unsupported import not_delivered
 from mxrec.tf.validation import (
     INT32_MAX,
     INT64_MAX,
@@ -41,6 +40,8 @@ class TableSpec:
     dim: int
     initial_values: InitialValues
     memory_rows: int | None  # None: without limit
+    ssd_rows: int
+    ssd_paths: tuple[str, ...]  # absolute
     is_save: bool
     padding_keys: tuple[int, ...]
     all2all_gradients_op: str
@@ -142,44 +143,44 @@ def check_padding(padding_keys: Any, mask: Any, length: Any) -> tuple[int, ...]:
     return tuple(sorted(keys)) if mask else ()
 
 
-def check_rows(device: Any, host: Any, ssd: Any, ssd_paths: Any, expansion: bool) -> int | None:
-    """Returns the rows that a table may hold in memory; None: without limit."""
+class Sizes(NamedTuple):
+    """Rows of a table's tiers, and where the SSD tier lies."""
+
+    memory_rows: int | None  # None: without limit
+    ssd_rows: int = 0
+    ssd_paths: tuple[str, ...] = ()
+
+
+def check_sizes(device: Any, host: Any, ssd: Any, ssd_paths: Any, expansion: bool) -> Sizes:
+    """Returns how many rows a table may hold in each tier.
+
+    Raises:
+        TypeError: a value has the wrong type.
+        ValueError: one is out of its range.
+        OSError: the SSD tier is wanted, and a directory is not there or cannot be written.
+    """
     device_rows = check_int("device_vocabulary_size", device, 1, MAX_ROWS)
     host_rows = check_int("host_vocabulary_size", host, 0, MAX_ROWS)
-    ssd = check_int("ssd_vocabulary_size", ssd, 0, MAX_ROWS)
-    _check_paths(ssd_paths)
-    if ssd and not host:
+    ssd_rows = check_int("ssd_vocabulary_size", ssd, 0, MAX_ROWS)
+    _ssd_paths.check_types("ssd_data_path", ssd_paths)
+    if ssd_rows and not host_rows:
         raise ValueError(
-            f"ssd_vocabulary_size={ssd} needs host_vocabulary_size > 0, got {host}; rows go to the "
-            "SSD through the host tier."
+            f"ssd_vocabulary_size={ssd_rows} needs host_vocabulary_size > 0, got {host_rows}; rows "
+            "go to the SSD through the host tier."
         )
     if expansion:
-        if host or ssd:
+        if host_rows or ssd_rows:
             logger.warning(
                 "use_dynamic_expansion: host_vocabulary_size=%d and ssd_vocabulary_size=%d are set "
                 "to 0; the table grows without limit in memory.",
-                host,
-                ssd,
+                host_rows,
+                ssd_rows,
             )
-        return None
-    if ssd:
-        raise not_delivered("the SSD tier", f"ssd_vocabulary_size={ssd}")
-    return device_rows + host_rows
-
-
-def _check_paths(paths: Any) -> None:
-    if paths is None:
-        return
-    if not isinstance(paths, (list, tuple)):
-        raise TypeError(
-            f"ssd_data_path must be a list or tuple of directories, got {paths!r} "
-            f"({type(paths).__name__})."
-        )
-    for path in paths:
-        if not isinstance(path, (str, os.PathLike)):
-            raise TypeError(
-                f"ssd_data_path must hold directories, got {path!r} ({type(path).__name__})."
-            )
+        return Sizes(None)
+    memory_rows = device_rows + host_rows
+    if not ssd_rows:
+        return Sizes(memory_rows)
+    return Sizes(memory_rows, ssd_rows, tuple(_ssd_paths.directories("ssd_data_path", ssd_paths)))
 
 
 def check_spec(
@@ -188,7 +189,7 @@ def check_spec(
     key_dtype: Any,
     dim: Any,
     emb_initializer: Any,
-    memory_rows: int | None,
+    sizes: Sizes,
     is_save: Any,
     is_dp: Any,
     init_param: Any,
@@ -205,7 +206,7 @@ def check_spec(
     evict_max_rows: Any,
     evict_min_l2: Any,
 ) -> TableSpec:
-    """Returns the checked arguments; ``memory_rows`` and ``padding_keys`` are checked already."""
+    """Returns the checked arguments; ``sizes`` and ``padding_keys`` are checked already."""
     check_bool("is_dp", is_dp)
     check_bool("fusion_optimizer_var", fusion_optimizer_var)
     check_int("shard_num", shard_num, 1, 8192)
@@ -220,7 +221,9 @@ def check_spec(
         stochastic_rounding=check_rounding(stochastic_rounding, stored),
         dim=check_dim(dim),
         initial_values=convert(emb_initializer, gain),
-        memory_rows=memory_rows,
+        memory_rows=sizes.memory_rows,
+        ssd_rows=sizes.ssd_rows,
+        ssd_paths=sizes.ssd_paths,
         is_save=check_bool("is_save", is_save),
         padding_keys=padding_keys,
         all2all_gradients_op=check_choice("all2all_gradients_op", all2all, _ALL2ALL),

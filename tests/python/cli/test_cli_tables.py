@@ -15,7 +15,6 @@ from estimator_support import has_tensorflow
 
 import mxrec
 from mxrec.cli import main
-from mxrec.cli.inspecting import _details
 
 DIM = 4
 
@@ -106,15 +105,6 @@ def test_an_empty_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert main(["inspect", str(tmp_path / "none")]) == 0
     assert main(["export", str(tmp_path / "none"), "--out", str(tmp_path)]) == 0
     assert np.load(tmp_path / "none.npz")["values"].shape == (0, DIM)
-
-
-def test_stats_of_tiers_are_shown() -> None:
-    """Whatever the statistics of a loaded table say about tiers comes out."""
-    report = {"step": 0, "optimizer_step": 0, "format_version": 1, "memory_rows": None, "seed": 0}
-    report |= {"slots": [], "initializer": {"kind": "Zeros"}}
-    sizes = {"bytes": 1, "bytes_rows": 1, "bytes_index": 1, "bytes_metadata": 1}
-    report |= {"stats": {**sizes, "ssd_rows": 12, "bytes_ssd": 4096}}
-    assert "tiers: ssd_rows 12, bytes_ssd 4096" in _details(report)
 
 
 def test_paths_that_mean_a_checkpoint(

@@ -239,7 +239,7 @@ def test_a_key_that_is_refused_reads_zeros_and_gets_no_gradient():
     assert stats["admitted"] == 1 and stats["counted_keys"] == 1 and stats["rows"] == 1
     assert stats["seen"] == 6 == stats["hits"] + stats["misses"]
     parts = [value for name, value in stats.items() if name.startswith("bytes_")]
-    assert stats["bytes"] == sum(parts) and len(parts) == 6
+    assert stats["bytes"] == sum(parts) and len(parts) == 7
 
 
 def test_threshold_zero_without_history_warns_once(tmp_path):

@@ -28,7 +28,12 @@ QUERY = np.arange(-5, 60, dtype=np.int64)
 class Program:
     """One graph with two tables and a dense variable, and its session."""
 
-    def __init__(self, max_to_keep: int = 5, table_names: tuple[str, ...] = ("user", "item")):
+    def __init__(
+        self,
+        max_to_keep: int = 5,
+        table_names: tuple[str, ...] = ("user", "item"),
+        sizes: dict[str, Any] | None = None,
+    ):
         self.graph = tf.Graph()
         with self.graph.as_default():
             self.ids = tf.compat.v1.placeholder(tf.int64, [None])
@@ -43,6 +48,7 @@ class Program:
                     dim=DIM,
                     name=name,
                     emb_initializer=tf.compat.v1.truncated_normal_initializer(stddev=0.1, seed=7),
+                    **(sizes or {}),
                 )
                 self.tables[name] = table
                 reads.append(sparse_lookup(table, self.ids, is_train=True))

@@ -61,7 +61,8 @@ def elements(steps: int, seed: int) -> Any:
     return tf.data.Dataset.from_tensor_slices(columns).batch(BATCH).map(with_structure)
 
 
-def tables() -> dict[str, Any]:
+def tables(**sizes: Any) -> dict[str, Any]:
+    sizes = sizes or {"device_vocabulary_size": 10_000}
     initializer = v1.random_normal_initializer(stddev=0.1, seed=5)
     return {
         name: mx.create_table(
@@ -69,7 +70,7 @@ def tables() -> dict[str, Any]:
             3 + i,
             name,
             initializer,
-            device_vocabulary_size=10_000,
+            **sizes,
         )
         for i, name in enumerate(TABLES)
     }
@@ -95,6 +96,8 @@ def trained(
     steps: int = 300,
     seed: int = 0,
     evict_every: int | None = None,
+    sizes: dict[str, Any] | None = None,
+    at_end: Callable[[dict[str, Any]], None] | None = None,
     **access: Any,
 ) -> Trained:
     """Trains the model in a new start of the library.
@@ -105,6 +108,8 @@ def trained(
         steps: length of the dataset.
         seed: of the dataset.
         evict_every: steps between evictions of all tables.
+        sizes: of the tables, options of ``create_table``; None: large enough.
+        at_end: called at the end with the tables.
         **access: of the FeatureSpecs.
     """
     mx.terminate_config_initializer()
@@ -118,7 +123,7 @@ def trained(
             dataset = dataset.prefetch(depth)
         iterator = v1.data.make_initializable_iterator(dataset)
         batch = iterator.get_next()
-        by_name = tables()
+        by_name = tables(**(sizes or {}))
         loss = loss_of(by_name, features, batch)
         train = train_op(loss)
         mx.start_asc_pipeline()
@@ -129,6 +134,8 @@ def trained(
             if evict_every and step % evict_every == 0:
                 for table in by_name.values():
                     table.evict()
+        if at_end is not None:
+            at_end(by_name)
         return Trained(
             losses,
             [part for table in by_name.values() for part in contents(table)],

@@ -12,6 +12,7 @@ from mxrec.tf.optimizers import gradient_descent
 
 v1 = tf.compat.v1
 ZEROS = tf.zeros_initializer()
+SSD = {"host_vocabulary_size": 5, "ssd_vocabulary_size": 5}
 
 
 def make(name="t", dim=4, initializer=ZEROS, **kwargs):
@@ -58,10 +59,17 @@ def make(name="t", dim=4, initializer=ZEROS, **kwargs):
         ({"evict_max_rows": 1.5}, TypeError, "evict_max_rows"),
         ({"evict_min_l2": 0.0}, ValueError, r"evict_min_l2 .* got 0"),
         ({"evict_min_l2": "x"}, TypeError, "evict_min_l2"),
+        ({**SSD, "ssd_data_path": [1]}, TypeError, "ssd_data_path must hold directories"),
+        ({**SSD, "ssd_data_path": []}, ValueError, "ssd_data_path is empty"),
         (
-            {"host_vocabulary_size": 5, "ssd_vocabulary_size": 5},
-            NotImplementedError,
-            "the SSD tier",
+            {**SSD, "ssd_data_path": ["/", "/no/where"]},
+            FileNotFoundError,
+            "ssd_data_path: there is no directory /no/where; make it",
+        ),
+        (
+            {**SSD, "ssd_data_path": [__file__]},
+            NotADirectoryError,
+            "ssd_data_path: .*test_create_table.py is no directory",
         ),
     ],
 )

@@ -20,6 +20,7 @@ BLOCKS = {
     "cli": 4,
     "warm-start": 4,
     "incremental-checkpoints": 4,
+    "tiers": 3,
 }
 
 

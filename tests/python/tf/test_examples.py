@@ -17,6 +17,7 @@ IN_SESSIONS = (
     "session_auto_graph --one-shot",
     "multi_lookup",
     "ddr",
+    "ssd",
     "expansion",
     "admission_eviction",
 )
@@ -85,6 +86,17 @@ def test_ddr(reports, data) -> None:
     assert report["rows"] == distinct(data["user_ids"]) > 50
     assert report["capacity"] == 400 and report["rows_after"] == report["rows"]
     assert "user_table" in report["error"] and "400" in report["error"]
+
+
+def test_ssd(reports, data) -> None:
+    report = reports["ssd"]
+    # Where the rows are makes no difference: the same model with all of them in memory.
+    assert report["losses"] == reports["ddr"]["losses"]
+    assert report["rows"] == distinct(data["user_ids"]) > 100 and report["capacity"] == 400
+    tiers = report["tiers"]
+    assert tiers["memory"]["rows"] + tiers["ssd"]["rows"] == report["rows"]
+    assert tiers["memory"]["capacity"] == 40 and tiers["ssd"]["rows"] >= report["rows"] - 100
+    assert 0.0 < report["memory_hit_rate"] < 1.0
 
 
 def test_expansion(reports, data) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from ps_program import make, model
+from ps_program import make, make_tiered, model
 
 import mxrec.tf as mx
 
@@ -32,7 +32,7 @@ class Server:
         self._log = log
         with log.open("w") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, str(PROGRAM), json.dumps(self.cluster)],
+                [sys.executable, str(PROGRAM), json.dumps(self.cluster), str(log.parent)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -204,6 +204,22 @@ def test_a_server_that_runs_the_same_code_trains(start, server):
         np.testing.assert_array_equal(values, [[1, 1], [0, 0]])
         assert table.size() == 0
     assert server.stats("trained")["rows"] == 2
+
+
+def test_the_servers_table_has_an_ssd_tier(start, server, tmp_path):
+    start()
+    with tf.Graph().as_default(), on_servers(server), session_of(server) as session:
+        table = make_tiered(str(tmp_path))
+        ids = v1.placeholder(tf.int64, [None])
+        rows, train = model(table, ids, None)
+        for first, wanted in ((0, 1.0), (300, 1.0), (0, 0.5), (300, 0.5)):
+            values, _ = session.run([rows, train], {ids: np.arange(first, first + 300)})
+            np.testing.assert_array_equal(values, np.full((300, 2), wanted))
+        assert table.size() == 0  # this process's own
+    stats = server.stats("tiered")
+    assert stats["rows"] == 600 and stats["tiers"]["ssd"]["capacity"] == 968
+    assert stats["tiers"]["memory"]["capacity"] == 32 and stats["tiers"]["ssd"]["rows"] > 200
+    assert stats["tiers"]["memory"]["promoted"] > 0
 
 
 def test_other_thresholds_than_the_servers_are_errors(start, server):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -323,11 +324,15 @@ def _as_ragged(ids: Any) -> Any:
 
 
 def _as_plain(value: Any) -> Any:
-    """Numbers and lists of them, as JSON takes them."""
+    """Numbers, paths and lists of them, as JSON takes them."""
     if isinstance(value, tf.DType):
         return value.name
     if isinstance(value, (tf.Tensor, tf.Variable, np.ndarray, np.generic)):
         return np.asarray(value).tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, (list, tuple)):
+        return [_as_plain(each) for each in value]
     return value
 
 
