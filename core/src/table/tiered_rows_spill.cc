@@ -48,7 +48,7 @@ std::vector<TieredRows::Victim> TieredRows::ChooseCold(size_t want, const KeptRo
   };
   std::vector<Seen> seen;
   const auto by_place = [](const Victim& v) { return std::pair(v.shard, v.ref); };
-  size_t sorted = 0;  // of the victims, those of earlier laps, by place
+  size_t sorted = 0;           // of the victims, those of earlier laps, by place
   const auto sort_out = [&] {  // those found twice
     std::ranges::sort(victims, {}, by_place);
     const auto again = std::ranges::unique(victims, {}, by_place);
@@ -64,12 +64,16 @@ std::vector<TieredRows::Victim> TieredRows::ChooseCold(size_t want, const KeptRo
     tier_->next_shard = (s + 1) % shards();
     const Shard& shard = *shards_[s];
     ClockHand& hand = tier_->shard(s).hand;
+    if (!hand.Knows(shard.arena->slots())) {
+      std::unique_lock lock(shard.mu);  // statistics look at it
+      hand.Reserve(shard.arena->slots());
+    }
     {
       std::shared_lock lock(shard.mu);  // changes are kept out by the caller
-      hand.Reserve(shard.arena->slots());
       seen.clear();
-      hand.position = shard.index.VisitSegment(
-          hand.position, [&](int64_t key, RowRef ref) { seen.push_back({key, ref}); });
+      hand.position = shard.index.VisitSegment(hand.position, [&](int64_t key, RowRef ref) {
+        seen.push_back({key, ref});
+      });
       if (hand.position >= KeyIndex::kEndOfPositions) hand.position = 0;
       for (size_t i = 0; i < seen.size(); ++i) {
         if (i + kAhead < seen.size()) Prefetch(&shard.arena->Meta(seen[i + kAhead].ref));
@@ -107,9 +111,8 @@ std::vector<TieredRows::Victim> TieredRows::ChooseCold(size_t want, const KeptRo
   if (found * 16 < looked) threshold += threshold / 8 + 1;
   if (victims.size() > want) {
     const auto coldest = victims.begin() + static_cast<ptrdiff_t>(want);
-    std::ranges::nth_element(victims, coldest, {}, [](const Victim& v) {
-      return std::tie(v.score, v.last_time, v.key);
-    });
+    std::ranges::nth_element(victims, coldest, {},
+                             [](const Victim& v) { return std::tie(v.score, v.last_time, v.key); });
     victims.resize(want);
   }
   return victims;
@@ -122,10 +125,8 @@ Status TieredRows::Spill(size_t want, const KeptRows* kept, int64_t looks, int64
   if (want == 0) return {};
   std::vector<Victim> victims = ChooseCold(want, kept, looks);
   // Rows that were used together are read together when they are used again.
-  std::ranges::sort(victims, {}, [](const Victim& v) {
-    return std::tie(v.last_time, v.shard, v.ref);
-  });
-  for (uint32_t s = 0; s < shards(); ++s) tier_->shard(s).trail.ForgetOld(batches_);
+  std::ranges::sort(victims, {},
+                    [](const Victim& v) { return std::tie(v.last_time, v.shard, v.ref); });
   std::vector<ssd::RecordIn> records;
   std::vector<uint32_t> locations;
   for (size_t begin = 0; begin < victims.size(); begin += kPiece) {
@@ -144,10 +145,8 @@ Status TieredRows::Spill(size_t want, const KeptRows* kept, int64_t looks, int64
     const ssd::SsdLog::Guard guard = tier_->log().Enter();
     MXREC_RETURN_IF_ERROR(tier_->log().Append(guard, records, locations.data()));
     std::atomic<int64_t> here{0};
-    const bool ok = ForEachShard(piece.size(), [&](uint32_t s) {
-      here += SpillInShard(s, piece, locations);
-    });
-    tier_->AddRows(here);
+    const bool ok =
+        ForEachShard(piece.size(), [&](uint32_t s) { here += SpillInShard(s, piece, locations); });
     tier_->spilled += here;
     *spilled += here;
     if (ok && here == static_cast<int64_t>(piece.size())) continue;
@@ -166,6 +165,7 @@ int64_t TieredRows::SpillInShard(uint32_t s, std::span<const Victim> victims,
   int64_t here = 0;
   bool no_memory = false;
   std::unique_lock lock(shard.mu);
+  tier.trail.ForgetOld(batches_);
   for (size_t i = 0; i < victims.size(); ++i) {
     const auto& [key, ref, of, last_time, score] = victims[i];
     if (of != s) continue;
@@ -202,6 +202,7 @@ int64_t TieredRows::SpillInShard(uint32_t s, std::span<const Victim> victims,
     shard.arena->Free(ref, key);
     ++here;
   }
+  tier_->AddRows(here);
   return here;
 }
 
@@ -220,8 +221,8 @@ Result<bool> TieredRows::SpillSome() {
   const int64_t excess = memory_rows() - (tier_->memory_rows() - tier_->reserve());
   if (excess <= 0) return false;
   int64_t spilled = 0;
-  MXREC_RETURN_IF_ERROR(Spill(std::min<size_t>(kFewRows, static_cast<size_t>(excess)), nullptr,
-                              kFewLooks, &spilled));
+  MXREC_RETURN_IF_ERROR(
+      Spill(std::min<size_t>(kFewRows, static_cast<size_t>(excess)), nullptr, kFewLooks, &spilled));
   return true;
 }
 
