@@ -11,6 +11,7 @@
 #include "checkpoint/read_ahead.h"
 #include "mxrec/checkpoint.h"
 #include "mxrec/table.h"
+#include "table/capacity_text.h"
 
 namespace mxrec {
 namespace {
@@ -39,10 +40,11 @@ Status CheckFits(const Table& table, const Manifest& manifest, const std::string
                               "; restore into a table with " + wanted);
   }
   if (alone && manifest.info.rows > table.capacity()) {
-    return ResourceExhausted(subject + " has memory_rows " + std::to_string(table.capacity()) +
+    return ResourceExhausted(subject + " has " + SizesOf(table.options()) +
                              ", but the checkpoint " + dir + " holds " +
                              std::to_string(manifest.info.rows) +
-                             " rows; restore into a table of at least that many memory_rows");
+                             " rows; restore into a table of at least that many: raise " +
+                             SizesToRaise(table.options().ssd_rows > 0));
   }
   return {};
 }

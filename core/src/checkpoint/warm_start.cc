@@ -8,6 +8,7 @@
 #include "checkpoint/manifest.h"
 #include "checkpoint/restore.h"
 #include "mxrec/checkpoint.h"
+#include "table/capacity_text.h"
 
 namespace mxrec {
 namespace {
@@ -82,9 +83,9 @@ Status WarmStart::CheckCapacity(int64_t rows, const std::string& of) const {
   if (rows <= table_->capacity()) return {};
   return ResourceExhausted("table '" + table_->name() + "' is full: its capacity is " +
                            std::to_string(table_->capacity()) + " rows, and with " + of +
-                           " it would have " + std::to_string(rows) +
-                           "; raise memory_rows (device_vocabulary_size or host_vocabulary_size "
-                           "of create_table), or use dynamic expansion");
+                           " it would have " + std::to_string(rows) + "; raise " +
+                           SizesToRaise(table_->options().ssd_rows > 0) +
+                           ", or use dynamic expansion");
 }
 
 Status WarmStart::NewLoader(const OptimizerOptions& kept) {

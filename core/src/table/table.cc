@@ -8,6 +8,7 @@
 #include <system_error>
 #include <thread>
 
+#include "table/capacity_text.h"
 #include "table/table_impl.h"
 
 namespace mxrec {
@@ -227,7 +228,8 @@ Status Table::InsertMissing(KeySpan keys, const float* values) {
 
 Result<int64_t> Table::Erase(KeySpan keys) {
   int64_t erased = 0;
-  MXREC_RETURN_IF_ERROR(WithKeyChange(name_, *impl_, keys, [&](TableState& state) {
+  MXREC_RETURN_IF_ERROR(WithChange(name_, *impl_, keys.size(), [&](TableState& state) {
+    if (state.sweeping()) state.Reap(keys);
     KeyBatch::Ptr batch = Partitioned(state, keys);
     erased = state.Erase(batch.get());
     ++impl_->version;
@@ -250,7 +252,12 @@ Status Table::BindOptimizer(const OptimizerOptions& optimizer) {
   if (bound.kind == optimizer.kind) {
     impl_->state->Reconfigure(optimizer);
   } else {
-    MXREC_RETURN_IF_ERROR(impl_->state->Relayout(optimizer));
+    try {
+      MXREC_RETURN_IF_ERROR(impl_->state->Relayout(optimizer));
+    } catch (const std::bad_alloc&) {
+      return ResourceExhausted("out of memory while giving table '" + name_ + "' the slots of " +
+                               OptimizerName(optimizer.kind) + "; the table is as it was");
+    }
   }
   impl_->options.optimizer = optimizer;
   ++impl_->version;
@@ -381,10 +388,11 @@ Status Table::Adopt(RowLoader loader, int64_t optimizer_step, const Lineage& lin
   if (impl_->state == nullptr) return Closed(name_);
   const int64_t rows = loader.state_->rows(), capacity = impl_->state->capacity();
   if (rows > capacity) {
-    return ResourceExhausted("table '" + name_ + "' has memory_rows " + std::to_string(capacity) +
+    return ResourceExhausted("table '" + name_ + "' has " + SizesOf(impl_->options) +
                              ", but there are " + std::to_string(rows) +
-                             " rows to be restored; restore into a table of at least that many "
-                             "memory_rows");
+                             " rows to be restored; restore into a table of at least that many: "
+                             "raise " +
+                             SizesToRaise(impl_->options.ssd_rows > 0));
   }
   const OptimizerOptions& bound = impl_->options.optimizer;
   if (loader.state_->row_floats() != dim_ * (1 + SlotCount(bound.kind)) &&

@@ -222,6 +222,7 @@ class TableState : private TieredRows {
                                     : entry.spilled->frequency;
   }
   void RemoveRow(uint32_t s, int64_t key, RowRef ref);
+  int64_t EraseSpilled(uint32_t s, const KeyBatch& batch);  // returns how many
   // Rows of a saved block: makes them, embeddings to be written by the caller. Of keys that have a
   // row, may_be_there(shard, row) says whether that may be; else, and of a key twice, kDataLoss.
   Status MakeRows(const std::vector<int64_t>& keys, KeyBatch* batch,

@@ -2,7 +2,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <mutex>
+#include <new>
 #include <numeric>
 
 #include "table/table_state.h"
@@ -25,6 +27,13 @@ void PrefetchMeta(const Shard& shard, const TieredRows::Entry& entry) {
   } else {
     Prefetch(entry.spilled);
   }
+}
+
+std::vector<TieredRows::Entry> OnSsd(std::span<const TieredRows::Entry> entries) {
+  std::vector<TieredRows::Entry> spilled;
+  std::ranges::copy_if(entries, std::back_inserter(spilled),
+                       [](const TieredRows::Entry& entry) { return entry.spilled != nullptr; });
+  return spilled;
 }
 
 void PrefetchRow(const Shard& shard, const TieredRows::Entry& entry) {
@@ -163,28 +172,29 @@ int64_t TableState::SweepRows(uint32_t s, int64_t most, EvictionSweep::Lap* lap,
       others.push_back(entries[i]);
     }
   }
-  std::sort(tied.begin(), tied.end(),
-            [](const Entry& a, const Entry& b) { return HashKey(a.key) < HashKey(b.key); });
+  const auto by_hash = [](const Entry& entry) { return HashKey(entry.key); };
+  std::ranges::sort(tied, {}, by_hash);
   const auto take = std::min<size_t>(tied.size(), static_cast<size_t>(sweep_.ties[s]));
   if (sweep_.min_l2 > 0.0f) {
     others.insert(others.end(), tied.begin() + static_cast<ptrdiff_t>(take), tied.end());
   }
   tied.resize(take);
-  const std::vector<Entry> small = Below(sweep_.min_l2, s, others);
+  std::vector<Entry> small = Below(sweep_.min_l2, s, others);
 
   int64_t here = 0;
-  const auto remove = [&](const std::vector<Entry>& rows, std::atomic<int64_t>* counter) {
-    std::vector<Entry> spilled;
-    int64_t removed = 0;
-    for (size_t i = 0; i < rows.size() && here < most; ++i, ++here, ++removed) {
+  const auto remove = [&](std::vector<Entry>& rows, std::atomic<int64_t>* counter) {
+    const auto removed = std::min<int64_t>(static_cast<int64_t>(rows.size()), most - here);
+    // Which rows a budget takes does not depend on the tiers that they are in.
+    if (removed < static_cast<int64_t>(rows.size())) std::ranges::sort(rows, {}, by_hash);
+    const std::span<const Entry> going(rows.data(), static_cast<size_t>(removed));
+    RemoveSpilled(s, OnSsd(going));  // first: it may throw
+    for (size_t i = 0; i < going.size(); ++i) {
       if (i + kAhead < rows.size()) PrefetchRow(shard, rows[i + kAhead]);
-      if (rows[i].spilled != nullptr) {
-        spilled.push_back(rows[i]);
-      } else {
-        RemoveRow(s, rows[i].key, rows[i].ref);
-      }
+      if (going[i].spilled == nullptr) RemoveRow(s, going[i].key, going[i].ref);
     }
-    RemoveSpilled(s, spilled);
+    here += removed;
+    rows_ -= removed;
+    *freed += removed;
     *counter += removed;
     return removed;
   };
@@ -192,8 +202,6 @@ int64_t TableState::SweepRows(uint32_t s, int64_t most, EvictionSweep::Lap* lap,
   remove(rare, &counters_.evicted_by_rows);
   sweep_.ties[s] -= remove(tied, &counters_.evicted_by_rows);
   remove(small, &counters_.evicted_by_l2);
-  rows_ -= here;
-  *freed += here;
   if (here == static_cast<int64_t>(old.size() + rare.size() + tied.size() + small.size())) {
     lap->MoveTo(next);
   }
@@ -348,16 +356,22 @@ int64_t TableState::Sweep(int64_t looks, int64_t most, bool at_once) {
     constexpr int64_t kSegmentLooks = kSegmentRows * (1 + kMoveLooks);
     int64_t segments = most != kUnlimited ? 1 : std::max<int64_t>(1, looks_left / kSegmentLooks);
     segments = std::min<int64_t>(segments, static_cast<int64_t>(open.size()));
+    std::atomic<bool> out_of_memory{false};
     const auto sweep = [&](size_t i) {
       int64_t freed_here = 0, moved_here = 0, looked_here = 0;
-      do {
-        looked_here += SweepSegment(open[i], most_left, &freed_here, &moved_here);
-      } while (whole_laps && !sweep_.laps[open[i]].done());
+      try {
+        do {
+          looked_here += SweepSegment(open[i], most_left, &freed_here, &moved_here);
+        } while (whole_laps && !sweep_.laps[open[i]].done());
+      } catch (const std::bad_alloc&) {
+        out_of_memory = true;
+      }
       freed += freed_here;
       moved += moved_here;
       looked += looked_here;
     };
     WorkerPool::Get().Run(static_cast<size_t>(segments), sweep);
+    if (out_of_memory) throw std::bad_alloc();  // the next part of the sweep tries again
     sweep_.next_shard = (open[static_cast<size_t>(segments) - 1] + 1) % shards();
   }
   return freed;
@@ -430,13 +444,14 @@ void TableState::Reap(KeySpan all) {
   KeyBatch::Ptr batch = KeyBatch::Acquire();
   batch->Partition(keys, shard_bits_, KeyBatch::Grouping::kKeys);
   std::atomic<int64_t> reaped{0};
-  ForEachShard(batch->size(), [&](uint32_t s) {
+  const bool ok = ForEachShard(batch->size(), [&](uint32_t s) {
     const size_t b = batch->begin(s), e = batch->end(s);
     if (b == e) return;
     Shard& shard = *shards_[s];
     std::unique_lock lock(shard.mu);
     int64_t here = 0;
     std::vector<Entry> spilled;
+    if (tier_ != nullptr) spilled.reserve(e - b);
     for (size_t j = b, ahead = b; j < e; ++j) {
       for (; ahead < std::min(e, j + kAhead); ++ahead) {
         batch->hash[ahead] = HashKey(batch->occurrence_key(ahead));
@@ -458,11 +473,13 @@ void TableState::Reap(KeySpan all) {
     std::ranges::sort(spilled, {}, &Entry::key);
     const auto again = std::ranges::unique(spilled, {}, &Entry::key);
     spilled.erase(again.begin(), again.end());
-    RemoveSpilled(s, spilled);
-    reaped += here + static_cast<int64_t>(spilled.size());
+    reaped += here;
+    RemoveSpilled(s, spilled);  // may throw
+    reaped += static_cast<int64_t>(spilled.size());
   });
   rows_ -= reaped;
   counters_.evicted_by_age += reaped;
+  if (!ok) throw std::bad_alloc();  // some are still there
 }
 
 bool TableState::MakeRoom(KeySpan keys) {

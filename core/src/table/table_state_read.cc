@@ -48,7 +48,12 @@ Status TableState::Read(KeySpan keys, const float* absent_row, float* out) const
   }
   RefreshHotRows(keys);
   if (tier_ == nullptr || missed == 0) return {};
-  return ReadMissed(keys, arrivals, out);
+  int64_t read = 0;
+  MXREC_RETURN_IF_ERROR(ReadMissed(keys, arrivals, out, &read));
+  read = std::min(read, static_cast<int64_t>(missed));  // some may have left since they were read
+  counters_.read_hits += read;
+  counters_.read_misses -= read;
+  return {};
 }
 
 ReadResult TableState::ReadPlain(KeySpan keys, size_t begin, size_t end,
@@ -183,7 +188,8 @@ Status TableState::ReadAddresses(std::span<const int64_t> addresses, KeySpan key
   });
   if (tier_ == nullptr) return {};
   locks.clear();
-  return ReadMissed(keys, arrivals, out);
+  int64_t read = 0;
+  return ReadMissed(keys, arrivals, out, &read);
 }
 
 }  // namespace mxrec

@@ -12,6 +12,15 @@ namespace {
 constexpr uint64_t kEnd = uint64_t{1} << 32;  // of positions in an index
 constexpr size_t kAhead = 16;
 
+// What the tracker has of every shard is about to change; statistics look at it beside changes.
+std::vector<std::unique_lock<SharedMutex>> LockAll(
+    const std::vector<std::unique_ptr<Shard>>& shards) {
+  std::vector<std::unique_lock<SharedMutex>> locks;
+  locks.reserve(shards.size());
+  for (const auto& shard : shards) locks.emplace_back(shard->mu);
+  return locks;
+}
+
 }  // namespace
 
 void TableState::StampFreshRows() {
@@ -74,6 +83,7 @@ void TableState::BeginSnapshot(const ChangeTracker::Instant& given) {
       std::unique_lock lock(shard->mu);
       if (shard->counters != nullptr) shard->counters->BeginSave(part);
     }
+    const auto locks = LockAll(shards_);
     tracker_.Begin(instant, reprieved);
   } catch (const std::bad_alloc&) {
     EndCountsSave(false);
@@ -98,7 +108,9 @@ ChangeTracker::Remains TableState::EndSnapshot(const std::string& saved, int64_t
     ForEachStamp([&](uint16_t* stamp) { tracker_.MarkDone(stamp); });
   }
   EndCountsSave(!saved.empty() && tracker_.instant().tracks);
+  auto locks = LockAll(shards_);
   ChangeTracker::Remains remains = tracker_.End(saved, step);
+  locks.clear();
   if (tracker_.lineage().empty()) TrackCounts(false);
   return remains;
 }
@@ -107,7 +119,9 @@ void TableState::SetLineage(const std::string& uid, int64_t step, bool counts_re
   EnsureEpochs();
   // Without memory for what counts change there are no deltas.
   const bool tracked = TrackCounts(!uid.empty());
+  auto locks = LockAll(shards_);
   tracker_.SetLineage(tracked ? uid : std::string(), step, counts_recent);
+  locks.clear();
   StampFreshRows();
 }
 
@@ -254,7 +268,6 @@ void TableState::BeginLink() {
 }
 
 Status TableState::EraseKeys(const std::vector<int64_t>& keys) {
-  MXREC_RETURN_IF_ERROR(BringIn(keys));
   KeyBatch::Ptr batch = KeyBatch::Acquire();
   batch->Partition(keys, shard_bits_, KeyBatch::Grouping::kKeys);
   Erase(batch.get());

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "admission/key_counters.h"
+#include "table/capacity_text.h"
 #include "table/table_state.h"
 #include "table/unique_writer.h"
 #include "util/prefetch.h"
@@ -276,9 +277,8 @@ Status TableState::CheckCapacity(KeyBatch* batch, bool deduplicated, uint64_t co
   return ResourceExhausted("table '" + name_ + "' is full: its capacity is " +
                            std::to_string(capacity_) + " rows, " + std::to_string(rows()) +
                            " are in use and the batch brings " + std::to_string(missing.load()) +
-                           " new keys; none was inserted. Raise memory_rows "
-                           "(device_vocabulary_size or host_vocabulary_size of create_table), or "
-                           "use dynamic expansion");
+                           " new keys; none was inserted. Raise " + SizesToRaise(tier_ != nullptr) +
+                           ", or use dynamic expansion");
 }
 
 Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
@@ -339,13 +339,13 @@ Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
 int64_t TableState::Erase(KeyBatch* batch) {
   ++batches_;
   std::atomic<int64_t> erased{0};
-  ForEachShard(batch->size(), [&](uint32_t s) {
+  const bool ok = ForEachShard(batch->size(), [&](uint32_t s) {
     const size_t e = batch->end(s);
     Shard& shard = *shards_[s];
     if (batch->begin(s) == e && !shard.arena->has_idle_slabs()) return;
     std::unique_lock lock(shard.mu);
     shard.arena->SetClock(batches_);
-    int64_t here = 0;
+    int64_t here = EraseSpilled(s, *batch);
     for (size_t j = batch->begin(s), ahead = j; j < e; j += kAhead) {
       for (; ahead < std::min(e, j + 2 * kAhead); ++ahead) {
         batch->hash[ahead] = HashKey(batch->occurrence_key(ahead));
@@ -377,7 +377,24 @@ int64_t TableState::Erase(KeyBatch* batch) {
     erased += here;
   });
   rows_ -= erased;
+  if (!ok) throw std::bad_alloc();
   return erased;
+}
+
+// The rows on SSD are not read for it, so those that cannot be read go as well.
+int64_t TableState::EraseSpilled(uint32_t s, const KeyBatch& batch) {
+  if (tier_ == nullptr || tier_->shard(s).spilled.size() == 0) return 0;
+  std::vector<Entry> going;
+  for (size_t j = batch.begin(s); j < batch.end(s); ++j) {
+    const int64_t key = batch.occurrence_key(j);
+    SpilledRow* const row = FindSpilled(s, HashKey(key), key);
+    if (row != nullptr) going.push_back({key, kNoRow, row});
+  }
+  std::ranges::sort(going, {}, &Entry::key);
+  const auto again = std::ranges::unique(going, {}, &Entry::key);
+  going.erase(again.begin(), again.end());
+  RemoveSpilled(s, going);
+  return static_cast<int64_t>(going.size());
 }
 
 }  // namespace mxrec

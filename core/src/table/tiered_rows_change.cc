@@ -93,8 +93,8 @@ Status TieredRows::RelayoutSpilled(size_t floats, const Optimizer* optimizer) {
       for (size_t i = 0; i < rows.size(); ++i) moved.emplace_back(rows[i], locations[i]);
     }
   }
-  // Nothing can fail any more.
   tier_->Adopt(std::move(log));
+  // Nothing can fail any more.
   for (const auto& [row, location] : moved) row->location = location;
   return {};
 }

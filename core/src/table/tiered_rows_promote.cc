@@ -79,6 +79,8 @@ Status TieredRows::BringIn(KeySpan keys, std::span<const int64_t> addresses) {
     if (where[i] == kOnSsd) arrivals.push_back({ShardOf(HashKey(keys[i]), shard_bits_), keys[i]});
     if (where[i] == kNowhere && !padding_.contains(keys[i])) absent.push_back(keys[i]);
   }
+  // Whatever is the matter with the disks, rows in memory can be used.
+  if (arrivals.empty() && absent.empty()) return {};
   std::ranges::sort(arrivals);
   arrivals.erase(std::unique(arrivals.begin(), arrivals.end()), arrivals.end());
   if (static_cast<int64_t>(arrivals.size() + absent.size()) > room) {
@@ -139,7 +141,6 @@ Status TieredRows::Promote(std::span<const Arrival> arrivals) {
         PromoteInShard(s, {begin, end},
                        rows.get() + (begin - arrivals.begin()) * static_cast<ptrdiff_t>(row_bytes));
   });
-  tier_->AddRows(-promoted);
   tier_->promoted += promoted;
   tier_->promoted_staged += static_cast<int64_t>(n - reads.size());
   if (ok && promoted == static_cast<int64_t>(n)) return {};
@@ -189,6 +190,7 @@ int64_t TieredRows::PromoteInShard(uint32_t s, std::span<const Arrival> arrivals
     freed.push_back(from.location);
   }
   tier_->arrivals.fetch_add(freed.size(), std::memory_order_release);
+  tier_->AddRows(-static_cast<int64_t>(freed.size()));
   tier_->log().Free(freed);
   return static_cast<int64_t>(freed.size());
 }
@@ -198,7 +200,8 @@ Status TieredRows::BringInAddresses(std::span<const int64_t> addresses,
   renewed->clear();
   if (tier_ == nullptr) return {};
   std::vector<int64_t> keys;
-  std::vector<size_t> positions;
+  std::vector<size_t> positions;  // in keys, of those that were on the trail
+  std::vector<size_t> places;     // of the same, in addresses
   {
     const Locks locks = LockAllShared();
     for (size_t i = 0; i < addresses.size(); ++i) {
@@ -209,25 +212,32 @@ Status TieredRows::BringInAddresses(std::span<const int64_t> addresses,
       }
       if (addresses[i] < 0) continue;
       const Address address = Address::Unpack(addresses[i], shard_bits_);
+      if (address.tag != tag_ || RowAt(address) != kNoRow) continue;
+      const RowArena& arena = *shards_[address.shard]->arena;
       int64_t key;
-      if (address.tag != tag_ || RowAt(address) != kNoRow ||
-          !tier_->shard(address.shard).trail.Find(address.slot, address.generation, &key)) {
-        continue;
+      if (tier_->shard(address.shard).trail.Find(address.slot, address.generation, &key)) {
+        positions.push_back(keys.size());
+        keys.push_back(key);
+        places.push_back(i);
+      } else if (address.slot < arena.slots() && (address.generation & 1) == 1 &&
+                 arena.DepartedKey(address.slot, address.generation, &key) &&
+                 FindSpilled(address.shard, HashKey(key), key) != nullptr) {
+        // It left long ago. Who looks for it by its key is to find it.
+        keys.push_back(key);
       }
-      keys.push_back(key);
-      positions.push_back(i);
     }
   }
   if (keys.empty()) return {};
   MXREC_RETURN_IF_ERROR(BringIn(keys, addresses));
   renewed->assign(addresses.begin(), addresses.end());
   const Locks locks = LockAllShared();
-  for (size_t i = 0; i < keys.size(); ++i) {
-    const uint64_t hash = HashKey(keys[i]);
+  for (size_t i = 0; i < places.size(); ++i) {
+    const int64_t key = keys[positions[i]];
+    const uint64_t hash = HashKey(key);
     const uint32_t s = ShardOf(hash, shard_bits_);
-    const RowRef ref = shards_[s]->index.Find(hash, keys[i]);
+    const RowRef ref = shards_[s]->index.Find(hash, key);
     // One that was erased since: its address is as stale as that of any such row.
-    if (ref != kNoRow) (*renewed)[positions[i]] = AddressOf(s, ref);
+    if (ref != kNoRow) (*renewed)[places[i]] = AddressOf(s, ref);
   }
   return {};
 }

@@ -50,7 +50,7 @@ Status TieredRows::ReadSpilled(const ssd::SsdLog::Guard& guard, std::span<const 
   return {};
 }
 
-Status TieredRows::ReadMissed(KeySpan keys, uint64_t arrivals, float* out) const {
+Status TieredRows::ReadMissed(KeySpan keys, uint64_t arrivals, float* out, int64_t* read) const {
   if (tier_->rows() == 0 && tier_->arrivals.load(std::memory_order_acquire) == arrivals) return {};
   const auto dim = static_cast<size_t>(dim_);
   std::vector<Wanted> wanted;
@@ -78,10 +78,8 @@ Status TieredRows::ReadMissed(KeySpan keys, uint64_t arrivals, float* out) const
   MXREC_RETURN_IF_ERROR(ReadSpilled(guard, wanted, [&](size_t i, const float* row) {
     format_.Load(row, out + positions[i] * dim);
   }));
-  const auto read = static_cast<int64_t>(wanted.size());
-  tier_->read_in_place += read;
-  counters_.read_hits += read;
-  counters_.read_misses -= read;
+  *read = static_cast<int64_t>(wanted.size());
+  tier_->read_in_place += *read;
   return {};
 }
 

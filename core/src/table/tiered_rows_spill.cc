@@ -64,9 +64,12 @@ std::vector<TieredRows::Victim> TieredRows::ChooseCold(size_t want, const KeptRo
     tier_->next_shard = (s + 1) % shards();
     const Shard& shard = *shards_[s];
     ClockHand& hand = tier_->shard(s).hand;
+    if (!hand.Knows(shard.arena->slots())) {
+      std::unique_lock lock(shard.mu);  // statistics look at it
+      hand.Reserve(shard.arena->slots());
+    }
     {
       std::shared_lock lock(shard.mu);  // changes are kept out by the caller
-      hand.Reserve(shard.arena->slots());
       seen.clear();
       hand.position = shard.index.VisitSegment(hand.position, [&](int64_t key, RowRef ref) {
         seen.push_back({key, ref});
@@ -124,7 +127,6 @@ Status TieredRows::Spill(size_t want, const KeptRows* kept, int64_t looks, int64
   // Rows that were used together are read together when they are used again.
   std::ranges::sort(victims, {},
                     [](const Victim& v) { return std::tie(v.last_time, v.shard, v.ref); });
-  for (uint32_t s = 0; s < shards(); ++s) tier_->shard(s).trail.ForgetOld(batches_);
   std::vector<ssd::RecordIn> records;
   std::vector<uint32_t> locations;
   for (size_t begin = 0; begin < victims.size(); begin += kPiece) {
@@ -145,7 +147,6 @@ Status TieredRows::Spill(size_t want, const KeptRows* kept, int64_t looks, int64
     std::atomic<int64_t> here{0};
     const bool ok =
         ForEachShard(piece.size(), [&](uint32_t s) { here += SpillInShard(s, piece, locations); });
-    tier_->AddRows(here);
     tier_->spilled += here;
     *spilled += here;
     if (ok && here == static_cast<int64_t>(piece.size())) continue;
@@ -164,6 +165,7 @@ int64_t TieredRows::SpillInShard(uint32_t s, std::span<const Victim> victims,
   int64_t here = 0;
   bool no_memory = false;
   std::unique_lock lock(shard.mu);
+  tier.trail.ForgetOld(batches_);
   for (size_t i = 0; i < victims.size(); ++i) {
     const auto& [key, ref, of, last_time, score] = victims[i];
     if (of != s) continue;
@@ -200,6 +202,7 @@ int64_t TieredRows::SpillInShard(uint32_t s, std::span<const Victim> victims,
     shard.arena->Free(ref, key);
     ++here;
   }
+  tier_->AddRows(here);
   return here;
 }
 

@@ -24,6 +24,7 @@ class ClockHand {
 
   uint64_t position = 0;  // in the shard's index
 
+  bool Knows(uint32_t slots) const { return slots <= seen_.size(); }
   // Rows with slots below are known of. May throw.
   void Reserve(uint32_t slots) {
     if (slots > seen_.size()) seen_.resize(slots);

@@ -60,9 +60,10 @@ Result<std::unique_ptr<ssd::SsdLog>> SsdTier::NewLog(size_t row_bytes) {
 }
 
 void SsdTier::Adopt(std::unique_ptr<ssd::SsdLog> log) {
+  auto staged = std::make_unique<StagedRows>(log->layout().row_bytes(), staged_->most_rows());
   (void)log_->Close();  // what it could not delete, the next table's start removes
   log_ = std::move(log);
-  staged_ = std::make_unique<StagedRows>(log_->layout().row_bytes(), staged_->most_rows());
+  staged_ = std::move(staged);
 }
 
 Status SsdTier::Read(const ssd::SsdLog::Guard& guard, std::span<ssd::RecordOut> records) {

@@ -50,9 +50,10 @@ class SsdTier final : public ssd::LogOwner {
   const TierShard& shard(uint32_t s) const { return *shards_[s]; }
   ssd::SsdLog& log() { return *log_; }
   StagedRows& staged() { return *staged_; }
-  // Rows of all shards.
-  int64_t rows() const { return rows_.load(std::memory_order_relaxed); }
-  void AddRows(int64_t more) { rows_.fetch_add(more, std::memory_order_relaxed); }
+  // Rows of all shards. Changed under the lock of the shard whose rows come or go, and behind
+  // `arrivals`: who has missed a row in memory and sees none here either sees why in `arrivals`.
+  int64_t rows() const { return rows_.load(std::memory_order_acquire); }
+  void AddRows(int64_t more) { rows_.fetch_add(more, std::memory_order_acq_rel); }
   int64_t capacity() const { return capacity_; }
   // Rows that memory is meant to hold, and how many of them are kept free for rows to come.
   int64_t memory_rows() const { return memory_rows_; }
@@ -66,7 +67,7 @@ class SsdTier final : public ssd::LogOwner {
   // An empty log for rows of another size, to be given to Adopt. The caller holds a guard of it
   // until the index has its locations, which it gets after Adopt: the old log is closed then.
   Result<std::unique_ptr<ssd::SsdLog>> NewLog(size_t row_bytes);
-  void Adopt(std::unique_ptr<ssd::SsdLog> log);
+  void Adopt(std::unique_ptr<ssd::SsdLog> log);  // may throw; then nothing has happened
 
   void AddStats(TierStats* stats) const;  // takes the shards' locks
   void InheritCounters(const TierStats& previous);

@@ -20,6 +20,7 @@
 #include "env/env.h"
 #include "mxrec/checkpoint.h"
 #include "mxrec/table.h"
+#include "table/tiers.h"
 
 namespace mxrec::testing {
 
@@ -62,7 +63,12 @@ inline TableOptions Options(OptimizerKind kind, int num_shards = 4, int dim = 3)
   return options;
 }
 
-inline std::shared_ptr<Table> MakeTable(const TableOptions& options) {
+// MXREC_TEST_MEMORY_ROWS: so many rows in memory, the others on SSD.
+inline std::shared_ptr<Table> MakeTable(TableOptions options) {
+  const char* memory_rows = std::getenv("MXREC_TEST_MEMORY_ROWS");
+  if (memory_rows != nullptr && options.memory_rows != 1) {
+    options = Tiered(options, std::strtoll(memory_rows, nullptr, 10));
+  }
   auto table = Table::Create(options);
   if (!table.ok()) {
     ADD_FAILURE() << table.status().message();

@@ -11,12 +11,14 @@
 
 #include "index/key_hash.h"
 #include "mxrec/table.h"
+#include "table/tiers.h"
 
 namespace mxrec::testing {
 
 class RandomHistory {
  public:
-  explicit RandomHistory(uint64_t seed) : rng_(seed) {
+  // tiered: the same history of a table with memory for few rows.
+  explicit RandomHistory(uint64_t seed, bool tiered = false) : rng_(seed) {
     TableOptions options;
     options.name = "history";
     options.dim = 1 + Draw(6);
@@ -27,6 +29,7 @@ class RandomHistory {
     if (Draw(3) == 0) options.value_type = ValueType::kBfloat16;
     if (Draw(2) == 0) options.eviction.max_age = 5 + Draw(20);
     if (Draw(3) == 0) options.eviction.max_rows = 100 + Draw(200);
+    if (Draw(4) == 0) options.eviction.min_l2 = 0.1f * static_cast<float>(1 + Draw(10));
     if (Draw(2) == 0) {
       options.admission.threshold = 1 + Draw(4);
       if (Draw(2) == 0) {
@@ -35,6 +38,7 @@ class RandomHistory {
       }
     }
     universe_ = 20 + Draw(Draw(3) == 0 ? 5000 : 500);
+    if (tiered) options = Tiered(options, 1 + static_cast<int64_t>(seed * 7 % 60));
     table_ = Table::Create(options).value();
     options_ = options;
   }
@@ -56,7 +60,9 @@ class RandomHistory {
   // One random call. The same sequence of draws does the same to another table.
   void Step() {
     const std::vector<int64_t> keys = Keys(200);
-    switch (Draw(8)) {
+    const int what = Draw(8);
+    if (living_only_ && (what == 0 || options_.eviction.on())) before_.clear();
+    switch (what) {
       case 0:
         Check(table_->Erase(Keys(20)).status());
         break;
@@ -79,6 +85,9 @@ class RandomHistory {
     }
   }
 
+  // What an address leads to when its row has gone and its key has another one depends on how long
+  // ago that was, and on where rows lie. From here on there are no such addresses.
+  void UseAddressesOfLivingRowsOnly() { living_only_ = true; }
   // After a restore, which makes all of them invalid.
   void ForgetAddresses() { before_.clear(); }
 
@@ -116,6 +125,7 @@ class RandomHistory {
   uint64_t universe_;
   uint32_t time_ = 1000;
   std::vector<int64_t> before_;
+  bool living_only_ = false;
 };
 
 }  // namespace mxrec::testing

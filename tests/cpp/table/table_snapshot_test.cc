@@ -46,9 +46,9 @@ Read ReadAll(Snapshot* snapshot, bool has_counts, int64_t max_rows, Between&& be
 }
 
 // Versions of one table, full and delta, some given up, read while random things happen.
-void RunHistory(uint64_t seed) {
+void RunHistory(uint64_t seed, bool tiered) {
   SCOPED_TRACE("seed " + std::to_string(seed));
-  RandomHistory history(seed);
+  RandomHistory history(seed, tiered);
   Table& table = history.table();
   Contents version;  // as replayed from what was read
   for (int i = 0; i < 8 && !::testing::Test::HasFailure(); ++i) {
@@ -95,8 +95,18 @@ void RunHistory(uint64_t seed) {
 
 TEST(TableSnapshotTest, IsOneInstantAndDeltasAddUp) {
   MXREC_TRACE_SEED();
-  for (uint64_t seed = 0; seed < 400 && !HasFailure(); ++seed) RunHistory(seed);
-  for (uint64_t i = 0; i < 100 && !HasFailure(); ++i) RunHistory(testing::TestSeed() + i);
+  for (uint64_t seed = 0; seed < 400 && !HasFailure(); ++seed) RunHistory(seed, false);
+  for (uint64_t i = 0; i < 100 && !HasFailure(); ++i) RunHistory(testing::TestSeed() + i, false);
+}
+
+// Rows move between memory and SSD while the snapshot is read. MXREC_TEST_HISTORIES: how many.
+TEST(TableSnapshotTest, IsOneInstantWhileRowsMoveBetweenTiers) {
+  MXREC_TRACE_SEED();
+  const uint64_t histories = testing::Histories(60);
+  for (uint64_t seed = 0; seed < histories && !HasFailure(); ++seed) RunHistory(seed, true);
+  for (uint64_t i = 0; i < histories / 4 && !HasFailure(); ++i) {
+    RunHistory(testing::TestSeed() + i, true);
+  }
 }
 
 std::shared_ptr<Table> SmallTable(int64_t rows) {

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 
@@ -29,6 +30,12 @@ inline const std::string& SsdDirectory() {
   };
   static const Directory directory;
   return directory.path();
+}
+
+// Of random histories: so many, or as MXREC_TEST_HISTORIES says.
+inline uint64_t Histories(uint64_t usual) {
+  const char* text = std::getenv("MXREC_TEST_HISTORIES");
+  return text == nullptr ? usual : std::strtoull(text, nullptr, 10);
 }
 
 // The same capacity, of which so many rows may be in memory.
