@@ -188,8 +188,9 @@ TEST(TableTiersTest, PreparedBatchesThatNobodyUsesTakeBoundedMemory) {
   }
   const TierStats tiers = Tiers(*table);
   EXPECT_GT(tiers.staged_rows, 0);
-  EXPECT_LE(tiers.staged_rows, 4096);
-  EXPECT_LE(tiers.bytes_staged, 4096 * 256);
+  constexpr int64_t kMost = 4096 + 4 * 100;  // and of each thread a batch on its way
+  EXPECT_LE(tiers.staged_rows, kMost);
+  EXPECT_LE(tiers.bytes_staged, kMost * 256);
   EXPECT_EQ(Look(*table, Range(0, 50'000)), before);
   // Those that were staged are as they are on SSD.
   EXPECT_EQ(Use(table.get(), Range(0, 50'000)), before);
