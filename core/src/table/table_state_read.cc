@@ -25,7 +25,7 @@ const float* TableState::FindRow(int64_t key) const {
 }
 
 Status TableState::Read(KeySpan keys, const float* absent_row, float* out) const {
-  const uint64_t arrivals = tier_ == nullptr ? 0 : tier_->arrivals.load();
+  const uint64_t moves = tier_ == nullptr ? 0 : tier_->moves.load();
   std::atomic<size_t> missed{0};
   {
     const Locks locks = LockAllShared();
@@ -48,11 +48,12 @@ Status TableState::Read(KeySpan keys, const float* absent_row, float* out) const
   }
   RefreshHotRows(keys);
   if (tier_ == nullptr || missed == 0) return {};
-  int64_t read = 0;
-  MXREC_RETURN_IF_ERROR(ReadMissed(keys, arrivals, out, &read));
-  read = std::min(read, static_cast<int64_t>(missed));  // some may have left since they were read
-  counters_.read_hits += read;
-  counters_.read_misses -= read;
+  const size_t found = keys.size() - missed;
+  size_t there = 0;
+  MXREC_RETURN_IF_ERROR(ReadMissed(keys, moves, found, out, &there));
+  const auto more = static_cast<int64_t>(there) - static_cast<int64_t>(found);
+  counters_.read_hits += more;
+  counters_.read_misses -= more;
   return {};
 }
 
@@ -156,7 +157,7 @@ void TableState::Missing(KeySpan keys, uint64_t coefficient, std::vector<int64_t
 
 Status TableState::ReadAddresses(std::span<const int64_t> addresses, KeySpan keys,
                                  const float* absent_row, float* out) const {
-  const uint64_t arrivals = tier_ == nullptr ? 0 : tier_->arrivals.load();
+  const uint64_t moves = tier_ == nullptr ? 0 : tier_->moves.load();
   Locks locks = LockAllShared();
   const auto dim = static_cast<size_t>(dim_);
   const size_t row_bytes = format_.embedding_bytes();
@@ -188,8 +189,8 @@ Status TableState::ReadAddresses(std::span<const int64_t> addresses, KeySpan key
   });
   if (tier_ == nullptr) return {};
   locks.clear();
-  int64_t read = 0;
-  return ReadMissed(keys, arrivals, out, &read);
+  size_t there = 0;
+  return ReadMissed(keys, moves, 0, out, &there);
 }
 
 }  // namespace mxrec

@@ -102,8 +102,8 @@ struct TieredRows : TableData {
   Status ReadSpilled(const ssd::SsdLog::Guard& guard, std::span<const Wanted> wanted,
                      const std::function<void(size_t, const float*)>& use) const;
   // The keys of a read that were not in memory when it came to them; out: [n, dim].
-  // arrivals: SsdTier::arrivals before that read. *read: how many came from SSD.
-  Status ReadMissed(KeySpan keys, uint64_t arrivals, float* out, int64_t* read) const;
+  // moves: SsdTier::moves before that read, which found so many. *there: how many have a row.
+  Status ReadMissed(KeySpan keys, uint64_t moves, size_t found, float* out, size_t* there) const;
   // Reads rows ahead of the batch with these keys. Beside any other call. A read that fails is left
   // to the batch.
   void Stage(KeySpan keys) const;

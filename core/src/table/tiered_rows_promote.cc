@@ -189,7 +189,7 @@ int64_t TieredRows::PromoteInShard(uint32_t s, std::span<const Arrival> arrivals
     tier_->staged().Drop(key);
     freed.push_back(from.location);
   }
-  tier_->arrivals.fetch_add(freed.size(), std::memory_order_release);
+  tier_->moves.fetch_add(freed.size(), std::memory_order_release);
   tier_->AddRows(-static_cast<int64_t>(freed.size()));
   tier_->log().Free(freed);
   return static_cast<int64_t>(freed.size());

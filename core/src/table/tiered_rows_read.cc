@@ -50,15 +50,18 @@ Status TieredRows::ReadSpilled(const ssd::SsdLog::Guard& guard, std::span<const 
   return {};
 }
 
-Status TieredRows::ReadMissed(KeySpan keys, uint64_t arrivals, float* out, int64_t* read) const {
-  if (tier_->rows() == 0 && tier_->arrivals.load(std::memory_order_acquire) == arrivals) return {};
+Status TieredRows::ReadMissed(KeySpan keys, uint64_t moves, size_t found, float* out,
+                              size_t* there) const {
+  *there = found;
+  if (tier_->rows() == 0 && tier_->moves.load(std::memory_order_acquire) == moves) return {};
   const auto dim = static_cast<size_t>(dim_);
   std::vector<Wanted> wanted;
   std::vector<size_t> positions;
   const ssd::SsdLog::Guard guard = tier_->log().Enter();
   {
     const Locks locks = LockAllShared();
-    const bool some_came = tier_->arrivals.load(std::memory_order_acquire) != arrivals;
+    const bool moved = tier_->moves.load(std::memory_order_acquire) != moves;
+    if (moved) *there = 0;  // which rows were found is not known any more
     for (size_t i = 0; i < keys.size(); ++i) {
       if (i + kWindow < keys.size()) {
         const uint64_t ahead = HashKey(keys[i + kWindow]);
@@ -69,17 +72,19 @@ Status TieredRows::ReadMissed(KeySpan keys, uint64_t arrivals, float* out, int64
       if (const SpilledRow* row = FindSpilled(s, hash, keys[i]); row != nullptr) {
         wanted.push_back({keys[i], row->location});
         positions.push_back(i);
-      } else if (some_came) {
+      } else if (moved) {
         const RowRef ref = shards_[s]->index.Find(hash, keys[i]);
-        if (ref != kNoRow) format_.Load(shards_[s]->arena->Row(ref), out + i * dim);
+        if (ref == kNoRow) continue;
+        format_.Load(shards_[s]->arena->Row(ref), out + i * dim);
+        ++*there;
       }
     }
   }
   MXREC_RETURN_IF_ERROR(ReadSpilled(guard, wanted, [&](size_t i, const float* row) {
     format_.Load(row, out + positions[i] * dim);
   }));
-  *read = static_cast<int64_t>(wanted.size());
-  tier_->read_in_place += *read;
+  *there += wanted.size();
+  tier_->read_in_place += static_cast<int64_t>(wanted.size());
   return {};
 }
 

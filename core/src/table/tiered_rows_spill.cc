@@ -202,6 +202,7 @@ int64_t TieredRows::SpillInShard(uint32_t s, std::span<const Victim> victims,
     shard.arena->Free(ref, key);
     ++here;
   }
+  tier_->moves.fetch_add(static_cast<uint64_t>(here), std::memory_order_release);
   tier_->AddRows(here);
   return here;
 }

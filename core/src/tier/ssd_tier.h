@@ -51,7 +51,7 @@ class SsdTier final : public ssd::LogOwner {
   ssd::SsdLog& log() { return *log_; }
   StagedRows& staged() { return *staged_; }
   // Rows of all shards. Changed under the lock of the shard whose rows come or go, and behind
-  // `arrivals`: who has missed a row in memory and sees none here either sees why in `arrivals`.
+  // `moves`: who has missed a row in memory and sees none here either sees why in `moves`.
   int64_t rows() const { return rows_.load(std::memory_order_acquire); }
   void AddRows(int64_t more) { rows_.fetch_add(more, std::memory_order_acq_rel); }
   int64_t capacity() const { return capacity_; }
@@ -75,8 +75,8 @@ class SsdTier final : public ssd::LogOwner {
   // Of cold rows: see ClockHand. Adapted so that about one row in eight counts as cold.
   uint32_t threshold = 1;
   uint32_t next_shard = 0;
-  // Rises with every row that comes into memory, under its shard's lock.
-  std::atomic<uint64_t> arrivals{0};
+  // Rises with every row that comes into memory or leaves it, under its shard's lock.
+  std::atomic<uint64_t> moves{0};
   // For stats.
   std::atomic<int64_t> promoted{0};
   std::atomic<int64_t> promoted_staged{0};
