@@ -1,5 +1,5 @@
-// SlowReader: reads as another BatchReader does, but as if each read took longer: to see how a model
-// trains on a slower disk. PosixEnv uses it where the environment sets
+// SlowReader: reads as another BatchReader does, but as if each read took longer: to see how a
+// model trains on a slower disk. PosixEnv uses it where the environment sets
 // MXREC_SSD_READ_DELAY_MICROS.
 #pragma once
 
