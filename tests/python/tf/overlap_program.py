@@ -2,6 +2,10 @@
 
 Prints a JSON object of figures. The step has one TensorFlow thread, the input pipeline another, and
 the engine works in theirs, in both programs: on two processors each has one to itself.
+
+    python overlap_program.py [UNITS] [SSD_DIRECTORY]
+
+With a directory, most rows are in an SSD tier there; MXREC_SSD_READ_DELAY_MICROS makes it slow.
 """
 
 from __future__ import annotations
@@ -26,6 +30,9 @@ KEYS_PER_COLUMN = 200_000
 BATCHES, ROUNDS, STEPS = 32, 7, 40
 UNITS = 112  # of the dense layer: with it the rest of a step costs as much as the keys
 PREFETCH = 2
+# With an SSD tier: memory for about a tenth of the rows, and more batches ahead: reads take long.
+MEMORY_ROWS, SSD_ROWS, SSD_PREFETCH = 30_000, 5_000_000, 8
+SSD_ROUNDS, SSD_STEPS = 3, 20
 
 
 def rows() -> np.ndarray:
@@ -51,13 +58,15 @@ def one_thread() -> Any:
 class Program:
     """The model, with its graph as it is or rewritten."""
 
-    def __init__(self, data: np.ndarray, units: int, rewrite: bool) -> None:
+    def __init__(self, data: np.ndarray, units: int, rewrite: bool, ssd: str | None) -> None:
+        self.ssd = ssd
         self.graph = tf.Graph()
         with self.graph.as_default():
             v1.set_random_seed(1)
             feed = v1.placeholder(tf.int64, data.shape)
             dataset = tf.data.Dataset.from_tensor_slices(feed).batch(EXAMPLES, True)
-            dataset = dataset.cache().repeat().prefetch(PREFETCH).with_options(one_thread())
+            prefetch = SSD_PREFETCH if ssd else PREFETCH
+            dataset = dataset.cache().repeat().prefetch(prefetch).with_options(one_thread())
             iterator = v1.data.make_initializable_iterator(dataset)
             self.loss, train_op = self._model(iterator.get_next(), units)
             self.train_op = train_op
@@ -69,11 +78,18 @@ class Program:
             self.session.run(v1.global_variables_initializer())
             self.session.run(iterator.initializer, {feed: data})
 
-    @staticmethod
-    def _model(raw: Any, units: int) -> tuple[Any, Any]:
+    def _model(self, raw: Any, units: int) -> tuple[Any, Any]:
+        sizes: dict[str, Any] = {}
+        if self.ssd is not None:
+            sizes = {
+                "host_vocabulary_size": MEMORY_ROWS,
+                "ssd_vocabulary_size": SSD_ROWS,
+                "ssd_data_path": [self.ssd],
+            }
         table = mx.create_table(
-            tf.int64, DIM, "overlap", v1.truncated_normal_initializer(stddev=0.01, seed=3)
+            tf.int64, DIM, "overlap", v1.truncated_normal_initializer(stddev=0.01, seed=3), **sizes
         )
+        self.table = table
         rows = mx.sparse_lookup(table, ids_of(raw), modify_graph=True)
         kernel = v1.get_variable("kernel", [COLUMNS * DIM, units])
         hidden = tf.nn.relu(tf.reshape(rows, [EXAMPLES, COLUMNS * DIM]) @ kernel)
@@ -123,18 +139,20 @@ class Program:
 
 def main() -> None:
     units = int(sys.argv[1]) if len(sys.argv) > 1 else UNITS
-    mx.init(train_steps=1, use_dynamic_expansion=True)
+    ssd = sys.argv[2] if len(sys.argv) > 2 else None
+    rounds, steps = (SSD_ROUNDS, SSD_STEPS) if ssd else (ROUNDS, STEPS)
+    mx.init(train_steps=1, use_dynamic_expansion=ssd is None)
     _mxrec.set_num_threads(1)
     data = rows()
-    plain = Program(data, units, rewrite=False)
-    rewritten = Program(data, units, rewrite=True)
+    plain = Program(data, units, rewrite=False, ssd=ssd)
+    rewritten = Program(data, units, rewrite=True, ssd=ssd)
     for program in (plain, rewritten):
         program.steps(BATCHES)
     times: dict[str, list[float]] = {"plain": [], "rewritten": [], "keys": []}
-    for _ in range(ROUNDS):
-        times["plain"].append(plain.steps(STEPS))
-        times["rewritten"].append(rewritten.steps(STEPS))
-        times["keys"].append(rewritten.pipeline(STEPS))
+    for _ in range(rounds):
+        times["plain"].append(plain.steps(steps))
+        times["rewritten"].append(rewritten.steps(steps))
+        times["keys"].append(rewritten.pipeline(steps))
     medians = {name: statistics.median(values) for name, values in times.items()}
     ratios = [p / r for p, r in zip(times["plain"], times["rewritten"], strict=True)]
     figures = {
