@@ -19,17 +19,42 @@ constexpr int64_t kBlockRows = 65'536;
 
 using AddRows = std::function<Status(const RowBlock&)>;
 
+// A chain put together, in the tiers of the table that its rows are for: it may not fit into memory
+// either.
+Result<std::shared_ptr<Table>> LoadChain(Env* env, const std::vector<std::string>& dirs,
+                                         const TableOptions& target) {
+  if (target.ssd_rows == 0) return LoadTable(dirs, 0, env);
+  TableOptions options;
+  int64_t rows = 0;  // at most, whatever the chain passes through
+  for (const std::string& dir : dirs) {
+    const auto info = ReadCheckpointInfo(dir, env);
+    if (!info.ok()) return info.status();
+    rows += info.value().rows;
+    options = info.value().options;
+  }
+  options.num_shards = 0;
+  options.memory_rows = target.memory_rows;
+  options.ssd_rows = std::clamp<int64_t>(rows, 1, kMaxSsdRows);
+  options.ssd_paths = target.ssd_paths;
+  options.env = target.env;
+  auto table = Table::Create(options);
+  if (!table.ok()) return table.status();
+  const auto restored = RestoreTable(table.value().get(), dirs, {}, env);
+  if (!restored.ok()) return restored.status();
+  return table;
+}
+
 // All rows of a saved table, block by block. Those of a chain are put together first. last: the
 // manifest in the last of `dirs`.
 Status ReadRows(Env* env, const std::vector<std::string>& dirs, const Manifest& last,
-                const AddRows& add) {
+                const TableOptions& target, const AddRows& add) {
   if (dirs.size() == 1 && !last.is_delta()) {
     checkpoint::Uid uid;
     if (!checkpoint::FromHex(last.info.uid, &uid)) return Internal("unchecked uid in a manifest");
     return ReadParts(env, dirs[0], uid, checkpoint::PartKind::kRows, last.layout(), last.parts,
                      add);
   }
-  const auto loaded = LoadTable(dirs, 0, env);
+  const auto loaded = LoadChain(env, dirs, target);
   if (!loaded.ok()) return loaded.status();
   RowBlock rows;
   ScanCursor cursor;
@@ -180,12 +205,12 @@ Result<int64_t> WarmStart::AddCheckpoint(const std::vector<std::string>& dirs,
         kept.kind == OptimizerKind::kNone ? RowLoader::Slots::kFresh : RowLoader::Slots::kTake;
     const auto present = replaces ? RowLoader::Present::kRefuse : RowLoader::Present::kReplace;
     int64_t added = 0;
-    MXREC_RETURN_IF_ERROR(
-        ReadRows(env, dirs, manifest.value(), [&](const RowBlock& rows) -> Status {
-          MXREC_RETURN_IF_ERROR(CheckKeys(*table_, rows, options));
-          added += static_cast<int64_t>(rows.size());
-          return loader_->Put(rows, width, slots, present);
-        }));
+    MXREC_RETURN_IF_ERROR(ReadRows(env, dirs, manifest.value(), table_->options(),
+                                   [&](const RowBlock& rows) -> Status {
+                                     MXREC_RETURN_IF_ERROR(CheckKeys(*table_, rows, options));
+                                     added += static_cast<int64_t>(rows.size());
+                                     return loader_->Put(rows, width, slots, present);
+                                   }));
     MXREC_RETURN_IF_ERROR(CheckCapacity(loader_->size(), dir));
     if (kept.kind != OptimizerKind::kNone) step_ = std::max(step_, info.optimizer_step);
     return added;
