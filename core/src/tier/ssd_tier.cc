@@ -13,7 +13,7 @@ namespace {
 // Rows read ahead: enough for the batches that an input pipeline prepares, a part of what memory
 // holds anyway.
 size_t MostStaged(int64_t memory_rows) {
-  return static_cast<size_t>(std::clamp<int64_t>(memory_rows / 4, 4096, int64_t{1} << 20));
+  return static_cast<size_t>(std::clamp<int64_t>(memory_rows / 4, 32768, int64_t{1} << 20));
 }
 
 ssd::LogOptions LogOptionsOf(const TableOptions& options, size_t row_bytes) {

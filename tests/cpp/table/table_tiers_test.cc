@@ -188,7 +188,7 @@ TEST(TableTiersTest, PreparedBatchesThatNobodyUsesTakeBoundedMemory) {
   }
   const TierStats tiers = Tiers(*table);
   EXPECT_GT(tiers.staged_rows, 0);
-  constexpr int64_t kMost = 4096 + 4 * 100;  // and of each thread a batch on its way
+  constexpr int64_t kMost = 32768 + 4 * 100;  // and of each thread a batch on its way
   EXPECT_LE(tiers.staged_rows, kMost);
   EXPECT_LE(tiers.bytes_staged, kMost * 256);
   EXPECT_EQ(Look(*table, Range(0, 50'000)), before);

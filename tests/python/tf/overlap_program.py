@@ -31,7 +31,7 @@ BATCHES, ROUNDS, STEPS = 32, 7, 40
 UNITS = 112  # of the dense layer: with it the rest of a step costs as much as the keys
 PREFETCH = 2
 # With an SSD tier: memory for about a tenth of the rows, and more batches ahead: reads take long.
-MEMORY_ROWS, SSD_ROWS, SSD_PREFETCH = 30_000, 5_000_000, 8
+MEMORY_ROWS, SSD_ROWS, SSD_PREFETCH = 200_000, 5_000_000, 6
 SSD_ROUNDS, SSD_STEPS = 3, 20
 
 
@@ -165,6 +165,9 @@ def main() -> None:
         "most": max(ratios),
         "share of a step waiting for keys": rewritten.waits(200),
     }
+    if ssd is not None:
+        statistics_now = rewritten.table.stats()
+        print(statistics_now["tiers"], statistics_now["updates"], file=sys.stderr)
     print(json.dumps(figures, indent=1))
 
 
