@@ -30,8 +30,8 @@ KEYS_PER_COLUMN = 200_000
 BATCHES, ROUNDS, STEPS = 32, 7, 40
 UNITS = 112  # of the dense layer: with it the rest of a step costs as much as the keys
 PREFETCH = 2
-# With an SSD tier: memory for about a tenth of the rows, which lie in so many blocks that hardly two
-# of a batch have one in common, and more batches ahead: reads take long.
+# With an SSD tier: memory for about a tenth of the rows, which lie in so many blocks that hardly
+# two of a batch have one in common, and more batches ahead: reads take long.
 MEMORY_ROWS, SSD_ROWS, SSD_BATCHES, SSD_PREFETCH = 120_000, 5_000_000, 192, 8
 SSD_ROUNDS, SSD_STEPS = 3, 24
 
