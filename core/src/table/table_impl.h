@@ -89,6 +89,13 @@ std::unique_lock<SharedMutex> LockStructure(Impl& impl) {
   }
 }
 
+// Behind a call that may have brought rows into memory.
+template <class Impl>
+Status AndSpill(Impl& impl, const TableState& state, Status status) {
+  if (state.WantsSpill()) impl.workers->Spill();
+  return status;
+}
+
 // The same for a call that changes rows. One that may leave more images than a snapshot is to hold
 // waits for its reader first.
 template <class Impl, class Call>
@@ -101,7 +108,7 @@ Status WithChange(const std::string& name, Impl& impl, size_t batch, Call&& call
       if (full) [[unlikely]]
         return Status();
       std::unique_lock lock(impl.changes);
-      return call(state);
+      return AndSpill(impl, state, call(state));
     });
     if (!full) [[likely]]
       return status;
@@ -130,7 +137,7 @@ Status WithKeysInMemory(const std::string& name, Impl& impl, KeySpan keys, Call&
       return call(state);
     std::unique_lock lock(impl.changes);
     MXREC_RETURN_IF_ERROR(state.BringIn(keys));
-    return call(state);
+    return AndSpill(impl, state, call(state));
   });
 }
 
@@ -140,9 +147,7 @@ Status WithKeyChange(const std::string& name, Impl& impl, KeySpan keys, Call&& c
   return WithChange(name, impl, keys.size(), [&](TableState& state) -> Status {
     if (state.sweeping()) state.Reap(keys);
     MXREC_RETURN_IF_ERROR(state.BringIn(keys));
-    MXREC_RETURN_IF_ERROR(call(state));
-    if (state.WantsSpill()) impl.workers->Spill();
-    return Status();
+    return call(state);
   });
 }
 

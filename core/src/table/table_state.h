@@ -240,8 +240,10 @@ class TableState : private TieredRows {
   void ForEachUnsaved(Use&& use) const;
   void BeginSpilledLap();
   Status ScanSpilled(size_t max_rows, RowBlock* block);
-  Status EmitSpilled(const ssd::SsdLog::Guard& guard, const std::vector<Wanted>& wanted,
-                     RowBlock* counters, RowBlock* block) const;
+  // Adds the row if the running save is to write it. The save has dealt with it now.
+  void TakeForSave(uint32_t s, int64_t key, SpilledRow* row, SpilledBatch* batch);
+  Status EmitSpilled(const ssd::SsdLog::Guard& guard, const SpilledBatch& batch,
+                     RowBlock* block) const;
   void TakeImages(uint32_t s, size_t most, bool orphans_only, RowBlock* block);
   int64_t MeasureSegment(uint32_t s, EvictionSweep::Lap* lap);
   int64_t SweepRows(uint32_t s, int64_t most, EvictionSweep::Lap* lap, int64_t* freed);

@@ -6,11 +6,10 @@
 
 namespace mxrec {
 
-// counters: frequency and last_time of the entries.
-Status TableState::EmitSpilled(const ssd::SsdLog::Guard& guard, const std::vector<Wanted>& wanted,
-                               RowBlock* counters, RowBlock* block) const {
-  return ReadSpilled(guard, wanted, [&](size_t i, const float* row) {
-    EmitRow(wanted[i].key, counters->frequency[i], counters->last_time[i], row, block);
+Status TableState::EmitSpilled(const ssd::SsdLog::Guard& guard, const SpilledBatch& batch,
+                               RowBlock* block) const {
+  return ReadSpilled(guard, batch.wanted, [&](size_t i, const float* row) {
+    EmitRow(batch.wanted[i].key, batch.metas[i].frequency, batch.metas[i].last_time, row, block);
   });
 }
 
@@ -20,8 +19,7 @@ Status TableState::Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block, b
     const uint32_t s = cursor->shard;
     const Shard& shard = *shards_[s];
     std::optional<ssd::SsdLog::Guard> guard;
-    std::vector<Wanted> wanted;
-    RowBlock counters;
+    SpilledBatch spilled;
     {
       std::shared_lock<SharedMutex> lock;
       if (tier_ != nullptr) guard.emplace(tier_->log().Enter());
@@ -33,13 +31,11 @@ Status TableState::Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block, b
           const RowMeta& meta = shard.arena->Meta(entry.ref);
           EmitRow(entry.key, meta.frequency, meta.last_time, shard.arena->Row(entry.ref), block);
         } else {
-          wanted.push_back({entry.key, entry.spilled->location});
-          counters.frequency.push_back(entry.spilled->frequency);
-          counters.last_time.push_back(entry.spilled->last_time);
+          spilled.Add(entry.key, *entry.spilled);
         }
       });
     }
-    if (!wanted.empty()) MXREC_RETURN_IF_ERROR(EmitSpilled(*guard, wanted, &counters, block));
+    if (guard.has_value()) MXREC_RETURN_IF_ERROR(EmitSpilled(*guard, spilled, block));
     if (cursor->position >= KeyIndex::kEndOfPositions) *cursor = {s + 1, 0};
   }
   return {};

@@ -150,8 +150,7 @@ Status TableState::ScanSegment(uint32_t s, uint64_t* position, RowBlock* block) 
   Shard& shard = *shards_[s];
   std::optional<ssd::SsdLog::Guard> guard;
   if (tier_ != nullptr) guard.emplace(tier_->log().Enter());
-  std::vector<Wanted> wanted;  // on SSD
-  RowBlock counters;           // of them
+  SpilledBatch spilled;
   std::shared_lock lock(shard.mu);
   RowArena& arena = *shard.arena;
   if (*position == 0 && tracker_.instant().delta) tracker_.Sift(s, &arena);
@@ -161,14 +160,7 @@ Status TableState::ScanSegment(uint32_t s, uint64_t* position, RowBlock* block) 
       if (tracker_.MayBePending(s, entry.ref)) entries.push_back(entry);
       return;
     }
-    SpilledRow& row = *entry.spilled;
-    RowMeta meta{row.last_time, row.frequency, 0, row.stamp};
-    const bool write = tracker_.VisitSpilled(s, entry.key, &meta, row.reprieve);
-    row.stamp = meta.stamp;
-    if (!write) return;
-    wanted.push_back({entry.key, row.location});
-    counters.frequency.push_back(row.frequency);
-    counters.last_time.push_back(row.last_time);
+    TakeForSave(s, entry.key, entry.spilled, &spilled);
   });
   // To the front: those that are written as they are.
   size_t kept = 0;
@@ -193,9 +185,9 @@ Status TableState::ScanSegment(uint32_t s, uint64_t* position, RowBlock* block) 
     const RowMeta& meta = arena.Meta(entries[i].ref);
     EmitRow(entries[i].key, meta.frequency, meta.last_time, arena.Row(entries[i].ref), block);
   }
-  if (wanted.empty()) return {};
+  if (!guard.has_value()) return {};
   lock.unlock();
-  return EmitSpilled(*guard, wanted, &counters, block);
+  return EmitSpilled(*guard, spilled, block);
 }
 
 void TableState::TakeImages(uint32_t s, size_t most, bool orphans_only, RowBlock* block) {

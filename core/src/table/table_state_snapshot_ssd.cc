@@ -11,8 +11,6 @@ constexpr uint64_t kWindowRows = 1 << 20;  // about, whose keys are in memory at
 constexpr size_t kPiece = 4096;            // rows read at a time
 constexpr int kSegmentsAtOnce = 32;        // of an index, under its lock: training waits
 
-RowMeta MetaOf(const SpilledRow& row) { return {row.last_time, row.frequency, 0, row.stamp}; }
-
 }  // namespace
 
 // Rows that the save is going to write, by what is known of them in memory.
@@ -24,7 +22,7 @@ void TableState::ForEachUnsaved(Use&& use) const {
       std::shared_lock lock(shards_[s]->mu);
       for (int i = 0; i < kSegmentsAtOnce && position < KeyIndex::kEndOfPositions; ++i) {
         position = spilled.VisitSegment(position, [&](int64_t key, const SpilledRow* row) {
-          if (tracker_.WantsImage(MetaOf(*row), row->reprieve)) use(key, row->location);
+          if (tracker_.WantsImage(row->meta(), row->reprieve)) use(key, row->location);
         });
       }
     }
@@ -42,6 +40,13 @@ void TableState::BeginSpilledLap() {
   });
   const uint64_t windows = std::max<uint64_t>(1, (rows + kWindowRows - 1) / kWindowRows);
   lap.width = lap.end / windows + 1;
+}
+
+void TableState::TakeForSave(uint32_t s, int64_t key, SpilledRow* row, SpilledBatch* batch) {
+  RowMeta meta = row->meta();
+  const bool write = tracker_.VisitSpilled(s, key, &meta, row->reprieve);
+  row->stamp = meta.stamp;
+  if (write) batch->Add(key, *row);
 }
 
 // Appends about `max_rows` of them to the block; fewer: there are no more.
@@ -65,8 +70,7 @@ Status TableState::ScanSpilled(size_t max_rows, RowBlock* block) {
     const size_t n = std::min({kPiece, lap.items.size() - lap.at, max_rows - block->size()});
     const std::span<const SpilledLap::Item> piece(lap.items.data() + lap.at, n);
     lap.at += n;
-    std::vector<Wanted> wanted;
-    RowBlock counters;
+    SpilledBatch spilled;
     const ssd::SsdLog::Guard guard = tier_->log().Enter();
     for (const auto& [location, key] : piece) {
       const uint64_t hash = HashKey(key);
@@ -74,15 +78,9 @@ Status TableState::ScanSpilled(size_t max_rows, RowBlock* block) {
       std::shared_lock lock(shards_[s]->mu);
       SpilledRow* const row = FindSpilled(s, hash, key);
       if (row == nullptr || row->location != location) continue;
-      RowMeta meta = MetaOf(*row);
-      const bool write = tracker_.VisitSpilled(s, key, &meta, row->reprieve);
-      row->stamp = meta.stamp;
-      if (!write) continue;
-      wanted.push_back({key, location});
-      counters.frequency.push_back(row->frequency);
-      counters.last_time.push_back(row->last_time);
+      TakeForSave(s, key, row, &spilled);
     }
-    MXREC_RETURN_IF_ERROR(EmitSpilled(guard, wanted, &counters, block));
+    MXREC_RETURN_IF_ERROR(EmitSpilled(guard, spilled, block));
   }
   return {};
 }

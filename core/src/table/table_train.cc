@@ -77,7 +77,6 @@ Status Train(const std::string& name, Impl& impl, KeySpan keys, const TrainingUs
     MXREC_RETURN_IF_ERROR(call(state, request));
     if (timed) state.NoteTimes(source, request.times.latest);
     if (state.sweeping()) state.Reprieve(keys, earliest);
-    if (state.WantsSpill()) impl.workers->Spill();
     ++impl.version;
     return Status();
   });

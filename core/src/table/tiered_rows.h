@@ -94,11 +94,21 @@ struct TieredRows : TableData {
   Result<bool> SpillSome();
 
   // --- Reading without moving (tiered_rows_read.cc).
-  // Entries to be read from SSD: their values go to use(i, row) for the i-th of them.
+  // Entries to be read from SSD.
   struct Wanted {
     int64_t key;
     uint32_t location;
   };
+  // The same with what the index knows of them.
+  struct SpilledBatch {
+    std::vector<Wanted> wanted;
+    std::vector<RowMeta> metas;
+    void Add(int64_t key, const SpilledRow& row) {
+      wanted.push_back({key, row.location});
+      metas.push_back(row.meta());
+    }
+  };
+  // The values of the i-th of them go to use(i, row).
   Status ReadSpilled(const ssd::SsdLog::Guard& guard, std::span<const Wanted> wanted,
                      const std::function<void(size_t, const float*)>& use) const;
   // The keys of a read that were not in memory when it came to them; out: [n, dim].

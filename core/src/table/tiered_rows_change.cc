@@ -12,9 +12,6 @@ namespace mxrec {
 void TieredRows::RemoveSpilled(uint32_t s, std::span<const Entry> entries) {
   if (entries.empty()) return;
   TierShard& tier = tier_->shard(s);
-  const auto meta_of = [](const SpilledRow& row) {
-    return RowMeta{row.last_time, row.frequency, 0, row.stamp};
-  };
   // A save may want them as they were.
   std::vector<Wanted> wanted;
   std::vector<float> images;
@@ -24,7 +21,7 @@ void TieredRows::RemoveSpilled(uint32_t s, std::span<const Entry> entries) {
     std::vector<size_t> which;
     for (size_t i = 0; i < entries.size(); ++i) {
       const SpilledRow& row = *entries[i].spilled;
-      if (!tracker_.WantsImage(meta_of(row), row.reprieve)) continue;
+      if (!tracker_.WantsImage(row.meta(), row.reprieve)) continue;
       wanted.push_back({entries[i].key, row.location});
       which.push_back(i);
     }
@@ -42,7 +39,7 @@ void TieredRows::RemoveSpilled(uint32_t s, std::span<const Entry> entries) {
     const SpilledRow row = *entries[i].spilled;
     const int64_t key = entries[i].key;
     if (tracker_.active()) {
-      tracker_.RemoveSpilled(s, key, meta_of(row), row.reprieve, image_of[i]);
+      tracker_.RemoveSpilled(s, key, row.meta(), row.reprieve, image_of[i]);
     }
     tier.spilled.Erase(HashKey(key), key);
     tier_->staged().Drop(key);

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "arena/row_arena.h"
 #include "index/key_index.h"
 
 namespace mxrec {
@@ -18,6 +19,9 @@ struct SpilledRow {
   uint32_t last_time = 0;
   uint16_t stamp = 0;     // RowMeta::stamp
   uint16_t reprieve = 0;  // the sweep that left the row alone (EvictionSweep::number); 0: none
+
+  // As ChangeTracker takes it.
+  RowMeta meta() const { return {last_time, frequency, 0, stamp}; }
 };
 
 class SpilledRows {
