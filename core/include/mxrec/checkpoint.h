@@ -55,6 +55,9 @@ class MXREC_API Snapshot {
   const SnapshotOptions& wanted() const;
   int64_t parent_step() const;  // of a delta
 
+  // Before the first Scan, which then leaves their rows out: adds the sealed files of the SSD tier
+  // that consist mostly of rows of the snapshot, and to which `link` has given a second name.
+  Status LinkSegments(const LinkSegment& link, std::vector<SnapshotSegment>* segments);
   // Replaces *block by the next rows, about `max_rows`; empty at the end. Every row once, in no
   // particular order.
   Status Scan(int64_t max_rows, RowBlock* block);

@@ -90,6 +90,18 @@ struct RowBlock {
   }
 };
 
+// Rows of a snapshot that lie in one file of the SSD tier, which never changes.
+struct SnapshotSegment {
+  uint64_t run = 0;            // of the log that wrote the file
+  uint64_t id = 0;             // of the segment in that log
+  uint64_t bytes = 0;          // of the file
+  uint64_t records = 0;        // in it
+  int64_t rows = 0;            // of the snapshot among them
+  std::vector<uint64_t> bits;  // which: one for each record
+};
+// Gives the file a second name, that of segment `number`. False: it cannot have one.
+using LinkSegment = std::function<Result<bool>(const std::string& file, size_t number)>;
+
 // Where an export stands. Value-initialised: at the start.
 struct ScanCursor {
   uint32_t shard = 0;

@@ -18,12 +18,13 @@ static_assert(std::endian::native == std::endian::little,
 
 // Version 2 is version 1 with 16-bit embeddings; tables of float32 are written as version 1. A
 // manifest of version 3 also has admission and eviction; the versions of its parts are 1 and 2. One
-// of version 4 is that of a delta.
+// of version 4 is that of a delta. One of version 5 has segments, and whatever else there is.
 inline constexpr uint32_t kFloat32Version = 1;
 inline constexpr uint32_t kHalfVersion = 2;
 inline constexpr uint32_t kAdmissionVersion = 3;
 inline constexpr uint32_t kDeltaVersion = 4;
-inline constexpr uint32_t kFormatVersion = 4;
+inline constexpr uint32_t kSegmentsVersion = 5;
+inline constexpr uint32_t kFormatVersion = 5;
 inline constexpr uint64_t kMaxBlockPayload = uint64_t{16} << 20;  // bounds a reader's memory
 inline constexpr uint64_t kMaxManifestBytes = uint64_t{256} << 20;
 inline constexpr uint64_t kMaxParts = 100000;  // five digits

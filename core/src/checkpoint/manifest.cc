@@ -99,6 +99,45 @@ void GetDelta(const FieldReader& root, Manifest* manifest) {
   info.gone = delta.Int("gone", 0);
 }
 
+void PutSegments(const Manifest& manifest, Json* root) {
+  Json& segments = (*root)["segments"];
+  segments["bytes"] = manifest.segment_rows_bytes;
+  Json& files = segments["files"] = Json::array();
+  for (size_t i = 0; i < manifest.segments.size(); ++i) {
+    const SegmentInfo& segment = manifest.segments[i];
+    Json file;
+    file["file"] = SegmentFile(i);
+    file["bytes"] = segment.bytes;
+    file["records"] = segment.records;
+    file["rows"] = segment.rows;
+    file["run"] = segment.run;
+    file["segment"] = segment.id;
+    files.push_back(std::move(file));
+  }
+}
+
+void GetSegments(const FieldReader& root, Manifest* manifest) {
+  const FieldReader segments = root.Object("segments");
+  manifest->segment_rows_bytes = static_cast<uint64_t>(segments.Int("bytes", 1));
+  const std::vector<FieldReader> files = segments.Array("files", kMaxParts);
+  for (size_t i = 0; i < files.size(); ++i) {
+    const FieldReader& file = files[i];
+    if (file.String("file") != SegmentFile(i)) file.Fail("file", "is not " + SegmentFile(i));
+    SegmentInfo segment;
+    segment.bytes = static_cast<uint64_t>(file.Int("bytes", 1));
+    segment.records = static_cast<uint64_t>(file.Int("records", 1, kMaxSegmentRecords));
+    segment.rows = static_cast<uint64_t>(file.Int("rows", 0));
+    if (segment.rows > segment.records) file.Fail("rows", "exceeds the records");
+    segment.run = file.Uint64("run");
+    segment.id = file.Uint64("segment");
+    manifest->segments.push_back(segment);
+  }
+  if (files.empty()) segments.Fail("files", "is empty");
+  if (manifest->segment_rows() > manifest->info.rows) {
+    segments.Fail("files", "have more rows than the checkpoint");
+  }
+}
+
 Status ReadParts(const FieldReader& root, PartKind kind, uint64_t rows,
                  std::vector<PartInfo>* parts) {
   const auto [parts_field, rows_field] = FieldsOf(kind);
@@ -130,13 +169,21 @@ RowLayout Manifest::layout() const {
   return {.row_floats = dim * (1 + slots), .dim = dim, .type = info.options.value_type};
 }
 
+int64_t Manifest::segment_rows() const {
+  uint64_t rows = 0;  // no more than 2^31 of each segment
+  for (const SegmentInfo& segment : segments) rows += segment.rows;
+  return static_cast<int64_t>(rows);
+}
+
 uint32_t Manifest::version() const {
+  if (!segments.empty()) return kSegmentsVersion;
   if (is_delta()) return kDeltaVersion;
   return has_admission() ? kAdmissionVersion : layout().version();
 }
 
 uint64_t Manifest::BytesWith(uint64_t manifest_bytes) const {
-  uint64_t bytes = manifest_bytes;
+  uint64_t bytes = manifest_bytes + segment_rows_bytes;
+  for (const SegmentInfo& segment : segments) bytes += segment.bytes;
   for (const auto* kind : {&parts, &count_parts, &gone_parts}) {
     for (const PartInfo& part : *kind) bytes += part.bytes;
   }
@@ -158,6 +205,7 @@ Result<std::string> EncodeManifest(const Manifest& manifest) {
   root["parts"] = PartsJson(PartKind::kRows, manifest.parts);
   if (manifest.has_admission()) PutAdmission(manifest, &root);
   if (manifest.is_delta()) PutDelta(manifest, &root);
+  if (!manifest.segments.empty()) PutSegments(manifest, &root);
 
   std::string text;
   try {
@@ -221,9 +269,12 @@ Result<Manifest> DecodeManifest(const std::string& text, const std::string& path
   const int64_t row_floats = root.Int("row_floats", 1);
   GetTableOptions(root, &info.options);
   const bool has_admission =
-      version == kAdmissionVersion || (version == kDeltaVersion && root.Has("admission"));
+      version == kAdmissionVersion || (version >= kDeltaVersion && root.Has("admission"));
   if (has_admission) GetAdmission(root, &manifest);
-  if (version == kDeltaVersion) GetDelta(root, &manifest);
+  const bool is_delta =
+      version == kDeltaVersion || (version == kSegmentsVersion && root.Has("delta"));
+  if (is_delta) GetDelta(root, &manifest);
+  if (version == kSegmentsVersion) GetSegments(root, &manifest);
   MXREC_RETURN_IF_ERROR(status);
   if (Status valid = Validate(info.options); !valid.ok()) return Damaged(path, 0, valid.message());
   const RowLayout layout = manifest.layout();
@@ -239,8 +290,9 @@ Result<Manifest> DecodeManifest(const std::string& text, const std::string& path
   if (root.Strings("slots") != SlotNames(info.options.optimizer.kind)) {
     root.Fail("slots", "are not those of the optimizer");
   }
-  MXREC_RETURN_IF_ERROR(
-      ReadParts(root, PartKind::kRows, static_cast<uint64_t>(info.rows), &manifest.parts));
+  MXREC_RETURN_IF_ERROR(ReadParts(root, PartKind::kRows,
+                                  static_cast<uint64_t>(info.rows - manifest.segment_rows()),
+                                  &manifest.parts));
   if (has_admission) {
     MXREC_RETURN_IF_ERROR(
         ReadParts(root, PartKind::kCounts, manifest.counts, &manifest.count_parts));

@@ -51,37 +51,65 @@ Status CheckFits(const Table& table, const Manifest& manifest, const std::string
 
 }  // namespace
 
-Status checkpoint::ReadParts(Env* env, const std::string& dir, const Uid& uid, PartKind kind,
-                             const RowLayout& layout, const std::vector<PartInfo>& parts,
-                             const std::function<Status(const RowBlock&)>& add) {
+namespace {
+
+using AddRows = std::function<Status(const RowBlock&)>;
+
+// Every block of a PartReader or a SegmentReader.
+template <class Reader>
+Status ReadBlocks(Reader* reader, const std::string& path, const AddRows& add) {
   struct Block {
     RowBlock rows;
     uint64_t offset = 0;
     size_t size() const { return rows.size(); }
     void clear() { rows.clear(); }
   };
+  checkpoint::ReadAhead<Block> source([&](Block* next) {
+    const Status status = reader->Next(&next->rows);
+    next->offset = reader->block_offset();
+    return status;
+  });
   Block block;
+  for (;;) {
+    MXREC_RETURN_IF_ERROR(source.Next(&block));
+    if (block.size() == 0) return {};
+    const Status added = add(block.rows);
+    if (added.ok()) continue;
+    if (added.code() == StatusCode::kDataLoss) {
+      return checkpoint::Damaged(path, block.offset, added.message());
+    }
+    return {added.code(),
+            path + ": block at byte " + std::to_string(block.offset) + ": " + added.message()};
+  }
+}
+
+}  // namespace
+
+Status checkpoint::ReadParts(Env* env, const std::string& dir, const Uid& uid, PartKind kind,
+                             const RowLayout& layout, const std::vector<PartInfo>& parts,
+                             const AddRows& add) {
   for (size_t i = 0; i < parts.size(); ++i) {
-    const std::string path = checkpoint::JoinPath(dir, checkpoint::PartFile(kind, i));
+    const std::string path = JoinPath(dir, PartFile(kind, i));
     auto part = PartReader::Open(env, path, uid, static_cast<uint32_t>(i), layout, parts[i]);
     if (!part.ok()) return part.status();
-    checkpoint::ReadAhead<Block> source([&](Block* next) {
-      const Status status = part.value()->Next(&next->rows);
-      next->offset = part.value()->block_offset();
-      return status;
-    });
-    for (;;) {
-      MXREC_RETURN_IF_ERROR(source.Next(&block));
-      if (block.size() == 0) break;
-      if (Status added = add(block.rows); !added.ok()) {
-        const uint64_t offset = block.offset;
-        if (added.code() == StatusCode::kDataLoss) {
-          return checkpoint::Damaged(path, offset, added.message());
-        }
-        return {added.code(),
-                path + ": block at byte " + std::to_string(offset) + ": " + added.message()};
-      }
-    }
+    MXREC_RETURN_IF_ERROR(ReadBlocks(part.value().get(), path, add));
+  }
+  return {};
+}
+
+Status checkpoint::ReadRows(Env* env, const std::string& dir, const Uid& uid,
+                            const Manifest& manifest, const AddRows& add) {
+  MXREC_RETURN_IF_ERROR(
+      ReadParts(env, dir, uid, PartKind::kRows, manifest.layout(), manifest.parts, add));
+  if (manifest.segments.empty()) return {};
+  const auto bits = ReadSegmentRows(env, dir, uid, manifest.segments, manifest.segment_rows_bytes);
+  if (!bits.ok()) return bits.status();
+  for (size_t i = 0; i < manifest.segments.size(); ++i) {
+    const std::string path = JoinPath(dir, SegmentFile(i));
+    auto segment = SegmentReader::Open(env, path, manifest.info.options, manifest.segments[i],
+                                       &bits.value()[i]);
+    if (!segment.ok()) return segment.status();
+    MXREC_RETURN_IF_ERROR(ReadBlocks(segment.value().get(), path, add));
   }
   return {};
 }
@@ -104,8 +132,8 @@ Status AddLink(Env* env, const Link& link, RowLoader* loader) {
         ReadParts(env, dir, uid, PartKind::kGone, checkpoint::kGoneLayout, manifest.gone_parts,
                   [&](const RowBlock& gone) { return loader->Erase(gone.keys); }));
   }
-  MXREC_RETURN_IF_ERROR(ReadParts(env, dir, uid, PartKind::kRows, manifest.layout(), manifest.parts,
-                                  [&](const RowBlock& rows) { return loader->Add(rows); }));
+  MXREC_RETURN_IF_ERROR(checkpoint::ReadRows(
+      env, dir, uid, manifest, [&](const RowBlock& rows) { return loader->Add(rows); }));
   const AdmissionOptions& admission = manifest.info.options.admission;
   MXREC_RETURN_IF_ERROR(loader->SetAdmission(admission, manifest.info.admission_state));
   if (!loader->takes_counts()) return {};
@@ -224,7 +252,8 @@ Result<CheckpointInfo> VerifyCheckpoint(const std::string& dir, Env* env) try {
                         const std::vector<PartInfo>& parts) {
     return ReadParts(env, dir, uid, kind, layout, parts, [](const RowBlock&) { return Status(); });
   };
-  MXREC_RETURN_IF_ERROR(read(PartKind::kRows, found.layout(), found.parts));
+  MXREC_RETURN_IF_ERROR(
+      checkpoint::ReadRows(env, dir, uid, found, [](const RowBlock&) { return Status(); }));
   const AdmissionMode mode = found.info.options.admission.mode;
   MXREC_RETURN_IF_ERROR(read(PartKind::kCounts, checkpoint::CountLayout(mode), found.count_parts));
   MXREC_RETURN_IF_ERROR(read(PartKind::kGone, checkpoint::kGoneLayout, found.gone_parts));

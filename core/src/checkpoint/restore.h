@@ -7,6 +7,7 @@
 
 #include "checkpoint/data_part.h"
 #include "checkpoint/format.h"
+#include "checkpoint/manifest.h"
 #include "env/env.h"
 #include "mxrec/table_types.h"
 
@@ -17,5 +18,9 @@ namespace mxrec::checkpoint {
 Status ReadParts(Env* env, const std::string& dir, const Uid& uid, PartKind kind,
                  const RowLayout& layout, const std::vector<PartInfo>& parts,
                  const std::function<Status(const RowBlock&)>& add);
+
+// The same with all rows of a checkpoint or delta, those in segments included.
+Status ReadRows(Env* env, const std::string& dir, const Uid& uid, const Manifest& manifest,
+                const std::function<Status(const RowBlock&)>& add);
 
 }  // namespace mxrec::checkpoint

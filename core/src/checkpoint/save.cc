@@ -13,8 +13,9 @@ Status CheckReplaceable(Env* env, const std::string& dir) {
   auto names = env->List(dir);
   if (!names.ok()) return names.status();
   for (const std::string& name : names.value()) {
-    const bool is_part = name.starts_with("data-") || name.starts_with("counts-");
-    if (name == kManifestFile || is_part || name.starts_with("gone-")) continue;
+    const bool is_part = name.starts_with("data-") || name.starts_with("counts-") ||
+                         name.starts_with("gone-") || name.starts_with("segment-");
+    if (name == kManifestFile || is_part) continue;
     return AlreadyExists("dir " + dir + " holds '" + name +
                          "', which is no part of a checkpoint; saving would delete it. Choose "
                          "another directory or remove that one");

@@ -51,8 +51,7 @@ Status ReadRows(Env* env, const std::vector<std::string>& dirs, const Manifest& 
   if (dirs.size() == 1 && !last.is_delta()) {
     checkpoint::Uid uid;
     if (!checkpoint::FromHex(last.info.uid, &uid)) return Internal("unchecked uid in a manifest");
-    return ReadParts(env, dirs[0], uid, checkpoint::PartKind::kRows, last.layout(), last.parts,
-                     add);
+    return checkpoint::ReadRows(env, dirs[0], uid, last, add);
   }
   const auto loaded = LoadChain(env, dirs, target);
   if (!loaded.ok()) return loaded.status();

@@ -11,6 +11,7 @@
 #include "checkpoint/data_part.h"
 #include "checkpoint/paths.h"
 #include "checkpoint/read_ahead.h"
+#include "checkpoint/segment_part.h"
 #include "util/background_thread.h"
 
 namespace mxrec {
@@ -102,6 +103,30 @@ Status WriteGone(Snapshot* snapshot, Env* env, const std::string& dir, const Uid
   return {};
 }
 
+// Files of the SSD tier that are taken as they are, where the checkpoint is on their file system.
+Status LinkSegments(Snapshot* snapshot, Env* env, const std::string& dir, const Uid& uid,
+                    Manifest* manifest) {
+  std::vector<SnapshotSegment> segments;
+  MXREC_RETURN_IF_ERROR(snapshot->LinkSegments(
+      [&](const std::string& file, size_t number) -> Result<bool> {
+        if (number == kMaxParts) return false;
+        return env->Link(file, JoinPath(dir, SegmentFile(number)));
+      },
+      &segments));
+  if (segments.empty()) return {};
+  const auto bytes = WriteSegmentRows(env, dir, uid, segments);
+  if (!bytes.ok()) return bytes.status();
+  manifest->segment_rows_bytes = bytes.value();
+  for (const SnapshotSegment& segment : segments) {
+    manifest->segments.push_back({.bytes = segment.bytes,
+                                  .records = segment.records,
+                                  .rows = static_cast<uint64_t>(segment.rows),
+                                  .run = segment.run,
+                                  .id = segment.id});
+  }
+  return {};
+}
+
 Status WriteManifest(Env* env, const std::string& dir, Manifest* manifest) {
   const auto text = EncodeManifest(*manifest);
   if (!text.ok()) return text.status();
@@ -128,11 +153,12 @@ Result<Manifest> WriteContents(Snapshot* snapshot, Env* env, const std::string& 
   if (manifest.is_delta()) manifest.info.parent_step = snapshot->parent_step();
   MXREC_RETURN_IF_ERROR(env->CreateDir(dir));
 
+  MXREC_RETURN_IF_ERROR(LinkSegments(snapshot, env, dir, uid, &manifest));
   PartSet rows{PartKind::kRows, manifest.layout(),
                [&](int64_t most, RowBlock* block) { return snapshot->Scan(most, block); },
                &manifest.parts};
   MXREC_RETURN_IF_ERROR(WriteParts(env, dir, uid, limits, &rows));
-  manifest.info.rows = static_cast<int64_t>(rows.rows);
+  manifest.info.rows = static_cast<int64_t>(rows.rows) + manifest.segment_rows();
   if (manifest.info.options.admission.on()) {
     PartSet counts{PartKind::kCounts, CountLayout(manifest.info.options.admission.mode),
                    [&](int64_t most, RowBlock* block) { return snapshot->ScanCounts(most, block); },

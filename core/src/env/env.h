@@ -43,6 +43,9 @@ class MXREC_API Env {
   virtual Result<std::vector<std::string>> List(const std::string& dir) = 0;  // names, sorted
   virtual Status CreateDir(const std::string& dir) = 0;                       // ok if it is there
   virtual Status Rename(const std::string& from, const std::string& to) = 0;  // replaces a file
+  // A second name for a file. False: the file system of `to` can have none for it, because the file
+  // is on another one or links are not to be had there.
+  virtual Result<bool> Link(const std::string& from, const std::string& to) = 0;
   virtual Status DeleteFile(const std::string& path) = 0;
   virtual Status DeleteTree(const std::string& dir) = 0;  // ok if it is not there
   virtual Status SyncDir(const std::string& dir) = 0;

@@ -161,6 +161,16 @@ class PosixEnv : public Env {
     return FromErrno("rename", from + " to " + to, errno);
   }
 
+  Result<bool> Link(const std::string& from, const std::string& to) override {
+    if (::link(from.c_str(), to.c_str()) == 0) return true;
+    const int error = errno;
+    if (error == EXDEV || error == EPERM || error == EMLINK || error == EOPNOTSUPP ||
+        error == ENOSYS) {
+      return false;
+    }
+    return FromErrno("link", from + " to " + to, error);
+  }
+
   Status DeleteFile(const std::string& path) override {
     if (::unlink(path.c_str()) == 0) return {};
     return FromErrno("delete", path, errno);

@@ -223,8 +223,10 @@ SsdLog::Pins SsdLog::Pin() {
   for (const auto& segment : pins.segments_) {
     std::vector<uint64_t> live((segment->written + 63) / 64);
     for (size_t i = 0; i < live.size(); ++i) live[i] = segment->live_bits[i];
-    pins.pinned_.push_back({.segment = segment->id,
+    pins.pinned_.push_back({.run = directories_->run(),
+                            .segment = segment->id,
                             .file = segment->name,
+                            .bytes = segment->bytes,
                             .first_location = segments_->LocationOf(*segment, 0),
                             .records = segment->written,
                             .live = std::move(live)});

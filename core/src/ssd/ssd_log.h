@@ -110,8 +110,10 @@ class SsdLog {
   class Pins {
    public:
     struct Pinned {
+      uint64_t run = 0;
       uint64_t segment = 0;
       std::string file;
+      uint64_t bytes = 0;
       uint32_t first_location = 0;
       uint32_t records = 0;
       std::vector<uint64_t> live;  // a bit for each record, at the time of Pin

@@ -113,6 +113,14 @@ Status Snapshot::Scan(int64_t max_rows, RowBlock* block) {
   return status;
 }
 
+Status Snapshot::LinkSegments(const LinkSegment& link, std::vector<SnapshotSegment>* segments) {
+  const Status status = WithSnapshot(impl_->name, impl_->table, [&](TableState& state) {
+    return state.LinkSegments(link, segments);
+  });
+  impl_->table->snapshot.Progress();
+  return status;
+}
+
 Status Snapshot::Gone(std::vector<int64_t>* keys) const {
   return WithSnapshot(impl_->name, impl_->table, [&](TableState& state) {
     *keys = state.GoneKeys();

@@ -153,6 +153,8 @@ class TableState : private TieredRows {
   // --- One instant, read while changes go on (table_state_snapshot.cc). Begin and end are changes.
   // May throw; then nothing has happened.
   void BeginSnapshot(const ChangeTracker::Instant& instant);
+  // As Snapshot::LinkSegments.
+  Status LinkSegments(const LinkSegment& link, std::vector<SnapshotSegment>* segments);
   // Replaces *block by the next rows of the instant, about `max_rows`; empty: there are no more.
   Status ScanSnapshot(ScanCursor* cursor, size_t max_rows, int64_t image_bytes, RowBlock* block);
   void ScanSnapshotCounts(ScanCursor* cursor, size_t max_rows, RowBlock* block);

@@ -1,4 +1,5 @@
-// TableState: the rows on SSD of a save, read in the order in which they lie there.
+// TableState: the rows on SSD of a save. Files that consist mostly of them are taken as they are;
+// the other rows are read in the order in which they lie there.
 #include <algorithm>
 #include <mutex>
 
@@ -11,6 +12,9 @@ constexpr uint64_t kWindowRows = 1 << 20;  // about, whose keys are in memory at
 constexpr size_t kPiece = 4096;            // rows read at a time
 constexpr int kSegmentsAtOnce = 32;        // of an index, under its lock: training waits
 
+// Whether a file is taken: so that less than half of one is not the checkpoint's.
+bool IsMostlyRows(uint64_t rows, uint64_t records) { return rows * 2 > records; }
+
 }  // namespace
 
 // Rows that the save is going to write, by what is known of them in memory.
@@ -21,12 +25,72 @@ void TableState::ForEachUnsaved(Use&& use) const {
     for (uint64_t position = 0; position < KeyIndex::kEndOfPositions;) {
       std::shared_lock lock(shards_[s]->mu);
       for (int i = 0; i < kSegmentsAtOnce && position < KeyIndex::kEndOfPositions; ++i) {
-        position = spilled.VisitSegment(position, [&](int64_t key, const SpilledRow* row) {
-          if (tracker_.WantsImage(row->meta(), row->reprieve)) use(key, row->location);
+        position = spilled.VisitSegment(position, [&](int64_t key, SpilledRow* row) {
+          if (tracker_.WantsImage(row->meta(), row->reprieve)) use(s, key, row);
         });
       }
     }
   }
+}
+
+// A pinned segment keeps its place, so a location in it names a record of that file.
+Status TableState::LinkSegments(const LinkSegment& link, std::vector<SnapshotSegment>* segments) {
+  if (tier_ == nullptr) return {};
+  const ssd::SsdLog::Pins pins = tier_->log().Pin();
+  if (pins.segments().empty()) return {};
+  const uint32_t capacity = tier_->log().stats().segment_records;
+  constexpr size_t kNone = SIZE_MAX;
+  struct Candidate {
+    size_t pin = kNone;
+    uint64_t rows = 0;
+    size_t segment = kNone;  // in *segments
+  };
+  std::vector<Candidate> candidates;  // by number of the segment
+  for (size_t i = 0; i < pins.segments().size(); ++i) {
+    const size_t number = pins.segments()[i].first_location / capacity;
+    candidates.resize(std::max(candidates.size(), number + 1));
+    candidates[number].pin = i;
+  }
+  const auto candidate = [&](const SpilledRow* row) -> Candidate* {
+    const size_t number = row->location / capacity;
+    return number < candidates.size() ? &candidates[number] : nullptr;
+  };
+  ForEachUnsaved([&](uint32_t /*s*/, int64_t /*key*/, const SpilledRow* row) {
+    if (Candidate* const found = candidate(row); found != nullptr) ++found->rows;
+  });
+
+  for (Candidate& each : candidates) {
+    if (each.pin == kNone) continue;
+    const ssd::SsdLog::Pins::Pinned& pinned = pins.segments()[each.pin];
+    if (!IsMostlyRows(each.rows, pinned.records)) continue;
+    const Status synced = pins.Sync(each.pin);
+    if (synced.code() == StatusCode::kNotFound)
+      continue;  // others have deleted it: nothing to link
+    MXREC_RETURN_IF_ERROR(synced);
+    const auto linked = link(pinned.file, segments->size());
+    if (!linked.ok()) return linked.status();
+    if (!linked.value()) break;  // nor will others
+    each.segment = segments->size();
+    segments->push_back({.run = pinned.run,
+                         .id = pinned.segment,
+                         .bytes = pinned.bytes,
+                         .records = pinned.records,
+                         .bits = std::vector<uint64_t>((pinned.records + 63) / 64)});
+  }
+
+  ForEachUnsaved([&](uint32_t s, int64_t key, SpilledRow* row) {
+    const Candidate* const found = candidate(row);
+    if (found == nullptr || found->segment == kNone) return;
+    SnapshotSegment& segment = (*segments)[found->segment];
+    const uint32_t slot = row->location % capacity;
+    RowMeta meta = row->meta();
+    if (tracker_.VisitSpilled(s, key, &meta, row->reprieve)) {
+      segment.bits[slot / 64] |= uint64_t{1} << (slot % 64);
+      ++segment.rows;
+    }
+    row->stamp = meta.stamp;
+  });
+  return {};
 }
 
 void TableState::BeginSpilledLap() {
@@ -34,9 +98,9 @@ void TableState::BeginSpilledLap() {
   lap = {};
   lap.begun = true;
   uint64_t rows = 0;
-  ForEachUnsaved([&](int64_t /*key*/, uint32_t location) {
+  ForEachUnsaved([&](uint32_t /*s*/, int64_t /*key*/, const SpilledRow* row) {
     ++rows;
-    lap.end = std::max<uint64_t>(lap.end, uint64_t{location} + 1);
+    lap.end = std::max<uint64_t>(lap.end, uint64_t{row->location} + 1);
   });
   const uint64_t windows = std::max<uint64_t>(1, (rows + kWindowRows - 1) / kWindowRows);
   lap.width = lap.end / windows + 1;
@@ -60,8 +124,9 @@ Status TableState::ScanSpilled(size_t max_rows, RowBlock* block) {
       lap.items.clear();
       lap.at = 0;
       const uint64_t end = lap.next + lap.width;
-      ForEachUnsaved([&](int64_t key, uint32_t location) {
-        if (location >= lap.next && location < end) lap.items.push_back({location, key});
+      ForEachUnsaved([&](uint32_t /*s*/, int64_t key, const SpilledRow* row) {
+        if (row->location < lap.next || row->location >= end) return;
+        lap.items.push_back({row->location, key});
       });
       std::ranges::sort(lap.items, {}, &SpilledLap::Item::location);
       lap.next = end;

@@ -22,7 +22,7 @@ ssd::LogOptions LogOptionsOf(const TableOptions& options, size_t row_bytes) {
   for (const std::string& path : options.ssd_paths) log.paths.push_back({.directory = path});
   if (log.paths.empty()) log.paths.push_back({.directory = "."});
   log.row_bytes = static_cast<uint32_t>(row_bytes);
-  log.metadata_bytes = 0;  // the index has it
+  log.metadata_bytes = kSpilledMetadataBytes;
   log.max_records = static_cast<uint64_t>(options.ssd_rows);
   return log;
 }

@@ -29,6 +29,9 @@
 
 namespace mxrec {
 
+// Of a record in the log: the index has it.
+inline constexpr uint32_t kSpilledMetadataBytes = 0;
+
 struct TierShard {
   TierShard(SharedMutex* lock, PageAllocator* pages, int shard_bits)
       : mu(lock), spilled(pages, shard_bits) {}

@@ -158,12 +158,31 @@ TEST(Manifest, ValuesThatNoTableCanHaveAreDataLoss) {
             StatusCode::kDataLoss);
 }
 
+TEST(Manifest, SegmentsComeBack) {
+  Manifest manifest = Sample();
+  manifest.segments = {{.bytes = 1 << 20, .records = 1000, .rows = 900, .run = UINT64_MAX, .id = 7},
+                       {.bytes = 8192, .records = 3, .rows = 0, .run = 1, .id = 0}};
+  manifest.segment_rows_bytes = 200;
+  manifest.info.rows += 900;
+  const std::string text = EncodeManifest(manifest).value();
+  const auto decoded = DecodeManifest(text, "m");
+  ASSERT_TRUE(decoded.ok()) << decoded.status().message();
+  EXPECT_EQ(decoded.value().version(), 5u);
+  EXPECT_EQ(decoded.value().segments, manifest.segments);
+  EXPECT_EQ(decoded.value().segment_rows(), 900);
+  EXPECT_EQ(decoded.value().info.bytes, manifest.BytesWith(text.size()));
+  // More rows in segments than there are at all.
+  Json json = Json::parse(Body(text));
+  json["rows"] = 10;
+  EXPECT_EQ(DecodeManifest(Seal(json.dump()), "m").status().code(), StatusCode::kDataLoss);
+}
+
 TEST(Manifest, ANewerVersionSaysSo) {
   Json json = Json::parse(Body(EncodeManifest(Sample()).value()));
-  json["version"] = 5;
+  json["version"] = 6;
   const auto result = DecodeManifest(Seal(json.dump()), "m");
   EXPECT_EQ(result.status().code(), StatusCode::kFailedPrecondition);
-  EXPECT_NE(result.status().message().find("version 5"), std::string::npos);
+  EXPECT_NE(result.status().message().find("version 6"), std::string::npos);
 }
 
 TEST(Manifest, ANameThatIsNotUtf8IsRefused) {

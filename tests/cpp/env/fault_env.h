@@ -58,6 +58,13 @@ class FaultEnv : public Env {
   Status Rename(const std::string& from, const std::string& to) override {
     return mutation_.Fails() ? Refused("rename", from) : base_->Rename(from, to);
   }
+  // Whether there are links; without them nothing is counted.
+  void AllowLinks(bool allow) { links_ = allow; }
+  Result<bool> Link(const std::string& from, const std::string& to) override {
+    if (!links_) return false;
+    if (mutation_.Fails()) return Refused("link", from);
+    return base_->Link(from, to);
+  }
   Status DeleteFile(const std::string& path) override {
     return mutation_.Fails() ? Refused("delete", path) : base_->DeleteFile(path);
   }
@@ -222,6 +229,7 @@ class FaultEnv : public Env {
 
   Env* const base_;
   std::atomic<StatusCode> code_{StatusCode::kIoError};
+  std::atomic<bool> links_{true};
   Counter mutation_;
   Counter read_;
 };

@@ -17,11 +17,12 @@ namespace mxrec::testing {
 
 class RandomHistory {
  public:
-  // tiered: the same history of a table with memory for few rows.
-  explicit RandomHistory(uint64_t seed, bool tiered = false) : rng_(seed) {
+  // tiered: the same history of a table with memory for few rows. widen: of dims so many times as
+  // large, with few keys.
+  explicit RandomHistory(uint64_t seed, bool tiered = false, int widen = 1) : rng_(seed) {
     TableOptions options;
     options.name = "history";
-    options.dim = 1 + Draw(6);
+    options.dim = widen * (1 + Draw(6));
     options.num_shards = 1 << Draw(4);
     options.seed = rng_();
     options.initializer.kind = InitializerKind::kUniform;
@@ -37,7 +38,8 @@ class RandomHistory {
         options.admission.expected_keys = Draw(2) == 0 ? 1 : 10'000;
       }
     }
-    universe_ = 20 + Draw(Draw(3) == 0 ? 5000 : 500);
+    universe_ = static_cast<uint64_t>(20 + Draw(Draw(3) == 0 && widen == 1 ? 5000 : 500));
+    if (widen > 1) options.memory_rows = 5000;  // so that files of the SSD tier are small
     if (tiered) options = Tiered(options, 1 + static_cast<int64_t>(seed * 7 % 60));
     table_ = Table::Create(options).value();
     options_ = options;
@@ -85,6 +87,18 @@ class RandomHistory {
     }
   }
 
+  // Rows that the other calls leave alone: some new ones or, where there are such, some of them.
+  void TrainColdRows() {
+    std::vector<int64_t> keys(100);
+    const bool more = cold_ < 1000;
+    for (size_t i = 0; i < keys.size(); ++i) {
+      const int64_t key = more ? cold_ + static_cast<int64_t>(i) : Draw(static_cast<int>(cold_));
+      keys[i] = static_cast<int64_t>(HashKey(-1 - key));
+    }
+    if (more) cold_ += static_cast<int64_t>(keys.size());
+    Train(keys);
+  }
+
   // What an address leads to when its row has gone and its key has another one depends on how long
   // ago that was, and on where rows lie. From here on there are no such addresses.
   void UseAddressesOfLivingRowsOnly() { living_only_ = true; }
@@ -124,6 +138,7 @@ class RandomHistory {
   std::shared_ptr<Table> table_;
   uint64_t universe_;
   uint32_t time_ = 1000;
+  int64_t cold_ = 0;
   std::vector<int64_t> before_;
   bool living_only_ = false;
 };
