@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ def joined(blocks: Any) -> list[Any]:
 def trained(rng: Any, **options: Any) -> Any:
     """A table with rows of several frequencies and times."""
     table = mxrec.Table("t", DIM, initializer=mxrec.Normal(0.1, 0.3), seed=11, **options)
-    for time in range(1000, 1004):
+    for now in range(1000, 1004):
         keys = rng.integers(-(2**62), 2**62, 3000) % 4000 - 2000
-        table.lookup(keys, timestamp=time)
+        table.lookup(keys, timestamp=now)
         if table.optimizer is not None:
             table.apply_gradients(keys, rng.normal(size=(len(keys), DIM)).astype(np.float32))
     return table
@@ -56,6 +57,51 @@ def test_rows(page, rng, tmp_path, value_dtype, optimizer):
     np.testing.assert_array_equal(rows, np.hstack([wanted.values, wanted.slots]))
     assert set(last_time) == {1000, 1001, 1002, 1003}
     assert list(page["read_counts"](tmp_path / "t")) == []
+
+
+@pytest.mark.parametrize("value_dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("optimizer", [None, mxrec.Adagrad(0.1), mxrec.LazyAdam(0.01)], ids=repr)
+def test_segments(page, rng, tmp_path, value_dtype, optimizer):
+    """Rows on SSD, most of them in files that the checkpoint has taken as they are."""
+    dim = 301
+    table = mxrec.Table(
+        "t",
+        dim,
+        initializer=mxrec.Normal(0.1, 0.3),
+        optimizer=optimizer,
+        value_dtype=value_dtype,
+        memory_rows=200,
+        ssd_rows=9_800,
+        ssd_paths=[tmp_path],
+        stochastic_rounding=value_dtype == "bfloat16",
+    )
+    for start in range(0, 6000, 200):
+        keys = np.arange(start, start + 200)
+        table.lookup(keys, timestamp=1000 + start)
+        if optimizer is not None:
+            table.apply_gradients(keys[::9].copy(), rng.normal(size=(23, dim)).astype(np.float32))
+    wait_until_written(table)
+    table.save(tmp_path / "t")
+    manifest = page["read_manifest"](tmp_path / "t")
+    assert manifest["version"] == 5
+    in_segments = sum(file["rows"] for file in manifest["segments"]["files"])
+    assert 2000 < in_segments < manifest["rows"] == 6000
+    wanted = contents(table)
+    keys, frequency, last_time, rows = joined(page["read"](tmp_path / "t"))
+    np.testing.assert_array_equal(keys, wanted.keys)
+    np.testing.assert_array_equal(frequency, wanted.frequency)
+    np.testing.assert_array_equal(rows, np.hstack([wanted.values, wanted.slots]))
+    np.testing.assert_array_equal(last_time, 1000 + keys // 200 * 200)
+    loaded = contents(mxrec.Table.load(tmp_path / "t"))
+    np.testing.assert_array_equal(loaded.values, wanted.values)
+
+
+def wait_until_written(table: Any) -> None:
+    """Files that wait for the disk get there."""
+    before = -1
+    while (now := table.stats()["tiers"]["ssd"]["bytes_written"]) != before:
+        before = now
+        time.sleep(0.1)
 
 
 def test_exact_counts(page, rng, tmp_path):

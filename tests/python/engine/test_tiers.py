@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -362,6 +363,13 @@ def test_an_optimizer_that_is_bound_later_widens_spilled_rows(tmp_path: Path) ->
         assert_same(everything(table), everything(twin))
 
 
+def save_apart(table: mxrec.Table, path: Path) -> None:
+    """Saves to path / "versions", which shares no file with the tier: what happens to those of the
+    one does not happen to the other."""
+    mxrec.save(table, path / "linked", step=1)
+    shutil.copytree(path / "linked", path / "versions")
+
+
 def test_rows_that_the_disk_has_lost_are_errors_until_a_restore(tmp_path: Path) -> None:
     keys = np.arange(20_000)
     options = {"memory_rows": 200, "ssd_rows": 40_000, "ssd_paths": [tmp_path]}
@@ -369,7 +377,7 @@ def test_rows_that_the_disk_has_lost_are_errors_until_a_restore(tmp_path: Path) 
         for part in np.split(keys, 10):
             table.lookup(part)
         wanted = table.lookup(keys, train=False)
-        mxrec.save(table, tmp_path / "versions", step=1)
+        save_apart(table, tmp_path)
         until_spilled(table)
         for segment in tmp_path.glob("mxrec-ssd-*/segment-*"):
             os.truncate(segment, 4096)
@@ -391,7 +399,7 @@ def test_a_restore_reads_what_the_disk_has_lost_although_no_row_changed(tmp_path
     with mxrec.Table("t", 64, **options) as table:
         for part in np.split(np.arange(20_000), 10):
             table.lookup(part)
-        mxrec.save(table, tmp_path / "versions", step=1)
+        save_apart(table, tmp_path)
         for segment in tmp_path.glob("mxrec-ssd-*/segment-*"):
             os.truncate(segment, 4096)
         with pytest.raises(OSError, match="cannot read"):
