@@ -34,6 +34,8 @@ class MXREC_API RowLoader {
   RowLoader& operator=(RowLoader&&) noexcept;
   ~RowLoader();
 
+  // About so many rows will be added; saves the index from growing step by step.
+  Status Reserve(int64_t rows);
   // Adds rows in the layout of the `saved` optimizer given to Table::NewLoader. A key that was
   // added before is kDataLoss. Thread-compatible.
   Status Add(const RowBlock& block);

@@ -1,5 +1,6 @@
 #include "checkpoint/restore.h"
 
+#include <algorithm>
 #include <functional>
 #include <new>
 #include <string>
@@ -122,6 +123,29 @@ struct Link {
   Manifest manifest;
 };
 
+// Rows of a full checkpoint, as far as its files are large enough for them: what a manifest says
+// takes no memory.
+Result<int64_t> CountRows(Env* env, const Link& link) {
+  const Manifest& manifest = link.manifest;
+  uint64_t bytes = 0;
+  const auto add = [&](const std::string& name) -> Status {
+    const auto file = env->NewReadableFile(checkpoint::JoinPath(link.dir, name));
+    if (file.status().code() == StatusCode::kNotFound) return {};  // the reader says so
+    if (!file.ok()) return file.status();
+    const auto size = file.value()->Size();
+    if (!size.ok()) return size.status();
+    bytes += size.value();
+    return {};
+  };
+  for (size_t i = 0; i < manifest.parts.size(); ++i) {
+    MXREC_RETURN_IF_ERROR(add(checkpoint::PartFile(PartKind::kRows, i)));
+  }
+  for (size_t i = 0; i < manifest.segments.size(); ++i) {
+    MXREC_RETURN_IF_ERROR(add(checkpoint::SegmentFile(i)));
+  }
+  return std::min(manifest.info.rows, static_cast<int64_t>(bytes / manifest.layout().bytes()));
+}
+
 Status AddLink(Env* env, const Link& link, RowLoader* loader) {
   const auto& [dir, manifest] = link;
   checkpoint::Uid uid;
@@ -190,6 +214,9 @@ Status RestoreRows(Table* table, const std::vector<Link>& links, const RestoreOp
   }
   auto loader = table->NewLoader(last.options.optimizer);
   if (!loader.ok()) return loader.status();
+  const auto rows = CountRows(env, links[0]);
+  if (!rows.ok()) return rows.status();
+  MXREC_RETURN_IF_ERROR(loader.value().Reserve(rows.value()));
   for (const Link& link : links) MXREC_RETURN_IF_ERROR(AddLink(env, link, &loader.value()));
   Lineage lineage;
   if (options.tracks) lineage = {last.uid, last.step, options.counts_recent};

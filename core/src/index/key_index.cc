@@ -193,21 +193,37 @@ void KeyIndex::MergeSparse(uint32_t id) {
   }
 }
 
-bool KeyIndex::Insert(uint64_t hash, int64_t key, RowRef ref) {
-  if (directory_.empty()) {
-    try {
-      segments_.reserve(1);
-      directory_.reserve(1);
-      directory_ids_.reserve(1);
-    } catch (const std::bad_alloc&) {
+bool KeyIndex::Reserve(uint64_t keys) {
+  if (!directory_.empty()) return true;
+  int depth = 0;
+  while (depth < kMaxDepth && (keys >> depth) > kSplitAt) ++depth;
+  const uint32_t n = 1u << depth;
+  try {
+    segments_.reserve(n);
+    directory_.reserve(n);
+    directory_ids_.reserve(n);
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  for (uint32_t i = 0; i < n; ++i) {
+    IndexBucket* const buckets = NewSegment();
+    if (buckets == nullptr) {
+      for (const Segment& segment : segments_) pages_->Free(segment.buckets, kSegmentBytes);
+      segments_.clear();
+      directory_.clear();
+      directory_ids_.clear();
       return false;
     }
-    IndexBucket* first = NewSegment();
-    if (first == nullptr) return false;
-    segments_.push_back({first, 0, 0, 0});
-    directory_.push_back(first);
-    directory_ids_.push_back(0);
+    segments_.push_back({buckets, 0, i, depth});
+    directory_.push_back(buckets);
+    directory_ids_.push_back(i);
   }
+  depth_ = depth;
+  return true;
+}
+
+bool KeyIndex::Insert(uint64_t hash, int64_t key, RowRef ref) {
+  if (directory_.empty() && !Reserve(1)) return false;
   for (;;) {
     const uint32_t id = directory_ids_[DirectoryIndex(hash)];
     if (segments_[id].count < kSplitAt) {

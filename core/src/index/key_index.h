@@ -72,6 +72,9 @@ class KeyIndex {
     if (directory_.empty()) return kNoRow;
     return FindFrom(SegmentOf(hash), BucketOf(hash), key);
   }
+  // Room for so many keys, to be inserted without splits on the way. Without effect once there has
+  // been a key. False: no memory; nothing has changed.
+  bool Reserve(uint64_t keys);
   // Precondition: the key is absent. False: no memory, or too many keys with one hash prefix;
   // nothing has changed.
   bool Insert(uint64_t hash, int64_t key, RowRef ref);

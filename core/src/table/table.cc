@@ -305,6 +305,11 @@ RowLoader::RowLoader(RowLoader&&) noexcept = default;
 RowLoader& RowLoader::operator=(RowLoader&&) noexcept = default;
 RowLoader::~RowLoader() = default;
 
+Status RowLoader::Reserve(int64_t rows) {
+  if (state_->Reserve(rows)) return {};
+  return ResourceExhausted("out of memory while making room for " + std::to_string(rows) + " rows");
+}
+
 Status RowLoader::Add(const RowBlock& block) {
   try {
     return state_->Load(block, saved_row_floats_, replaces_);

@@ -44,6 +44,7 @@ class TableState : private TieredRows {
   // after BringIn of its keys, within one change.
   using TieredRows::BringIn;
   using TieredRows::BringInAddresses;
+  using TieredRows::Reserve;
   using TieredRows::SpillSome;
   using TieredRows::Stage;
   using TieredRows::WantsMoreRoom;
@@ -287,7 +288,6 @@ class TableState : private TieredRows {
                   const StepParams& params) const {
     format_.Update(*optimizer_, slots_, rows, grads, n, params);
   }
-
   const float* FindRow(int64_t key) const;
   // The embedding of a row, [dim], as floats and back; every other file goes through these two.
   void LoadEmbedding(const float* row, float* out) const { format_.Load(row, out); }

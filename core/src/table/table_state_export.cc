@@ -71,10 +71,12 @@ Status TableState::Load(const RowBlock& block, int block_row_floats, bool replac
     return replaces && shards_[s]->arena->Meta(ref).stamp != tracker_.fresh_stamp();
   }));
   const size_t copied_slots = std::min(width, static_cast<size_t>(row_floats())) - dim_;
-  ForEachShard(n, [&](uint32_t s) {
-    Shard& shard = *shards_[s];
-    std::unique_lock lock(shard.mu);
-    for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
+  // Saved rows come in the order of their hashes, so those of a block are in one shard or two: what
+  // goes in parallel is parts of the block. All of its keys are distinct.
+  const auto locks = LockAllExclusive();
+  WorkerPool::Get().RunRanges(n, kParallelKeys / 4, [&](size_t begin, size_t end) {
+    for (size_t u = begin; u < end; ++u) {
+      Shard& shard = *shards_[ShardOf(batch->hash[u], shard_bits_)];
       const size_t from = batch->first[u];
       const float* saved = block.values.data() + from * width;
       float* row = shard.arena->Row(batch->ref[u]);
@@ -84,12 +86,15 @@ Status TableState::Load(const RowBlock& block, int block_row_floats, bool replac
       meta.frequency = block.frequency[from];
       meta.last_time = block.last_time[from];
       meta.stamp = tracker_.fresh_stamp();
-      if (replaces && shard.counters != nullptr) {
-        shard.counters->Forget(batch->hash[u], batch->key[u]);
-      }
+    }
+  });
+  for (uint32_t s = 0; s < shards(); ++s) {
+    Shard& shard = *shards_[s];
+    for (size_t u = batch->begin(s); replaces && u < batch->unique_end(s); ++u) {
+      if (shard.counters != nullptr) shard.counters->Forget(batch->hash[u], batch->key[u]);
     }
     shard.inserts = 0;  // restored, not inserted
-  });
+  }
   return {};
 }
 

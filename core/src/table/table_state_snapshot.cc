@@ -12,15 +12,6 @@ namespace {
 constexpr uint64_t kEnd = uint64_t{1} << 32;  // of positions in an index
 constexpr size_t kAhead = 16;
 
-// What the tracker has of every shard is about to change; statistics look at it beside changes.
-std::vector<std::unique_lock<SharedMutex>> LockAll(
-    const std::vector<std::unique_ptr<Shard>>& shards) {
-  std::vector<std::unique_lock<SharedMutex>> locks;
-  locks.reserve(shards.size());
-  for (const auto& shard : shards) locks.emplace_back(shard->mu);
-  return locks;
-}
-
 }  // namespace
 
 void TableState::StampFreshRows() {
@@ -83,7 +74,8 @@ void TableState::BeginSnapshot(const ChangeTracker::Instant& given) {
       std::unique_lock lock(shard->mu);
       if (shard->counters != nullptr) shard->counters->BeginSave(part);
     }
-    const auto locks = LockAll(shards_);
+    // What the tracker has of every shard is about to change; statistics look at it beside changes.
+    const auto locks = LockAllExclusive();
     tracker_.Begin(instant, reprieved);
   } catch (const std::bad_alloc&) {
     EndCountsSave(false);
@@ -108,7 +100,7 @@ ChangeTracker::Remains TableState::EndSnapshot(const std::string& saved, int64_t
     ForEachStamp([&](uint16_t* stamp) { tracker_.MarkDone(stamp); });
   }
   EndCountsSave(!saved.empty() && tracker_.instant().tracks);
-  auto locks = LockAll(shards_);
+  auto locks = LockAllExclusive();
   ChangeTracker::Remains remains = tracker_.End(saved, step);
   locks.clear();
   if (tracker_.lineage().empty()) TrackCounts(false);
@@ -119,7 +111,7 @@ void TableState::SetLineage(const std::string& uid, int64_t step, bool counts_re
   EnsureEpochs();
   // Without memory for what counts change there are no deltas.
   const bool tracked = TrackCounts(!uid.empty());
-  auto locks = LockAll(shards_);
+  auto locks = LockAllExclusive();
   tracker_.SetLineage(tracked ? uid : std::string(), step, counts_recent);
   locks.clear();
   StampFreshRows();

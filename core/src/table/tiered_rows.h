@@ -36,6 +36,9 @@ struct TieredRows : TableData {
   template <class Task>
   bool ForEachShard(size_t batch_size, Task&& task) const;
   Locks LockAllShared() const;
+  std::vector<std::unique_lock<SharedMutex>> LockAllExclusive() const;
+  // Room in the indexes for so many rows to come; as KeyIndex::Reserve.
+  bool Reserve(int64_t rows);
 
   // --- Of a shard.
   // An index entry and a row for an absent key, contents undefined; kNoRow: no memory.

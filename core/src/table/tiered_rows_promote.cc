@@ -33,6 +33,22 @@ TieredRows::Locks TieredRows::LockAllShared() const {
   return locks;
 }
 
+std::vector<std::unique_lock<SharedMutex>> TieredRows::LockAllExclusive() const {
+  std::vector<std::unique_lock<SharedMutex>> locks;
+  locks.reserve(shards_.size());
+  for (const auto& shard : shards_) locks.emplace_back(shard->mu);
+  return locks;
+}
+
+bool TieredRows::Reserve(int64_t rows) {
+  if (tier_ != nullptr) rows = std::min(rows, tier_->memory_rows());
+  for (const auto& shard : shards_) {
+    std::unique_lock lock(shard->mu);
+    if (!shard->index.Reserve(static_cast<uint64_t>(rows) >> shard_bits_)) return false;
+  }
+  return true;
+}
+
 RowRef TieredRows::NewRow(Shard* shard, uint64_t hash, int64_t key) {
   const RowRef slot = shard->arena->Allocate();
   if (slot == RowArena::kNoSlot) return kNoRow;

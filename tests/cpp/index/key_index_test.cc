@@ -111,6 +111,29 @@ TEST(KeyIndexTest, SplitsAreTimed) {
   EXPECT_LT(index.split_nanos(), all);
 }
 
+TEST(KeyIndexTest, WhatIsReservedNeedsNoSplitAndNoMoreMemory) {
+  for (const int64_t keys : {1, 1000, 100'000, 437'000}) {
+    PageAllocator pages;
+    KeyIndex reserved(&pages, 2), grown(&pages, 2);
+    ASSERT_TRUE(reserved.Reserve(static_cast<uint64_t>(keys)));
+    EXPECT_EQ(reserved.size(), 0u);
+    EXPECT_EQ(reserved.Find(HashKey(7), 7), kNoRow);
+    for (int64_t k = 0; k < keys; ++k) {
+      ASSERT_TRUE(reserved.Insert(HashKey(k), k, static_cast<RowRef>(k)));
+      ASSERT_TRUE(grown.Insert(HashKey(k), k, static_cast<RowRef>(k)));
+    }
+    // Nearly: segments fill a little unevenly.
+    EXPECT_LE(reserved.splits(), reserved.segments() / 10);
+    EXPECT_LE(reserved.segments(), grown.segments() * 11 / 10 + 1);
+    for (int64_t k = 0; k < keys; ++k) {
+      ASSERT_EQ(reserved.Find(HashKey(k), k), static_cast<RowRef>(k));
+    }
+    ASSERT_TRUE(reserved.Reserve(1 << 20)) << "there are keys";
+    for (int64_t k = 0; k < keys; ++k) ASSERT_EQ(reserved.Erase(HashKey(k), k), k);
+    EXPECT_EQ(reserved.segments(), 1);
+  }
+}
+
 TEST(KeyIndexTest, SparseSegmentsMerge) {
   for (int shard_bits : {0, 3}) {
     PageAllocator pages;
