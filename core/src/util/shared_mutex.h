@@ -6,6 +6,7 @@
 // A thread must not lock it shared twice: a writer that waits in between would stop both.
 #pragma once
 
+#include <cassert>
 #include <cstdint>
 
 #include "util/lock_order.h"
@@ -27,6 +28,11 @@ class MXREC_CAPABILITY("shared_mutex") SharedMutex {
     return TryEnterShared();
   }
   void unlock_shared() MXREC_RELEASE_SHARED() MXREC_NO_THREAD_SAFETY_ANALYSIS { LeaveShared(); }
+
+  // Tell the analysis what it cannot see: that the function around a lambda holds the lock, the
+  // thread that waits for this worker, or whoever has taken all of an array of locks.
+  void AssumeHeld() const MXREC_ASSUMES() {}
+  void AssumeHeldShared() const MXREC_ASSUMES_SHARED() {}
 
  private:
   void Enter() {
@@ -91,6 +97,58 @@ class MXREC_CAPABILITY("shared_mutex") SharedMutex {
   uint32_t waiting_readers_ MXREC_GUARDED_BY(mu_) = 0;
   uint32_t waiting_writers_ MXREC_GUARDED_BY(mu_) = 0;
   uint64_t phase_ MXREC_GUARDED_BY(mu_) = 0;  // grows whenever waiting readers are let in
+};
+
+// Tells the analysis that two names are of one lock: whoever holds it by the first name holds it by
+// the second one.
+inline void SameLock([[maybe_unused]] const SharedMutex& held,
+                     [[maybe_unused]] const SharedMutex& again) MXREC_REQUIRES(held)
+    MXREC_ASSUMES(again) {
+  assert(&held == &again);
+}
+inline void SameLockShared([[maybe_unused]] const SharedMutex& held,
+                           [[maybe_unused]] const SharedMutex& again) MXREC_REQUIRES_SHARED(held)
+    MXREC_ASSUMES_SHARED(again) {
+  assert(&held == &again);
+}
+
+// Hold a SharedMutex, alone or shared, to the end of the block or until unlock().
+class MXREC_SCOPED_CAPABILITY ExclusiveLock {
+ public:
+  explicit ExclusiveLock(SharedMutex& mu) MXREC_ACQUIRE(mu) : mu_(mu) { mu.lock(); }
+  ~ExclusiveLock() MXREC_RELEASE() {
+    if (held_) mu_.unlock();
+  }
+  ExclusiveLock(const ExclusiveLock&) = delete;
+  ExclusiveLock& operator=(const ExclusiveLock&) = delete;
+
+  void unlock() MXREC_RELEASE() {
+    held_ = false;
+    mu_.unlock();
+  }
+
+ private:
+  SharedMutex& mu_;
+  bool held_ = true;
+};
+
+class MXREC_SCOPED_CAPABILITY SharedLock {
+ public:
+  explicit SharedLock(SharedMutex& mu) MXREC_ACQUIRE_SHARED(mu) : mu_(mu) { mu.lock_shared(); }
+  ~SharedLock() MXREC_RELEASE() {
+    if (held_) mu_.unlock_shared();
+  }
+  SharedLock(const SharedLock&) = delete;
+  SharedLock& operator=(const SharedLock&) = delete;
+
+  void unlock() MXREC_RELEASE() {
+    held_ = false;
+    mu_.unlock_shared();
+  }
+
+ private:
+  SharedMutex& mu_;
+  bool held_ = true;
 };
 
 }  // namespace mxrec
