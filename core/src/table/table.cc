@@ -277,7 +277,6 @@ Table::ReadLock::ReadLock(const Table* table) : impl_(std::make_unique<Impl>()) 
 }
 Table::ReadLock::ReadLock(ReadLock&&) noexcept = default;
 Table::ReadLock::~ReadLock() = default;
-void Table::ReadLock::AllowChanges() { impl_->changes.unlock(); }
 
 Result<Table::ReadLock> Table::LockForRead() const {
   ReadLock lock(this);
