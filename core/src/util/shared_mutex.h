@@ -6,7 +6,6 @@
 // A thread must not lock it shared twice: a writer that waits in between would stop both.
 #pragma once
 
-#include <cassert>
 #include <cstdint>
 
 #include "util/lock_order.h"
@@ -100,16 +99,14 @@ class MXREC_CAPABILITY("shared_mutex") SharedMutex {
 };
 
 // Tells the analysis that two names are of one lock: whoever holds it by the first name holds it by
-// the second one.
-inline void SameLock([[maybe_unused]] const SharedMutex& held,
-                     [[maybe_unused]] const SharedMutex& again) MXREC_REQUIRES(held)
+// the second one. The ThreadSanitizer build checks it.
+inline void SameLock(const SharedMutex& held, const SharedMutex& again) MXREC_REQUIRES(held)
     MXREC_ASSUMES(again) {
-  assert(&held == &again);
+  CheckSameLock(&held, &again);
 }
-inline void SameLockShared([[maybe_unused]] const SharedMutex& held,
-                           [[maybe_unused]] const SharedMutex& again) MXREC_REQUIRES_SHARED(held)
-    MXREC_ASSUMES_SHARED(again) {
-  assert(&held == &again);
+inline void SameLockShared(const SharedMutex& held, const SharedMutex& again)
+    MXREC_REQUIRES_SHARED(held) MXREC_ASSUMES_SHARED(again) {
+  CheckSameLock(&held, &again);
 }
 
 // Hold a SharedMutex, alone or shared, to the end of the block or until unlock().
