@@ -280,7 +280,7 @@ Table::ReadLock::~ReadLock() = default;
 
 Result<Table::ReadLock> Table::LockForRead() const {
   ReadLock lock(this);
-  impl_->structure.AssumeHeldShared();
+  impl_->structure.AssumeHeldShared();  // by the ReadLock
   if (impl_->state == nullptr) return Closed(name_);
   return lock;
 }
@@ -289,7 +289,7 @@ Status Table::Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block,
                    const ReadLock* lock) const {
   MXREC_RETURN_IF_ERROR(CheckMaxRows(max_rows));
   if (lock != nullptr) {
-    impl_->structure.AssumeHeldShared();
+    impl_->structure.AssumeHeldShared();  // by the ReadLock
     return impl_->state->Scan(cursor, max_rows, block, true);
   }
   return WithState(name_, *impl_, 0, [&](const TableState& state) {
