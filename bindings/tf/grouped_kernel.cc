@@ -1,7 +1,6 @@
 #include "grouped_kernel.h"
 
 #include <algorithm>
-#include <mutex>
 #include <string>
 #include <utility>
 
@@ -29,7 +28,7 @@ Status FirstError(const std::vector<Status>& results) {
 }  // namespace
 
 Status ComputeMembers(const KernelContext& context, int members, const ComputeMember& compute) {
-  std::mutex mu;
+  Mutex mu;
   std::vector<TableMembers> tables;
   for (int i = 0; i < members; ++i) {
     KernelContext member = context.Of({i, members}, &mu);
@@ -56,7 +55,7 @@ Status ComputeMembers(const KernelContext& context, int members, const ComputeMe
 
 Status ComputeNamedMembers(const KernelContext& context, const std::vector<std::string>& names,
                            const ComputeMember& compute) {
-  std::mutex mu;
+  Mutex mu;
   std::vector<Status> results(names.size());
   RunParallel(names.size(), [&](size_t i) {
     const Member place{static_cast<int>(i), static_cast<int>(names.size())};

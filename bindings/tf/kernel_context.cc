@@ -77,7 +77,7 @@ Status Attributes::CheckListSize(const char* name, int32_t size) const {
 Result<Tensor> KernelContext::Input(int index) const {
   TfStatus status;
   TF_Tensor* raw = nullptr;
-  const auto lock = Lock();
+  const Turn turn(mu_);
   TF_GetInput(raw_, member_.at(index), &raw, status.get());
   if (!status.ok()) return status.status();
   return Tensor(raw);
@@ -86,7 +86,7 @@ Result<Tensor> KernelContext::Input(int index) const {
 Status KernelContext::Forward(int input, int output) const {
   MXREC_ASSIGN_OR_RETURN(const Tensor tensor, Input(input));
   TfStatus status;
-  const auto lock = Lock();
+  const Turn turn(mu_);
   TF_SetOutput(raw_, member_.at(output), tensor.raw(), status.get());
   return status.ok() ? Status() : status.status();
 }
@@ -96,7 +96,7 @@ Result<std::shared_ptr<Table>> KernelContext::InputTable(int index) const {
   TfStatus status;
   Buffer proto;
   {
-    const auto lock = Lock();
+    const Turn turn(mu_);
     TF_GetSerializedResourceHandleProto(raw_, member_.at(index), &proto.raw, status.get());
   }
   if (!status.ok()) return status.status();
@@ -117,7 +117,7 @@ Result<Tensor> KernelContext::Allocate(int index, TF_DataType type, const Shape&
   size_t bytes = item;
   for (const int64_t dim : shape) bytes *= static_cast<size_t>(dim);
   TfStatus status;
-  const auto lock = Lock();
+  const Turn turn(mu_);
   TF_Tensor* raw = TF_AllocateOutput(raw_, member_.at(index), type, shape.data(),
                                      static_cast<int>(shape.size()), bytes, status.get());
   if (!status.ok()) return status.status();

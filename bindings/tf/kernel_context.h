@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,6 +14,7 @@
 #include "tensor.h"
 #include "tf_c_abi.h"
 #include "tf_status.h"
+#include "util/mutex.h"
 
 namespace mxrec::tf {
 
@@ -44,7 +44,10 @@ class KernelContext {
  public:
   explicit KernelContext(TF_OpKernelContext* raw) : raw_(raw) {}
   // What a member of the group sees. Contexts that share a mutex may be used from several threads.
-  KernelContext Of(Member member, std::mutex* mu) const { return KernelContext(raw_, member, mu); }
+  // The pointer alone is copied, which needs no lock.
+  KernelContext Of(Member member, Mutex* mu) const MXREC_NO_THREAD_SAFETY_ANALYSIS {
+    return KernelContext(raw_, member, mu);
+  }
   // Input 0 is this table: the handle is not read again.
   void SetTable(std::shared_ptr<Table> table) { table_ = std::move(table); }
 
@@ -61,16 +64,30 @@ class KernelContext {
   }
 
  private:
-  KernelContext(TF_OpKernelContext* raw, Member member, std::mutex* mu)
+  KernelContext(TF_OpKernelContext* raw, Member member, Mutex* mu)
       : raw_(raw), member_(member), mu_(mu) {}
   Result<Tensor> Allocate(int index, TF_DataType type, const Shape& shape, size_t item) const;
-  std::unique_lock<std::mutex> Lock() const {
-    return mu_ == nullptr ? std::unique_lock<std::mutex>() : std::unique_lock(*mu_);
-  }
 
-  TF_OpKernelContext* raw_;
+  // Holds the mutex that contexts share. The analysis does not follow that a context which is the
+  // only one has none: to it, the mutex is held.
+  class MXREC_SCOPED_CAPABILITY Turn {
+   public:
+    explicit Turn(Mutex* mu) MXREC_ACQUIRE(mu) MXREC_NO_THREAD_SAFETY_ANALYSIS : mu_(mu) {
+      if (mu_ != nullptr) mu_->lock();
+    }
+    ~Turn() MXREC_RELEASE() MXREC_NO_THREAD_SAFETY_ANALYSIS {
+      if (mu_ != nullptr) mu_->unlock();
+    }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+   private:
+    Mutex* const mu_;
+  };
+
+  TF_OpKernelContext* raw_ MXREC_GUARDED_BY(mu_);
   Member member_;
-  std::mutex* mu_ = nullptr;  // TensorFlow's context is for one thread at a time
+  Mutex* mu_ = nullptr;  // TensorFlow's context is for one thread at a time
   std::shared_ptr<Table> table_;
 };
 

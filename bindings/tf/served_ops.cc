@@ -1,6 +1,5 @@
 // MxrecServedRead: the lookup of an exported model.
 #include <memory>
-#include <mutex>
 #include <string>
 
 #include "kernel_context.h"
@@ -10,6 +9,7 @@
 #include "register_ops.h"
 #include "served_tables.h"
 #include "shape_functions.h"
+#include "util/mutex.h"
 
 namespace mxrec::tf {
 namespace {
@@ -37,7 +37,7 @@ class ServedRead {
 
  private:
   Result<std::shared_ptr<Table>> TheTable(const KernelContext& context) const {
-    const std::lock_guard lock(*mu_);
+    const MutexLock lock(*mu_);
     if (table_ == nullptr) {
       MXREC_ASSIGN_OR_RETURN(const Tensor input, context.Input(0));
       MXREC_ASSIGN_OR_RETURN(const std::string asset, StringScalar("asset", input));
@@ -48,8 +48,8 @@ class ServedRead {
 
   std::string path_;
   std::string uid_;
-  std::unique_ptr<std::mutex> mu_ = std::make_unique<std::mutex>();
-  mutable std::shared_ptr<Table> table_;  // guarded by mu_
+  std::unique_ptr<Mutex> mu_ = std::make_unique<Mutex>();
+  mutable std::shared_ptr<Table> table_ MXREC_GUARDED_BY(*mu_);
 };
 
 }  // namespace

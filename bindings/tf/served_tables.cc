@@ -3,18 +3,18 @@
 #include <cstdint>
 #include <cstring>
 #include <map>
-#include <mutex>
 #include <utility>
 
 #include "kernel_context.h"
 #include "mxrec/checkpoint.h"
+#include "util/mutex.h"
 
 namespace mxrec::tf {
 namespace {
 
 struct Registry {
-  std::mutex mu;
-  std::map<std::string, std::weak_ptr<Table>> tables;  // by uid
+  Mutex mu;
+  std::map<std::string, std::weak_ptr<Table>> tables MXREC_GUARDED_BY(mu);  // by uid
 };
 
 Registry& TheRegistry() {
@@ -41,7 +41,7 @@ std::string Decode(const char* raw) {
   };
   switch (word & 3) {
     case kSmall:
-      return {raw + 1, static_cast<uint8_t>(raw[0]) >> 2};
+      return {raw + 1, size_t{static_cast<uint8_t>(raw[0])} >> 2};
     case kLarge:  // size, capacity, pointer
       return {pointer_at(16), word >> 2};
     case kOffset: {  // 32 bits each of size and of the distance from here
@@ -60,7 +60,7 @@ std::string Decode(const char* raw) {
 
 Result<std::shared_ptr<Table>> ServedTable(const std::string& directory, const std::string& uid) {
   Registry& registry = TheRegistry();
-  const std::lock_guard lock(registry.mu);
+  const MutexLock lock(registry.mu);
   std::weak_ptr<Table>& known = registry.tables[uid];
   if (auto table = known.lock()) return table;
   MXREC_ASSIGN_OR_RETURN(const CheckpointInfo info, ReadCheckpointInfo(directory));

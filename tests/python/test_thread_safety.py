@@ -25,6 +25,23 @@ class Counter {
     mxrec::MutexLock lock(mu_);
     while (count_ == 0) changed_.Wait(mu_);
   }
+  bool Try() {
+    if (!mu_.try_lock()) return false;
+    const mxrec::MutexLock lock(mu_, std::adopt_lock);
+    return ++count_ > 0;
+  }
+  int named() {
+    mxrec::SharedMutex& again = shared_;
+    const mxrec::SharedLock lock(again);
+    %(names)s
+    return seen_;
+  }
+  void Name() {
+    mxrec::SharedMutex& again = shared_;
+    const mxrec::ExclusiveLock lock(again);
+    mxrec::SameLock(again, shared_);
+    ++seen_;
+  }
   int shared() {
     shared_.lock_shared();
     %(in_shared)s
@@ -51,7 +68,9 @@ class Counter {
 
 def check(**wrong: str) -> subprocess.CompletedProcess[str]:
     """Compiles SOURCE with `wrong` put in, as the CMake preset thread-safety does."""
-    source = SOURCE % ({"in_grow": "", "in_shared": "", "in_see": ""} | wrong)
+    right = {"in_grow": "", "in_shared": "", "in_see": ""}
+    right["names"] = "mxrec::SameLockShared(again, shared_);"
+    source = SOURCE % (right | wrong)
     flags = ["-std=c++20", "-Wthread-safety", "-Werror=thread-safety", "-fsyntax-only"]
     includes = ["-I", str(ROOT / "core/src"), "-I", str(ROOT / "core/include")]
     return subprocess.run(
@@ -80,6 +99,11 @@ def test_right_code_passes() -> None:
         ({"in_see": "changed_.Wait(mu_);"}, "calling function 'Wait' requires holding mutex"),
         ({"in_see": "if (seen_ > 0) return;"}, "reading variable 'seen_' requires holding"),
         ({"in_shared": "++seen_;"}, "requires holding shared_mutex 'shared_' exclusively"),
+        ({"names": ""}, "reading variable 'seen_' requires holding"),
+        (
+            {"names": "mxrec::SameLock(again, shared_);"},
+            "requires holding shared_mutex 'again' excl",
+        ),
         ({"in_shared": "if (seen_ > 0) return 0;"}, "shared_' is not held on every path"),
     ],
 )

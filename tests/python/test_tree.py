@@ -89,6 +89,44 @@ def test_public_headers_include_no_private_one() -> None:
     assert not [m for m in own if m.startswith("core/") and '"mxrec/' not in m]
 
 
+def test_bindings_use_no_private_header_of_the_core_but_the_mutex() -> None:
+    included = [m.split('"')[1] for m in matches(r'^\s*#\s*include\s*"[^"]*/', "bindings")]
+    assert "mxrec/table.h" in included
+    foreign = ("mxrec/", "tensorflow/")
+    assert {name for name in included if not name.startswith(foreign)} == {"util/mutex.h"}
+
+
+def test_locks_are_those_that_the_analysis_sees() -> None:
+    standard = r"std::(\w*mutex|condition_variable\w*|lock_guard|scoped_lock)\b"
+    found = matches(standard, "core/src", "bindings")
+    assert any(m.startswith("core/src/util/mutex.h:") for m in found)
+    assert not [m for m in found if not m.startswith("core/src/util/mutex.h:")]
+
+
+# Locks that guard no member beside them: what they are for is said there.
+GUARDING_ELSEWHERE = {
+    ("core/src/table/table_impl.h", "changes"),
+    ("bindings/tf/grouped_kernel.cc", "mu"),
+}
+
+
+def test_every_lock_says_what_it_guards() -> None:
+    declaration = re.compile(r"^[^/\n]*\b(?:Shared)?Mutex (\w+)[;{]", re.MULTILINE)
+    declared = {
+        (str(path.relative_to(ROOT)), lock[1])
+        for path in files("core/src", "bindings")
+        for lock in declaration.finditer(path.read_text("utf-8"))
+    }
+    assert declared >= {("core/src/ssd/log_writer.h", "mu_"), ("core/src/table/shard.h", "mu")}
+    assert declared >= GUARDING_ELSEWHERE
+    silent = {
+        (path, lock)
+        for path, lock in declared
+        if not re.search(rf"MXREC_GUARDED_BY\(\*?{lock}\)", (ROOT / path).read_text("utf-8"))
+    }
+    assert silent == GUARDING_ELSEWHERE
+
+
 def test_the_package_is_not_imported_from_the_source_tree() -> None:
     location = Path(mxrec.__file__).resolve()
     assert not location.is_relative_to(ROOT / "python")

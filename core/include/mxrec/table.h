@@ -179,8 +179,6 @@ class MXREC_API Table {
    public:
     ReadLock(ReadLock&&) noexcept;
     ~ReadLock();
-    // Lets writers go on; Close still waits.
-    void AllowChanges();
 
    private:
     friend class Table;

@@ -21,7 +21,7 @@ AppendStream::AppendStream(std::string table, StreamKind kind, const RecordLayou
       reserve_(reserve) {}
 
 Status AppendStream::Reserve(size_t records, size_t spare) {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   return ReserveLocked(records, spare);
 }
 
@@ -59,7 +59,7 @@ Status AppendStream::Append(std::span<const RecordIn> records, uint32_t* locatio
     writer_->Retry();
     return failed;
   }
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   MXREC_RETURN_IF_ERROR(ReserveLocked(records.size(), 0));
   size_t done = 0;
   const Status status = AppendLocked(records, locations, &done);
@@ -120,7 +120,7 @@ void AppendStream::SubmitChunk() {
 }
 
 void AppendStream::Seal() {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   if (open_ == nullptr) return;
   writer_->Submit(open_, std::move(chunk_), kind_, true);
   chunk_.reset();

@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,6 +16,7 @@
 #include "ssd/record_layout.h"
 #include "ssd/run_directories.h"
 #include "ssd/segment_set.h"
+#include "util/mutex.h"
 
 namespace mxrec::ssd {
 
@@ -50,10 +50,11 @@ class AppendStream {
   uint64_t appended() const { return appended_; }
 
  private:
-  Status ReserveLocked(size_t records, size_t spare);
-  Status AppendLocked(std::span<const RecordIn> records, uint32_t* locations, size_t* done);
-  Status NextChunk();
-  void SubmitChunk();
+  Status ReserveLocked(size_t records, size_t spare) MXREC_REQUIRES(mu_);
+  Status AppendLocked(std::span<const RecordIn> records, uint32_t* locations, size_t* done)
+      MXREC_REQUIRES(mu_);
+  Status NextChunk() MXREC_REQUIRES(mu_);
+  void SubmitChunk() MXREC_REQUIRES(mu_);
 
   const std::string table_;
   const StreamKind kind_;
@@ -66,11 +67,12 @@ class AppendStream {
   AppendStream* const reserve_;
   std::atomic<uint64_t> appended_{0};
 
-  std::mutex mu_;  // guards what is below
-  std::shared_ptr<Segment> open_;
-  uint32_t next_slot_ = 0;  // of open_
-  std::shared_ptr<Chunk> chunk_;
-  std::deque<std::shared_ptr<Segment>> spares_;  // with their files, without records
+  Mutex mu_;
+  std::shared_ptr<Segment> open_ MXREC_GUARDED_BY(mu_);
+  uint32_t next_slot_ MXREC_GUARDED_BY(mu_) = 0;  // of open_
+  std::shared_ptr<Chunk> chunk_ MXREC_GUARDED_BY(mu_);
+  // With their files, without records.
+  std::deque<std::shared_ptr<Segment>> spares_ MXREC_GUARDED_BY(mu_);
 };
 
 }  // namespace mxrec::ssd

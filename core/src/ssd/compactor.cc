@@ -14,7 +14,11 @@ constexpr int kSpareSegments = 4;
 // Moving the records of a fuller segment wins nothing worth the writing.
 constexpr double kMostLive = 0.95;
 constexpr auto kRest = std::chrono::milliseconds(50);  // after a failure
-constexpr int kGuardWaits = 100;                       // of 10 ms, for readers to finish
+// For readers to finish.
+constexpr int kGuardWaits = 100;
+constexpr auto kGuardWait = std::chrono::milliseconds(10);
+
+std::chrono::steady_clock::time_point Now() { return std::chrono::steady_clock::now(); }
 
 }  // namespace
 
@@ -35,20 +39,20 @@ Compactor::Compactor(Options options, const RecordLayout& layout, LogOwner* owne
 
 Compactor::~Compactor() {
   {
-    std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     stop_ = true;
   }
-  work_.notify_all();
+  work_.NotifyAll();
   thread_.join();
 }
 
 uint64_t Compactor::Ask() {
   uint64_t asked;
   {
-    std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     asked = ++asked_;
   }
-  work_.notify_one();
+  work_.NotifyOne();
   return asked;
 }
 
@@ -60,17 +64,16 @@ void Compactor::WakeIfNeeded() {
 
 void Compactor::WaitForSpace() {
   if (!segments_->Exceeds(options_.wait_ratio, kSpareSegments + 1)) return;
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Now();
   const uint64_t asked = Ask();
   {
-    std::unique_lock lock(mu_);
-    stepped_.wait(lock, [&] {
-      return idle_at_ >= asked || !segments_->Exceeds(options_.wait_ratio, kSpareSegments + 1);
-    });
+    const MutexLock lock(mu_);
+    while (idle_at_ < asked && segments_->Exceeds(options_.wait_ratio, kSpareSegments + 1)) {
+      stepped_.Wait(mu_);
+    }
   }
-  wait_micros_ += static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
-                                            std::chrono::steady_clock::now() - start)
-                                            .count());
+  wait_micros_ += static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(Now() - start).count());
 }
 
 bool Compactor::Reclaim() {
@@ -79,11 +82,11 @@ bool Compactor::Reclaim() {
   bool won = false;
   for (int i = 0; i < kGuardWaits && !won; ++i) {
     const uint64_t asked = Ask();
-    std::unique_lock lock(mu_);
-    stepped_.wait(lock, [&] { return idle_at_ >= asked || deleted_ != before; });
+    const MutexLock lock(mu_);
+    while (idle_at_ < asked && deleted_ == before) stepped_.Wait(mu_);
     won = deleted_ != before;
     if (won || segments_->totals().retired_bytes == 0) break;
-    stepped_.wait_for(lock, std::chrono::milliseconds(10));  // readers still have what it retired
+    stepped_.WaitUntil(mu_, Now() + kGuardWait);  // readers still have what it retired
   }
   --pressing_;
   return won;
@@ -94,32 +97,32 @@ void Compactor::CompactAll() {
   patrol_ = true;
   const uint64_t asked = Ask();
   {
-    std::unique_lock lock(mu_);
-    stepped_.wait(lock, [&] { return idle_at_ >= asked; });
+    const MutexLock lock(mu_);
+    while (idle_at_ < asked) stepped_.Wait(mu_);
   }
   --pressing_;
 }
 
 Status Compactor::TakeError() {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   return std::exchange(error_, {});
 }
 
 void Compactor::Report(const Status& status) {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   if (error_.ok()) error_ = status;
 }
 
 void Compactor::Stepped() {
-  { std::lock_guard lock(mu_); }  // whoever is about to wait has looked before, or waits already
-  stepped_.notify_all();
+  { const MutexLock lock(mu_); }  // whoever is about to wait has looked before, or waits already
+  stepped_.NotifyAll();
 }
 
 void Compactor::Run() {
   while (true) {
     uint64_t asked;
     {
-      std::lock_guard lock(mu_);
+      const MutexLock lock(mu_);
       if (stop_) return;
       asked = asked_;
     }
@@ -133,18 +136,12 @@ void Compactor::Run() {
       Report(ResourceExhausted("table '" + options_.table +
                                "': no memory to compact its SSD log; it is tried again"));
     }
-    std::unique_lock lock(mu_);
-    if (!did) {
-      idle_at_ = asked;
-      stepped_.notify_all();
-      if (failed) {
-        work_.wait_for(lock, kRest, [this] { return stop_.load(); });
-      } else {
-        work_.wait_for(lock, std::chrono::milliseconds(options_.patrol_millis),
-                       [&] { return stop_ || asked_ != asked; });
-      }
-    } else {
-      stepped_.notify_all();
+    const MutexLock lock(mu_);
+    if (!did) idle_at_ = asked;
+    stepped_.NotifyAll();
+    if (did) continue;
+    const auto end = Now() + (failed ? kRest : std::chrono::milliseconds(options_.patrol_millis));
+    while (!stop_ && (failed || asked_ == asked) && work_.WaitUntil(mu_, end)) {
     }
   }
 }
@@ -175,7 +172,7 @@ std::shared_ptr<Segment> Compactor::NextVictim() const {
 
 // Only this thread deletes files, so that one which is not there was deleted by others.
 void Compactor::PatrolIfDue() {
-  const auto now = std::chrono::steady_clock::now();
+  const auto now = Now();
   const bool due = now - patrolled_ >= std::chrono::milliseconds(options_.patrol_millis);
   if (!patrol_.exchange(false) && !due) return;
   patrolled_ = now;

@@ -9,10 +9,8 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
 #include <thread>
@@ -23,6 +21,7 @@
 #include "ssd/record_reader.h"
 #include "ssd/run_directories.h"
 #include "ssd/segment_set.h"
+#include "util/mutex.h"
 
 namespace mxrec::ssd {
 
@@ -123,12 +122,13 @@ class Compactor {
   std::vector<Move> moves_;
   std::unique_ptr<bool[]> taken_;
 
-  std::mutex mu_;  // guards what is below
-  std::condition_variable work_;
-  std::condition_variable stepped_;
-  uint64_t asked_ = 1;
-  uint64_t idle_at_ = 0;  // what had been asked when it last found nothing to do
-  Status error_;
+  Mutex mu_;
+  Condition work_;
+  Condition stepped_;
+  uint64_t asked_ MXREC_GUARDED_BY(mu_) = 1;
+  // What had been asked when it last found nothing to do.
+  uint64_t idle_at_ MXREC_GUARDED_BY(mu_) = 0;
+  Status error_ MXREC_GUARDED_BY(mu_);
   std::thread thread_;
 };
 

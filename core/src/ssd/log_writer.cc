@@ -22,11 +22,11 @@ LogWriter::~LogWriter() { Stop(); }
 
 void LogWriter::Stop() {
   {
-    std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     stop_ = true;
   }
-  work_.notify_all();
-  progress_.notify_all();
+  work_.NotifyAll();
+  progress_.NotifyAll();
   if (thread_.joinable()) thread_.join();
 }
 
@@ -34,16 +34,16 @@ Result<std::shared_ptr<Chunk>> LogWriter::TakeChunk(StreamKind kind) {
   const uint32_t limit =
       kind == StreamKind::kOwner ? options_.owner_chunks : options_.compaction_chunks;
   {
-    std::unique_lock lock(mu_);
+    const MutexLock lock(mu_);
     uint32_t& taken = taken_[static_cast<int>(kind)];
-    progress_.wait(lock, [&] { return taken < limit || !error_.ok() || stop_; });
+    while (taken >= limit && error_.ok() && !stop_) progress_.Wait(mu_);
     if (!error_.ok()) return error_;
     if (stop_) return FailedPrecondition("table '" + options_.table + "': its SSD log is closed");
     ++taken;
   }
   std::unique_ptr<Chunk> chunk;
   {
-    std::lock_guard lock(pool_->mu);
+    const MutexLock lock(pool_->mu);
     if (!pool_->chunks.empty()) {
       chunk = std::move(pool_->chunks.back());
       pool_->chunks.pop_back();
@@ -52,14 +52,14 @@ Result<std::shared_ptr<Chunk>> LogWriter::TakeChunk(StreamKind kind) {
   try {
     if (chunk == nullptr) chunk = std::make_unique<Chunk>(options_.chunk_bytes);
   } catch (const std::bad_alloc&) {
-    std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     --taken_[static_cast<int>(kind)];
     return ResourceExhausted("table '" + options_.table + "': no memory for an SSD buffer of " +
                              std::to_string(options_.chunk_bytes) + " bytes");
   }
   chunk->records = 0;
   return std::shared_ptr<Chunk>(chunk.release(), [pool = pool_](Chunk* unused) {
-    std::lock_guard lock(pool->mu);
+    const MutexLock lock(pool->mu);
     pool->chunks.emplace_back(unused);
   });
 }
@@ -67,38 +67,38 @@ Result<std::shared_ptr<Chunk>> LogWriter::TakeChunk(StreamKind kind) {
 void LogWriter::Submit(std::shared_ptr<Segment> segment, std::shared_ptr<Chunk> chunk,
                        StreamKind kind, bool seal) {
   {
-    std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     queue_.push_back({std::move(segment), std::move(chunk), kind, seal});
     ++submitted_;
   }
-  work_.notify_one();
+  work_.NotifyOne();
 }
 
 void LogWriter::Retry() {
   {
-    std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     error_ = {};
   }
-  work_.notify_one();
+  work_.NotifyOne();
 }
 
 Status LogWriter::error() const {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   return error_;
 }
 
 Status LogWriter::WaitWritten() {
-  std::unique_lock lock(mu_);
+  const MutexLock lock(mu_);
   const uint64_t target = submitted_;
-  progress_.wait(lock, [&] { return finished_ >= target || !error_.ok() || stop_; });
+  while (finished_ < target && error_.ok() && !stop_) progress_.Wait(mu_);
   if (finished_ >= target || !error_.ok()) return error_;
   return FailedPrecondition("table '" + options_.table + "': its SSD log is closed");
 }
 
 void LogWriter::Run() {
-  std::unique_lock lock(mu_);
+  MutexLock lock(mu_);
   while (true) {
-    work_.wait(lock, [&] { return stop_ || (!queue_.empty() && error_.ok()); });
+    while (!stop_ && (queue_.empty() || !error_.ok())) work_.Wait(mu_);
     if (stop_) return;
     Item& item = queue_.front();  // stays where it is: others only add at the end
     lock.unlock();
@@ -112,7 +112,7 @@ void LogWriter::Run() {
     } else {
       error_ = status;
     }
-    progress_.notify_all();
+    progress_.NotifyAll();
     if (!sealed) continue;
     lock.unlock();
     on_sealed_();

@@ -6,12 +6,10 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -19,6 +17,7 @@
 #include "ssd/record_layout.h"
 #include "ssd/run_directories.h"
 #include "ssd/segment_set.h"
+#include "util/mutex.h"
 
 namespace mxrec::ssd {
 
@@ -77,20 +76,20 @@ class LogWriter {
 
   // Chunks that nobody uses; outlives the writer in the deleters of those that readers hold.
   struct Pool {
-    std::mutex mu;
-    std::vector<std::unique_ptr<Chunk>> chunks;
+    Mutex mu;
+    std::vector<std::unique_ptr<Chunk>> chunks MXREC_GUARDED_BY(mu);
   };
   const std::shared_ptr<Pool> pool_ = std::make_shared<Pool>();
 
-  mutable std::mutex mu_;  // guards what is below
-  std::condition_variable work_;
-  std::condition_variable progress_;
-  std::deque<Item> queue_;
-  uint32_t taken_[2] = {0, 0};  // chunks, by stream
-  uint64_t submitted_ = 0;
-  uint64_t finished_ = 0;
-  Status error_;
-  bool stop_ = false;
+  mutable Mutex mu_;
+  Condition work_;
+  Condition progress_;
+  std::deque<Item> queue_ MXREC_GUARDED_BY(mu_);
+  uint32_t taken_[2] MXREC_GUARDED_BY(mu_) = {0, 0};  // chunks, by stream
+  uint64_t submitted_ MXREC_GUARDED_BY(mu_) = 0;
+  uint64_t finished_ MXREC_GUARDED_BY(mu_) = 0;
+  Status error_ MXREC_GUARDED_BY(mu_);
+  bool stop_ MXREC_GUARDED_BY(mu_) = false;
   std::thread thread_;
 };
 

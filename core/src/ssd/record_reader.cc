@@ -55,6 +55,7 @@ Result<std::unique_ptr<RecordReader>> RecordReader::Create(Env* env, Options opt
     lane = self->NewLane(ReadMethod::kPread);
     if (!lane.ok()) return lane.status();
   }
+  const MutexLock lock(self->mu_);
   self->idle_.push_back(std::move(lane).value());
   self->lanes_ = 1;
   self->idle_.reserve(self->options_.max_readers);  // so that giving one back cannot fail
@@ -67,6 +68,7 @@ Result<std::unique_ptr<RecordReader::Lane>> RecordReader::NewLane(ReadMethod met
   auto lane = std::make_unique<Lane>();
   lane->reader = std::move(reader).value();
   lane->memory = std::make_unique<AlignedBytes>(depth_ * buffer_bytes_, false);
+  const MutexLock lock(lane->mu);
   for (uint32_t i = depth_; i > 0; --i) {
     lane->free_buffers.push_back(lane->memory->get() + (i - 1) * buffer_bytes_);
   }
@@ -75,7 +77,7 @@ Result<std::unique_ptr<RecordReader::Lane>> RecordReader::NewLane(ReadMethod met
 
 // There is one from the start: when the system gives no more, calls take turns.
 std::unique_ptr<RecordReader::Lane> RecordReader::TakeLane() {
-  std::unique_lock lock(mu_);
+  MutexLock lock(mu_);
   if (idle_.empty() && lanes_ < options_.max_readers) {
     ++lanes_;
     lock.unlock();
@@ -87,7 +89,7 @@ std::unique_ptr<RecordReader::Lane> RecordReader::TakeLane() {
     lock.lock();
     --lanes_;
   }
-  returned_.wait(lock, [this] { return !idle_.empty(); });
+  while (idle_.empty()) returned_.Wait(mu_);
   auto lane = std::move(idle_.back());
   idle_.pop_back();
   return lane;
@@ -96,10 +98,10 @@ std::unique_ptr<RecordReader::Lane> RecordReader::TakeLane() {
 void RecordReader::ReturnLane(std::unique_ptr<Lane> lane) {
   lane->plans.clear();
   {
-    std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     idle_.push_back(std::move(lane));
   }
-  returned_.notify_one();
+  returned_.NotifyOne();
 }
 
 Status RecordReader::Read(std::span<RecordOut> records) {
@@ -201,13 +203,13 @@ Status RecordReader::RunReads(Lane* lane, std::span<RecordOut> records) {
     served += lane->plans[i].end - lane->plans[i].begin;
   }
   const auto start = [&](BlockRead& read) {
-    std::lock_guard lock(lane->mu);
+    const MutexLock lock(lane->mu);
     read.out = lane->free_buffers.back();
     lane->free_buffers.pop_back();
   };
   const auto done = [&](BlockRead& read) {
     Check(*lane, &read, records);
-    std::lock_guard lock(lane->mu);
+    const MutexLock lock(lane->mu);
     lane->free_buffers.push_back(static_cast<char*>(read.out));
   };
   lane->reader->Read(lane->reads, start, done);

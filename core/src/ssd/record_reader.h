@@ -5,10 +5,8 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,6 +15,7 @@
 #include "ssd/record_layout.h"
 #include "ssd/run_directories.h"
 #include "ssd/segment_set.h"
+#include "util/mutex.h"
 
 namespace mxrec::ssd {
 
@@ -69,10 +68,10 @@ class RecordReader {
   struct Lane {
     std::unique_ptr<BatchReader> reader;
     std::unique_ptr<AlignedBytes> memory;
-    std::mutex mu;                    // guards the next one
-    std::vector<char*> free_buffers;  // the one used last is taken first
-    std::vector<uint64_t> order;      // location << 32 | index of the request
-    std::vector<uint32_t> locations;  // ascending
+    Mutex mu;
+    std::vector<char*> free_buffers MXREC_GUARDED_BY(mu);  // the one used last is taken first
+    std::vector<uint64_t> order;                           // location << 32 | index of the request
+    std::vector<uint32_t> locations;                       // ascending
     std::vector<BlockRead> reads;
     // Of a read: its segment and the requests that it serves, as a range of `order`.
     struct Plan {
@@ -110,10 +109,10 @@ class RecordReader {
   std::atomic<uint64_t> requests_{0};
   std::atomic<uint64_t> blocks_{0};
 
-  std::mutex mu_;  // guards what is below
-  std::condition_variable returned_;
-  std::vector<std::unique_ptr<Lane>> idle_;
-  uint32_t lanes_ = 0;
+  Mutex mu_;
+  Condition returned_;
+  std::vector<std::unique_ptr<Lane>> idle_ MXREC_GUARDED_BY(mu_);
+  uint32_t lanes_ MXREC_GUARDED_BY(mu_) = 0;
 };
 
 }  // namespace mxrec::ssd

@@ -50,7 +50,6 @@ uint64_t RandomRun() {
 Result<std::unique_ptr<RunDirectories>> RunDirectories::Open(Env* env, const std::string& table,
                                                              std::vector<SsdPath> paths) {
   auto self = std::unique_ptr<RunDirectories>(new RunDirectories(env, table, std::move(paths)));
-  self->held_.resize(self->paths_.size());
   self->run_ = RandomRun();
   for (const SsdPath& path : self->paths_) {
     Status status = self->RemoveLeftovers(path.directory);
@@ -124,7 +123,7 @@ Result<RunDirectories::File> RunDirectories::CreateSegment(uint64_t segment, uin
   std::string reasons;
   for (uint32_t i = 0; i < paths_.size(); ++i) {
     {
-      std::lock_guard lock(mu_);
+      const MutexLock lock(mu_);
       if (paths_[i].max_bytes > 0 && held_[i] + bytes > paths_[i].max_bytes) {
         reasons += "; " + paths_[i].directory + ": a segment of " + std::to_string(bytes) +
                    " bytes on top of " + std::to_string(held_[i]) + " exceeds its limit of " +
@@ -143,7 +142,7 @@ Result<RunDirectories::File> RunDirectories::CreateSegment(uint64_t segment, uin
       if (!deleted.ok()) status = {status.code(), status.message() + "; and " + deleted.message()};
     }
     {
-      std::lock_guard lock(mu_);
+      const MutexLock lock(mu_);
       held_[i] -= bytes;
     }
     // An error that is not about room is not answered by going elsewhere: the disk needs a person.
@@ -159,7 +158,7 @@ Result<RunDirectories::File> RunDirectories::CreateSegment(uint64_t segment, uin
 }
 
 void RunDirectories::Shrunk(uint32_t path, uint64_t from, uint64_t to) {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   held_[path] -= from - to;
 }
 
@@ -177,7 +176,7 @@ Status RunDirectories::DeleteSegment(uint32_t path, const std::string& name, uin
   const Status deleted = env_->DeleteFile(name);
   // What somebody else has deleted is gone, too.
   if (!deleted.ok() && deleted.code() != StatusCode::kNotFound) return deleted;
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   held_[path] -= bytes;
   return {};
 }
@@ -194,7 +193,7 @@ Status RunDirectories::Close() {
 }
 
 uint64_t RunDirectories::held_bytes(uint32_t path) const {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   return held_[path];
 }
 

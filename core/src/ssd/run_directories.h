@@ -11,11 +11,11 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "env/env.h"
+#include "util/mutex.h"
 
 namespace mxrec::ssd {
 
@@ -60,7 +60,7 @@ class RunDirectories {
 
  private:
   RunDirectories(Env* env, std::string table, std::vector<SsdPath> paths)
-      : env_(env), table_(std::move(table)), paths_(std::move(paths)) {}
+      : env_(env), table_(std::move(table)), paths_(std::move(paths)), held_(paths_.size()) {}
   Status RemoveLeftovers(const std::string& directory);
   Status Take(const std::string& directory);
   Status Probe();
@@ -74,8 +74,8 @@ class RunDirectories {
   std::vector<std::string> removed_;
   std::vector<std::string> kept_;
   std::vector<bool> direct_;
-  mutable std::mutex mu_;
-  std::vector<uint64_t> held_;  // guarded by mu_
+  mutable Mutex mu_;
+  std::vector<uint64_t> held_ MXREC_GUARDED_BY(mu_);  // by path
 };
 
 }  // namespace mxrec::ssd

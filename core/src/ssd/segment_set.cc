@@ -14,7 +14,7 @@ SegmentSet::SegmentSet(uint32_t segment_records, uint64_t segment_bytes, double 
       payload_bytes_(payload_bytes) {}
 
 std::shared_ptr<Segment> SegmentSet::Make() {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   uint32_t number = 0;
   if (!free_numbers_.empty()) {
     number = free_numbers_.back();
@@ -33,13 +33,13 @@ std::shared_ptr<Segment> SegmentSet::Make() {
 }
 
 void SegmentSet::Give(const Segment& segment) {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   free_numbers_.push_back(segment.number);
 }
 
 void SegmentSet::Add(std::shared_ptr<Segment> segment) {
   bytes_ += segment->bytes;
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   segments_[segment->number] = std::move(segment);
 }
 
@@ -51,7 +51,7 @@ bool SegmentSet::MarkDead(Segment* segment, uint32_t slot) {
 
 bool SegmentSet::MarkDead(std::span<const uint32_t> locations) {
   bool emptied = false;
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   for (const uint32_t location : locations) {
     const uint32_t number = NumberOf(location);
     if (number >= segments_.size() || segments_[number] == nullptr) continue;
@@ -64,7 +64,7 @@ size_t SegmentSet::Find(std::span<const uint32_t> locations, Found* found) const
   *found = {};
   const uint32_t number = NumberOf(locations[0]);
   const uint32_t slot = SlotOf(locations[0]);
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   uint32_t end = slot + 1;  // of the slots with the same answer
   if (number < segments_.size() && segments_[number] != nullptr &&
       slot < segments_[number]->records) {
@@ -85,25 +85,25 @@ size_t SegmentSet::Find(std::span<const uint32_t> locations, Found* found) const
 }
 
 void SegmentSet::AddChunk(Segment* segment, std::shared_ptr<Chunk> chunk) {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   segment->chunks.push_back(std::move(chunk));
 }
 
 void SegmentSet::Appended(Segment* segment, uint32_t records) {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   segment->records += records;
 }
 
 void SegmentSet::ChunkWritten(Segment* segment, uint32_t records) {
   std::shared_ptr<Chunk> done;  // freed without the lock
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   segment->written += records;
   done = std::move(segment->chunks.front());
   segment->chunks.pop_front();
 }
 
 void SegmentSet::Sealed(Segment* segment, uint64_t bytes) {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   bytes_ -= segment->bytes - bytes;
   segment->bytes = bytes;
   segment->state = SegmentState::kSealed;
@@ -112,18 +112,18 @@ void SegmentSet::Sealed(Segment* segment, uint64_t bytes) {
 }
 
 bool SegmentSet::IsSealed(const Segment& segment) const {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   return segment.state != SegmentState::kOpen;
 }
 
 uint64_t SegmentSet::Enter() {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   ++guards_[epoch_];
   return epoch_;
 }
 
 void SegmentSet::Leave(uint64_t epoch) {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   const auto guard = guards_.find(epoch);
   if (--guard->second == 0) guards_.erase(guard);
 }
@@ -131,7 +131,7 @@ void SegmentSet::Leave(uint64_t epoch) {
 std::shared_ptr<Segment> SegmentSet::Victim(double most_live, Share share) const {
   std::shared_ptr<Segment> best;
   double least = most_live;
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   for (const auto& segment : segments_) {
     if (segment == nullptr || segment->state != SegmentState::kSealed) continue;
     if (segment->live > 0 && (MayBeUnpublished(*segment) || segment->damaged)) continue;
@@ -146,7 +146,7 @@ std::shared_ptr<Segment> SegmentSet::Victim(double most_live, Share share) const
 }
 
 std::shared_ptr<Segment> SegmentSet::MissingVictim() const {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   for (const auto& segment : segments_) {
     if (segment == nullptr || segment->state != SegmentState::kSealed) continue;
     if (segment->missing && !segment->damaged && !MayBeUnpublished(*segment)) return segment;
@@ -155,13 +155,13 @@ std::shared_ptr<Segment> SegmentSet::MissingVictim() const {
 }
 
 bool SegmentSet::Missing(Segment* segment) {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   return !std::exchange(segment->missing, true);
 }
 
 std::vector<std::shared_ptr<Segment>> SegmentSet::NotRetired() const {
   std::vector<std::shared_ptr<Segment>> all;
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   for (const auto& segment : segments_) {
     if (segment != nullptr && segment->state != SegmentState::kRetired) all.push_back(segment);
   }
@@ -172,7 +172,7 @@ bool SegmentSet::Crowded() const {
   constexpr double kMost = 2.0;  // space alone allows 1.5
   constexpr double kSpare = 8.0;
   double used = 0;
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   for (const auto& segment : segments_) {
     if (segment == nullptr || segment->state == SegmentState::kRetired) continue;
     used += segment->records > 0 ? 1 : 0;
@@ -181,12 +181,12 @@ bool SegmentSet::Crowded() const {
 }
 
 void SegmentSet::Damaged(Segment* segment) {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   segment->damaged = true;
 }
 
 void SegmentSet::Retire(Segment* segment) {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   segment->state = SegmentState::kRetired;
   segment->retired_at = ++epoch_;
   bytes_ -= segment->bytes;
@@ -195,7 +195,7 @@ void SegmentSet::Retire(Segment* segment) {
 
 std::vector<std::shared_ptr<Segment>> SegmentSet::TakeUnread() {
   std::vector<std::shared_ptr<Segment>> unread;
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   const uint64_t oldest = guards_.empty() ? epoch_ : guards_.begin()->first;
   std::erase_if(retired_, [&](const std::shared_ptr<Segment>& segment) {
     if (segment->retired_at > oldest || segment->pins > 0) return false;
@@ -210,7 +210,7 @@ std::vector<std::shared_ptr<Segment>> SegmentSet::TakeUnread() {
 }
 
 bool SegmentSet::HasRetired() const {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   return !retired_.empty();
 }
 
@@ -223,7 +223,7 @@ bool SegmentSet::Exceeds(double ratio, int spare) const {
 
 std::vector<std::shared_ptr<Segment>> SegmentSet::PinSealed() {
   std::vector<std::shared_ptr<Segment>> pinned;
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   for (const auto& segment : segments_) {
     if (segment == nullptr || segment->state == SegmentState::kOpen) continue;
     ++segment->pins;
@@ -233,14 +233,14 @@ std::vector<std::shared_ptr<Segment>> SegmentSet::PinSealed() {
 }
 
 void SegmentSet::Unpin(const std::vector<std::shared_ptr<Segment>>& segments) {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   for (const auto& segment : segments) --segment->pins;
 }
 
 SegmentSet::Totals SegmentSet::totals() const {
   Totals totals;
   totals.live_records = live_;
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   for (const auto& segment : segments_) {
     if (segment == nullptr) continue;
     if (segment->state == SegmentState::kRetired) {

@@ -8,12 +8,12 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <vector>
 
 #include "ssd/record_layout.h"
 #include "ssd/segment.h"
+#include "util/mutex.h"
 
 namespace mxrec::ssd {
 
@@ -116,7 +116,7 @@ class SegmentSet {
 
  private:
   // A guard may hold locations of it that the index has not got yet.
-  bool MayBeUnpublished(const Segment& segment) const {
+  bool MayBeUnpublished(const Segment& segment) const MXREC_REQUIRES(mu_) {
     return !guards_.empty() && segment.sealed_at > guards_.begin()->first;
   }
 
@@ -129,13 +129,13 @@ class SegmentSet {
   std::atomic<uint64_t> bytes_{0};     // of segments that are not retired
   std::atomic<uint64_t> progress_{0};  // within the segment that is being compacted
 
-  mutable std::mutex mu_;  // guards what is below
-  std::vector<std::shared_ptr<Segment>> segments_;
-  std::vector<uint32_t> free_numbers_;
-  uint64_t next_id_ = 0;
-  std::vector<std::shared_ptr<Segment>> retired_;
-  uint64_t epoch_ = 0;
-  std::map<uint64_t, uint32_t> guards_;
+  mutable Mutex mu_;  // guards a part of each Segment as well, which cannot name it
+  std::vector<std::shared_ptr<Segment>> segments_ MXREC_GUARDED_BY(mu_);
+  std::vector<uint32_t> free_numbers_ MXREC_GUARDED_BY(mu_);
+  uint64_t next_id_ MXREC_GUARDED_BY(mu_) = 0;
+  std::vector<std::shared_ptr<Segment>> retired_ MXREC_GUARDED_BY(mu_);
+  uint64_t epoch_ MXREC_GUARDED_BY(mu_) = 0;
+  std::map<uint64_t, uint32_t> guards_ MXREC_GUARDED_BY(mu_);
 };
 
 }  // namespace mxrec::ssd

@@ -23,8 +23,8 @@ bool HotSampler::Sample(KeySpan keys) {
   if (batches_.fetch_add(1, std::memory_order_relaxed) % every_.load(std::memory_order_relaxed)) {
     return false;
   }
-  std::unique_lock lock(mu_, std::try_to_lock);
-  if (!lock.owns_lock()) return false;
+  if (!mu_.try_lock()) return false;
+  const MutexLock lock(mu_, std::adopt_lock);
   const size_t n = std::clamp(keys.size() / kKeysPerSample, size_t{1}, kMostSamples);
   for (size_t i = 0; i < n; ++i) {
     random_ = random_ * 6364136223846793005u + 1442695040888963407u;
@@ -36,8 +36,8 @@ bool HotSampler::Sample(KeySpan keys) {
 void HotSampler::Observe(size_t keys, size_t hot) {
   hot_.fetch_add(hot, std::memory_order_relaxed);
   if (seen_.fetch_add(keys, std::memory_order_relaxed) + keys < kObserved) return;
-  std::unique_lock lock(mu_, std::try_to_lock);
-  if (!lock.owns_lock()) return;
+  if (!mu_.try_lock()) return;
+  const MutexLock lock(mu_, std::adopt_lock);
   const uint64_t seen = seen_.exchange(0, std::memory_order_relaxed);
   const uint64_t found = hot_.exchange(0, std::memory_order_relaxed);
   const double share =
@@ -54,7 +54,7 @@ void HotSampler::Observe(size_t keys, size_t hot) {
 }
 
 std::optional<std::vector<int64_t>> HotSampler::Candidates() {
-  std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   if (samples_.size() < wanted_) return std::nullopt;
   tally_.Reserve(samples_.size());
   for (const int64_t key : samples_) tally_.Add(key, 1);

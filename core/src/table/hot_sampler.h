@@ -10,12 +10,12 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
 #include <optional>
 #include <vector>
 
 #include "mxrec/table_types.h"
 #include "table/key_tally.h"
+#include "util/mutex.h"
 
 namespace mxrec {
 
@@ -34,18 +34,19 @@ class HotSampler {
 
  private:
   const size_t places_;
-  std::mutex mu_;
-  // Taking a sample must cost a batch next to nothing, so samples are counted later, together.
-  std::vector<int64_t> samples_;      // guarded by mu_; since the last candidates
-  KeyTally tally_;                    // guarded by mu_; of samples before
-  size_t wanted_ = 4096;              // guarded by mu_; samples until the next candidates
-  uint64_t random_ = 1;               // guarded by mu_
-  std::vector<int64_t> last_;         // guarded by mu_; the candidates of last time, sorted
-  double best_share_ = 0;             // guarded by mu_; since the last candidates
-  std::atomic<uint64_t> seen_{0};     // keys, since the share was looked at
-  std::atomic<uint64_t> hot_{0};      // of them
-  std::atomic<uint32_t> batches_{0};  // that came
-  std::atomic<uint32_t> every_{1};    // one batch in so many gives a sample
+  Mutex mu_;
+  // Since the last candidates. Taking a sample must cost a batch next to nothing, so samples are
+  // counted later, together.
+  std::vector<int64_t> samples_ MXREC_GUARDED_BY(mu_);
+  KeyTally tally_ MXREC_GUARDED_BY(mu_);        // of samples before
+  size_t wanted_ MXREC_GUARDED_BY(mu_) = 4096;  // samples until the next candidates
+  uint64_t random_ MXREC_GUARDED_BY(mu_) = 1;
+  std::vector<int64_t> last_ MXREC_GUARDED_BY(mu_);  // the candidates of last time, sorted
+  double best_share_ MXREC_GUARDED_BY(mu_) = 0;      // since the last candidates
+  std::atomic<uint64_t> seen_{0};                    // keys, since the share was looked at
+  std::atomic<uint64_t> hot_{0};                     // of them
+  std::atomic<uint32_t> batches_{0};                 // that came
+  std::atomic<uint32_t> every_{1};                   // one batch in so many gives a sample
 };
 
 }  // namespace mxrec

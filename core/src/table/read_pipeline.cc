@@ -210,6 +210,7 @@ void MakeReadView(const std::vector<std::unique_ptr<Shard>>& shards, int shard_b
   view->shard_bits = shard_bits;
   view->hot = hot.view();
   for (size_t s = 0; s < shards.size(); ++s) {
+    shards[s]->mu.AssumeHeldShared();  // as the header says
     const KeyIndex::View index = shards[s]->index.view();
     const bool empty = index.directory == nullptr;
     view->shards[s] = {empty ? kNoDirectory : index.directory, empty ? 32 : index.shift,

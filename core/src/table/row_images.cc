@@ -35,7 +35,7 @@ void RowImages::Drop(uint32_t record) {
 }
 
 bool RowImages::Add(RowRef ref, const int64_t* key, const RowMeta& meta, const float* row) try {
-  const std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   const auto [at, fresh] = by_slot_.try_emplace(ref, 0);
   if (!fresh) return true;
   try {
@@ -51,7 +51,7 @@ bool RowImages::Add(RowRef ref, const int64_t* key, const RowMeta& meta, const f
 }
 
 void RowImages::Move(RowRef from, RowRef to) {
-  const std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   auto node = by_slot_.extract(from);
   if (node.empty()) return;
   node.key() = to;
@@ -59,7 +59,7 @@ void RowImages::Move(RowRef from, RowRef to) {
 }
 
 bool RowImages::Orphan(RowRef ref, int64_t key) try {
-  const std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   const auto found = by_slot_.find(ref);
   if (found == by_slot_.end()) return true;
   orphans_.push_back(found->second);
@@ -72,7 +72,7 @@ bool RowImages::Orphan(RowRef ref, int64_t key) try {
 }
 
 bool RowImages::AddOrphan(int64_t key, const RowMeta& meta, const float* row) try {
-  const std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   orphans_.push_back(0);
   try {
     orphans_.back() = NewRecord(&key, meta, row);
@@ -88,7 +88,7 @@ bool RowImages::AddOrphan(int64_t key, const RowMeta& meta, const float* row) tr
 RowImages::~RowImages() { Clear(); }
 
 RowImages::Remains RowImages::Clear() {
-  const std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   const size_t held = by_slot_.size() + orphans_.size();
   bytes_held_->fetch_sub(static_cast<int64_t>(held * held_bytes()), std::memory_order_relaxed);
   Remains remains;

@@ -7,12 +7,12 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <unordered_map>
 #include <vector>
 
 #include "arena/row_arena.h"
 #include "index/key_index.h"
+#include "util/mutex.h"
 
 namespace mxrec {
 
@@ -65,29 +65,31 @@ class RowImages {
   };
   static constexpr uint32_t kChunkRecords = 256;
 
-  uint32_t NewRecord(const int64_t* key, const RowMeta& meta, const float* row);  // may throw
-  float* RowOf(uint32_t record) {
+  // May throw.
+  uint32_t NewRecord(const int64_t* key, const RowMeta& meta, const float* row) MXREC_REQUIRES(mu_);
+  float* RowOf(uint32_t record) MXREC_REQUIRES(mu_) {
     return reinterpret_cast<float*>(chunks_[record / kChunkRecords].get() +
                                     (record % kChunkRecords) * row_bytes_);
   }
-  Image ImageOf(uint32_t record) {
+  Image ImageOf(uint32_t record) MXREC_REQUIRES(mu_) {
     const Record& r = records_[record];
     return {r.key, r.has_key, r.frequency, r.last_time, RowOf(record)};
   }
-  void Drop(uint32_t record);
+  void Drop(uint32_t record) MXREC_REQUIRES(mu_);
 
   // What finds an image: its record, and an entry of the map.
   size_t held_bytes() const { return row_bytes_ + sizeof(Record) + 56; }
 
   size_t row_bytes_;
   std::atomic<int64_t>* const bytes_held_;
-  mutable std::mutex mu_;  // guards what follows
-  std::unordered_map<RowRef, uint32_t> by_slot_;
-  std::vector<RowRef> keyed_;  // slots of images whose key is known, and of some that are gone
-  std::vector<uint32_t> orphans_;
-  std::vector<Record> records_;
-  std::vector<uint32_t> free_;
-  std::vector<std::unique_ptr<char[]>> chunks_;
+  mutable Mutex mu_;
+  std::unordered_map<RowRef, uint32_t> by_slot_ MXREC_GUARDED_BY(mu_);
+  // Slots of images whose key is known, and of some that are gone.
+  std::vector<RowRef> keyed_ MXREC_GUARDED_BY(mu_);
+  std::vector<uint32_t> orphans_ MXREC_GUARDED_BY(mu_);
+  std::vector<Record> records_ MXREC_GUARDED_BY(mu_);
+  std::vector<uint32_t> free_ MXREC_GUARDED_BY(mu_);
+  std::vector<std::unique_ptr<char[]>> chunks_ MXREC_GUARDED_BY(mu_);
 };
 
 class RowImages::Remains {
@@ -102,7 +104,7 @@ class RowImages::Remains {
 
 template <class Use>
 bool RowImages::Take(RowRef ref, Use&& use) {
-  const std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   const auto found = by_slot_.find(ref);
   if (found == by_slot_.end()) return false;
   use(ImageOf(found->second));
@@ -113,7 +115,7 @@ bool RowImages::Take(RowRef ref, Use&& use) {
 
 template <class Use>
 size_t RowImages::TakeKeyed(size_t most, bool orphans_only, Use&& use) {
-  const std::lock_guard lock(mu_);
+  const MutexLock lock(mu_);
   size_t taken = 0;
   for (; taken < most && !orphans_.empty(); ++taken) {
     use(kNoRow, ImageOf(orphans_.back()));

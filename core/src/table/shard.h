@@ -19,20 +19,26 @@ struct alignas(kCacheLine) Shard {
         index(index_pages, shard_bits),
         arena(std::make_unique<RowArena>(row_pages, row_floats)) {}
 
+  // Of a change, without the lock: only changes write what it looks at.
+  bool HasIdleSlabs() const {
+    mu.AssumeHeldShared();
+    return arena->has_idle_slabs();
+  }
+
   // Shared: find and read. Exclusive: insert, update, erase.
   mutable SharedMutex mu;
-  KeyIndex index;                   // guarded by mu
-  std::unique_ptr<RowArena> arena;  // guarded by mu
-  // Of keys without a row; null: no admission. Guarded by mu.
-  std::unique_ptr<KeyCounters> counters;
+  KeyIndex index MXREC_GUARDED_BY(mu);
+  std::unique_ptr<RowArena> arena MXREC_GUARDED_BY(mu);
+  // Of keys without a row; null: no admission.
+  std::unique_ptr<KeyCounters> counters MXREC_GUARDED_BY(mu);
   // Rows that a sweep leaves alone although their last use is before its cutoff: they were used
-  // since it began. Guarded by mu.
-  std::unordered_set<RowRef> reprieved;
-  // Since creation; guarded by mu, exclusively.
-  int64_t hits = 0;
-  int64_t misses = 0;
-  int64_t inserts = 0;
-  int64_t erased = 0;
+  // since it began.
+  std::unordered_set<RowRef> reprieved MXREC_GUARDED_BY(mu);
+  // Since creation.
+  int64_t hits MXREC_GUARDED_BY(mu) = 0;
+  int64_t misses MXREC_GUARDED_BY(mu) = 0;
+  int64_t inserts MXREC_GUARDED_BY(mu) = 0;
+  int64_t erased MXREC_GUARDED_BY(mu) = 0;
 };
 
 }  // namespace mxrec

@@ -1,7 +1,5 @@
-#include <mutex>
 #include <new>
 #include <optional>
-#include <shared_mutex>
 
 #include "mxrec/checkpoint.h"
 #include "table/table_impl.h"
@@ -50,6 +48,7 @@ Result<Snapshot> Table::BeginSnapshot(const SnapshotOptions& wanted) const {
                                 (since.empty() ? "none" : "the version " + since) +
                                 ". Save it in full first");
     }
+    impl_->structure.AssumeHeldShared();  // by WithChange
     impl->options = impl_->options;
     impl->optimizer_step = impl_->step;
     impl->parent_step = state.tracker().lineage_step();
@@ -64,9 +63,9 @@ Result<Snapshot> Table::BeginSnapshot(const SnapshotOptions& wanted) const {
 }
 
 std::string Table::lineage() const {
-  std::shared_lock lock(impl_->structure);
+  const SharedLock lock(impl_->structure);
   if (impl_->state == nullptr) return {};
-  std::shared_lock changes(impl_->changes);
+  const SharedLock changes(impl_->changes);
   return impl_->state->tracker().lineage();
 }
 
@@ -86,7 +85,7 @@ namespace {
 // The table can be neither closed nor restored meanwhile, so its state is there.
 template <class Call>
 Status WithSnapshot(const std::string& name, Table::Impl* table, Call&& call) try {
-  std::shared_lock lock(table->structure);
+  const SharedLock lock(table->structure);
   MXREC_RETURN_IF_ERROR(call(*table->state));
   const ChangeTracker& tracker = table->state->tracker();
   if (tracker.out_of_reach()) {
@@ -137,7 +136,7 @@ Status Snapshot::ScanCounts(int64_t max_rows, RowBlock* block) {
 }
 
 int64_t Snapshot::left_out() const {
-  std::shared_lock lock(impl_->table->structure);
+  const SharedLock lock(impl_->table->structure);
   return impl_->table->state->tracker().left_out();
 }
 
@@ -145,8 +144,8 @@ void Snapshot::End(const std::string& saved, int64_t step) {
   if (impl_ == nullptr) return;
   const std::unique_ptr<Impl> impl = std::move(impl_);
   ChangeTracker::Remains remains;  // freed when nobody waits any more
-  std::shared_lock structure(impl->table->structure);
-  std::unique_lock changes(impl->table->changes);
+  const SharedLock structure(impl->table->structure);
+  const ExclusiveLock changes(impl->table->changes);
   remains = impl->table->state->EndSnapshot(saved, step);
 }
 

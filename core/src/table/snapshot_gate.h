@@ -3,9 +3,9 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
+
+#include "util/mutex.h"
 
 namespace mxrec {
 
@@ -13,44 +13,44 @@ class SnapshotGate {
  public:
   // Waits until there is no snapshot, and begins one.
   void Enter() {
-    std::unique_lock lock(mu_);
-    changed_.wait(lock, [this] { return !open_; });
+    const MutexLock lock(mu_);
+    while (open_) changed_.Wait(mu_);
     open_ = true;
   }
   void Leave() {
     {
-      const std::lock_guard lock(mu_);
+      const MutexLock lock(mu_);
       open_ = false;
     }
-    changed_.notify_all();
+    changed_.NotifyAll();
   }
   // The reader has gone on.
   void Progress() {
     {
-      const std::lock_guard lock(mu_);
+      const MutexLock lock(mu_);
       ++progress_;
     }
-    changed_.notify_all();
+    changed_.NotifyAll();
   }
   uint64_t progress() const { return progress_.load(std::memory_order_relaxed); }
   // Waits until it has gone on since `seen`, or there is no snapshot.
   void WaitForProgress(uint64_t seen) {
-    std::unique_lock lock(mu_);
-    changed_.wait(lock, [&] { return !open_ || progress_ != seen; });
+    const MutexLock lock(mu_);
+    while (open_ && progress_ == seen) changed_.Wait(mu_);
   }
   void WaitForNone() {
-    std::unique_lock lock(mu_);
-    changed_.wait(lock, [this] { return !open_; });
+    const MutexLock lock(mu_);
+    while (open_) changed_.Wait(mu_);
   }
   bool open() {
-    const std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     return open_;
   }
 
  private:
-  std::mutex mu_;
-  std::condition_variable changed_;
-  bool open_ = false;  // guarded by mu_
+  Mutex mu_;
+  Condition changed_;
+  bool open_ MXREC_GUARDED_BY(mu_) = false;
   std::atomic<uint64_t> progress_{0};
 };
 

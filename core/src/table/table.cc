@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
-#include <mutex>
 #include <new>
 #include <system_error>
 #include <thread>
@@ -38,7 +37,10 @@ Result<std::shared_ptr<Table>> Table::Create(const TableOptions& given) {
   const bool tiered = state.value()->tiered();
   std::shared_ptr<Table> table(new Table(std::move(options)));
   Impl* const impl = table->impl_.get();
-  impl->state = std::move(state).value();
+  {
+    const ExclusiveLock lock(impl->structure);
+    impl->state = std::move(state).value();
+  }
   if (!tiered) return table;
   try {
     impl->workers = std::make_unique<TierWorkers>(
@@ -53,30 +55,31 @@ Result<std::shared_ptr<Table>> Table::Create(const TableOptions& given) {
 
 Table::Table(TableOptions options)
     : name_(options.name), dim_(options.dim), impl_(std::make_unique<Impl>()) {
+  const ExclusiveLock lock(impl_->structure);
   impl_->options = std::move(options);
 }
 
 Table::~Table() = default;
 
 TableOptions Table::options() const {
-  std::shared_lock lock(impl_->structure);
+  const SharedLock lock(impl_->structure);
   return impl_->options;
 }
 
 int64_t Table::size() const {
-  std::shared_lock lock(impl_->structure);
+  const SharedLock lock(impl_->structure);
   if (impl_->state == nullptr) return 0;
   return impl_->state->rows() - (impl_->state->sweeping() ? impl_->state->CountExpired() : 0);
 }
 
 int64_t Table::capacity() const {
-  std::shared_lock lock(impl_->structure);
-  const TableOptions& o = impl_->options;
-  return o.memory_rows > 0 ? o.memory_rows + o.ssd_rows : kUnbounded;
+  const SharedLock lock(impl_->structure);
+  const int64_t memory_rows = impl_->options.memory_rows;
+  return memory_rows > 0 ? memory_rows + impl_->options.ssd_rows : kUnbounded;
 }
 
 int Table::row_floats() const {
-  std::shared_lock lock(impl_->structure);
+  const SharedLock lock(impl_->structure);
   return dim_ * (1 + SlotCount(impl_->options.optimizer.kind));
 }
 
@@ -84,12 +87,12 @@ int64_t Table::optimizer_step() const { return impl_->step; }
 uint64_t Table::version() const { return impl_->version; }
 
 bool Table::closed() const {
-  std::shared_lock lock(impl_->structure);
+  const SharedLock lock(impl_->structure);
   return impl_->state == nullptr;
 }
 
 void Table::Close() {
-  const auto lock = LockStructure(*impl_);
+  const StructureLock lock(*impl_);
   impl_->state.reset();
   ++impl_->version;
 }
@@ -167,6 +170,7 @@ Status Table::ApplyGradients(KeySpan keys, const float* grads, std::optional<flo
                              ApplyResult* result) {
   return WithKeyChange(name_, *impl_, keys, [&](TableState& state) -> Status {
     if (state.optimizer() == nullptr) return NoOptimizer(name_);
+    impl_->structure.AssumeHeldShared();  // by WithState
     const float rate = learning_rate.value_or(impl_->options.optimizer.learning_rate);
     MXREC_RETURN_IF_ERROR(CheckLearningRate(rate));
     MXREC_RETURN_IF_ERROR(state.ApplyToKeys(keys, grads, rate, &impl_->step, result));
@@ -180,6 +184,7 @@ Status Table::ApplyToAddresses(std::span<const int64_t> addresses, const float* 
                                ApplyResult* result) {
   return WithChange(name_, *impl_, addresses.size(), [&](TableState& state) -> Status {
     if (state.optimizer() == nullptr) return NoOptimizer(name_);
+    impl_->structure.AssumeHeldShared();  // by WithState
     const float rate = learning_rate.value_or(impl_->options.optimizer.learning_rate);
     MXREC_RETURN_IF_ERROR(CheckLearningRate(rate));
     std::vector<int64_t> renewed;
@@ -240,7 +245,7 @@ Result<int64_t> Table::Erase(KeySpan keys) {
 
 Status Table::BindOptimizer(const OptimizerOptions& optimizer) {
   MXREC_RETURN_IF_ERROR(Validate(optimizer));
-  const auto lock = LockStructure(*impl_);
+  const StructureLock lock(*impl_);
   if (impl_->state == nullptr) return Closed(name_);
   const OptimizerOptions& bound = impl_->options.optimizer;
   if (bound == optimizer) return {};
@@ -272,10 +277,10 @@ Table::ReadLock::ReadLock(const Table* table) : impl_(std::make_unique<Impl>()) 
 }
 Table::ReadLock::ReadLock(ReadLock&&) noexcept = default;
 Table::ReadLock::~ReadLock() = default;
-void Table::ReadLock::AllowChanges() { impl_->changes.unlock(); }
 
 Result<Table::ReadLock> Table::LockForRead() const {
   ReadLock lock(this);
+  impl_->structure.AssumeHeldShared();  // by the ReadLock
   if (impl_->state == nullptr) return Closed(name_);
   return lock;
 }
@@ -284,6 +289,7 @@ Status Table::Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block,
                    const ReadLock* lock) const {
   MXREC_RETURN_IF_ERROR(CheckMaxRows(max_rows));
   if (lock != nullptr) {
+    impl_->structure.AssumeHeldShared();  // by the ReadLock
     return impl_->state->Scan(cursor, max_rows, block, true);
   }
   return WithState(name_, *impl_, 0, [&](const TableState& state) {
@@ -293,6 +299,7 @@ Status Table::Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block,
 
 Status Table::ScanCounts(ScanCursor* cursor, int64_t max_rows, RowBlock* block,
                          const ReadLock& /*lock*/) const {
+  impl_->structure.AssumeHeldShared();  // by the ReadLock
   impl_->state->ScanCounts(cursor, max_rows, block);
   return {};
 }
@@ -389,7 +396,7 @@ Result<RowLoader> Table::NewLoader(const OptimizerOptions& saved) const {
 }
 
 Status Table::Adopt(RowLoader loader, int64_t optimizer_step, const Lineage& lineage) {
-  auto lock = LockStructure(*impl_);
+  StructureLock lock(*impl_);
   if (impl_->state == nullptr) return Closed(name_);
   const int64_t rows = loader.state_->rows(), capacity = impl_->state->capacity();
   if (rows > capacity) {
@@ -427,7 +434,7 @@ Status Table::Adopt(RowLoader loader, int64_t optimizer_step, const Lineage& lin
 
 TableStats Table::Stats() const {
   TableStats stats;
-  std::shared_lock lock(impl_->structure);
+  const SharedLock lock(impl_->structure);
   stats.optimizer_step = impl_->step;
   stats.updates = stats.optimizer_step - impl_->step_before;
   if (impl_->state != nullptr) impl_->state->AddStats(&stats);

@@ -20,7 +20,7 @@ std::string Text(const AdmissionOptions& admission) {
 
 Status Table::ConfigureAdmission(const AdmissionOptions& admission) {
   MXREC_RETURN_IF_ERROR(Validate(admission));
-  const auto lock = LockStructure(*impl_);
+  const StructureLock lock(*impl_);
   if (impl_->state == nullptr) return Closed(name_);
   const AdmissionOptions& now = impl_->options.admission;
   if (now == admission || !admission.on()) return {};
@@ -38,7 +38,7 @@ Status Table::ConfigureAdmission(const AdmissionOptions& admission) {
 }
 
 bool Table::admits_none() const {
-  std::shared_lock lock(impl_->structure);
+  const SharedLock lock(impl_->structure);
   return impl_->state != nullptr && impl_->state->admits_none();
 }
 
@@ -65,7 +65,7 @@ Status Table::SetThreshold(int64_t threshold) {
 
 Status Table::ConfigureEviction(const EvictionOptions& eviction) {
   MXREC_RETURN_IF_ERROR(Validate(eviction));
-  std::unique_lock lock(impl_->structure);
+  const ExclusiveLock lock(impl_->structure);
   if (impl_->state == nullptr) return Closed(name_);
   impl_->options.eviction = eviction;
   return {};
@@ -81,6 +81,7 @@ Result<int64_t> Table::Evict(std::optional<int64_t> now, std::optional<int64_t> 
   }
   int64_t freed = 0;
   MXREC_RETURN_IF_ERROR(WithChange(name_, *impl_, 0, [&](TableState& state) -> Status {
+    impl_->structure.AssumeHeldShared();  // by WithChange
     const EvictionOptions& rules = impl_->options.eviction;
     if (!rules.on()) {
       return FailedPrecondition("table '" + name_ +
@@ -98,6 +99,7 @@ Result<int64_t> Table::Evict(std::optional<int64_t> now, std::optional<int64_t> 
 }
 
 AdmissionState Table::admission_state(const ReadLock& /*lock*/) const {
+  impl_->structure.AssumeHeldShared();  // by the ReadLock
   return impl_->state->admission_state();
 }
 

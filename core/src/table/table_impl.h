@@ -4,7 +4,6 @@
 #include <atomic>
 #include <limits>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <shared_mutex>
 #include <string>
@@ -26,8 +25,8 @@ inline uint32_t NowSeconds() {
 struct Table::Impl {
   // Shared: use `state`. Exclusive: replace or release it.
   mutable SharedMutex structure{kStructureRank};
-  TableOptions options;               // guarded by structure
-  std::unique_ptr<TableState> state;  // guarded by structure; null: closed
+  TableOptions options MXREC_GUARDED_BY(structure);
+  std::unique_ptr<TableState> state MXREC_GUARDED_BY(structure);  // null: closed
   // Exclusive: a batch changes rows; one at a time, each on all threads. Shared: an export keeps
   // changes out, so that it sees the rows and the step between two batches.
   mutable SharedMutex changes{kChangesRank};
@@ -47,6 +46,7 @@ struct Table::Impl {
   void ReadAhead(KeySpan keys) const;  // has them do so
 };
 
+// The analysis does not follow them into it: who is given a ReadLock assumes them held.
 struct Table::ReadLock::Impl {
   std::shared_lock<SharedMutex> structure;
   std::shared_lock<SharedMutex> changes;
@@ -69,7 +69,7 @@ Status WithState(const std::string& name, Impl& impl, size_t batch, Call&& call)
     return InvalidArgument("keys has " + std::to_string(batch) + " elements; at most " +
                            std::to_string(kMaxBatch) + " in one call");
   }
-  std::shared_lock lock(impl.structure);
+  const SharedLock lock(impl.structure);
   if (impl.state == nullptr) return Closed(name);
   try {
     return call(*impl.state);
@@ -80,14 +80,32 @@ Status WithState(const std::string& name, Impl& impl, size_t batch, Call&& call)
 }
 
 // The structure lock of a call that replaces or rebuilds the state: while there is no snapshot.
-template <class Impl>
-std::unique_lock<SharedMutex> LockStructure(Impl& impl) {
-  for (;;) {
-    impl.snapshot.WaitForNone();
-    std::unique_lock lock(impl.structure);
-    if (!impl.snapshot.open()) return lock;
+class MXREC_SCOPED_CAPABILITY StructureLock {
+ public:
+  template <class Impl>
+  explicit StructureLock(Impl& impl) MXREC_ACQUIRE(impl.structure) : mu_(impl.structure) {
+    for (;;) {
+      impl.snapshot.WaitForNone();
+      mu_.lock();
+      if (!impl.snapshot.open()) return;
+      mu_.unlock();
+    }
   }
-}
+  ~StructureLock() MXREC_RELEASE() {
+    if (held_) mu_.unlock();
+  }
+  StructureLock(const StructureLock&) = delete;
+  StructureLock& operator=(const StructureLock&) = delete;
+
+  void unlock() MXREC_RELEASE() {
+    held_ = false;
+    mu_.unlock();
+  }
+
+ private:
+  SharedMutex& mu_;
+  bool held_ = true;
+};
 
 // Behind a call that may have brought rows into memory.
 template <class Impl>
@@ -107,7 +125,7 @@ Status WithChange(const std::string& name, Impl& impl, size_t batch, Call&& call
       full = state.tracker().image_bytes() > impl.image_limit;
       if (full) [[unlikely]]
         return Status();
-      std::unique_lock lock(impl.changes);
+      const ExclusiveLock lock(impl.changes);
       return AndSpill(impl, state, call(state));
     });
     if (!full) [[likely]]
@@ -121,7 +139,7 @@ template <class Impl, class Call>
 Status WithKeys(const std::string& name, Impl& impl, KeySpan keys, Call&& call) {
   return WithState(name, impl, keys.size(), [&](TableState& state) {
     if (state.sweeping() && !state.ExpiredOf(keys).empty()) {
-      std::unique_lock lock(impl.changes);
+      const ExclusiveLock lock(impl.changes);
       state.Reap(keys);
     }
     return call(state);
@@ -135,7 +153,7 @@ Status WithKeysInMemory(const std::string& name, Impl& impl, KeySpan keys, Call&
   return WithKeys(name, impl, keys, [&](TableState& state) -> Status {
     if (!state.tiered()) [[likely]]
       return call(state);
-    std::unique_lock lock(impl.changes);
+    const ExclusiveLock lock(impl.changes);
     MXREC_RETURN_IF_ERROR(state.BringIn(keys));
     return AndSpill(impl, state, call(state));
   });

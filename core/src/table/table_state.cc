@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <bitset>
-#include <mutex>
+
+#include "util/mutex.h"
 
 namespace mxrec {
 namespace {
@@ -16,7 +17,7 @@ class TagPool {
     return *pool;
   }
   int Take() {
-    std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     // Round robin: a tag rests as long as possible before another table gets it.
     for (size_t i = 0; i < used_.size(); ++i) {
       next_ = (next_ + 1) % used_.size();
@@ -28,14 +29,14 @@ class TagPool {
     return -1;
   }
   void Return(uint32_t tag) {
-    std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     used_[tag] = false;
   }
 
  private:
-  std::mutex mu_;
-  std::bitset<1 << kTagBits> used_;  // guarded by mu_
-  size_t next_ = 0;                  // guarded by mu_
+  Mutex mu_;
+  std::bitset<1 << kTagBits> used_ MXREC_GUARDED_BY(mu_);
+  size_t next_ MXREC_GUARDED_BY(mu_) = 0;
 };
 
 }  // namespace
@@ -99,7 +100,7 @@ void TableState::AddStats(TableStats* stats) const {
   int64_t row_pieces = 0;
   for (uint32_t s = 0; s < shards(); ++s) {
     const auto& shard = shards_[s];
-    std::shared_lock lock(shard->mu);
+    const SharedLock lock(shard->mu);
     stats->hot_rows = static_cast<int64_t>(hot_.size());  // any shard's lock keeps the set
     stats->bytes_hot = hot_.bytes();
     stats->bytes_rows += shard->arena->row_bytes();
@@ -164,7 +165,8 @@ void TableState::AddStats(TableStats* stats) const {
 void TableState::InheritCounters(const TableState& previous) {
   TableStats stats;
   previous.AddStats(&stats);
-  Shard& first = *shards_[0];
+  Shard& first = ShardAt(0);
+  const ExclusiveLock lock(first.mu);
   first.inserts += stats.inserts;
   first.erased += stats.erased;
   counters_.read_hits += stats.hits;

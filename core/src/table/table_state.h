@@ -10,7 +10,6 @@
 #include <memory>
 #include <new>
 #include <optional>
-#include <shared_mutex>
 #include <span>
 #include <string>
 #include <unordered_set>
@@ -154,7 +153,6 @@ class TableState : private TieredRows {
   // --- One instant, read while changes go on (table_state_snapshot.cc). Begin and end are changes.
   // May throw; then nothing has happened.
   void BeginSnapshot(const ChangeTracker::Instant& instant);
-  // As Snapshot::LinkSegments.
   Status LinkSegments(const LinkSegment& link, std::vector<SnapshotSegment>* segments);
   // Replaces *block by the next rows of the instant, about `max_rows`; empty: there are no more.
   Status ScanSnapshot(ScanCursor* cursor, size_t max_rows, int64_t image_bytes, RowBlock* block);
@@ -187,8 +185,10 @@ class TableState : private TieredRows {
  private:
   using TieredRows::TieredRows;
 
-  void FindInShard(const Shard& shard, KeyBatch* batch, uint32_t s) const;
-  bool InsertInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request);
+  void FindInShard(const Shard& shard, KeyBatch* batch, uint32_t s) const
+      MXREC_REQUIRES_SHARED(shard.mu);
+  bool InsertInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request)
+      MXREC_REQUIRES(ShardAt(s).mu);
   // Admission.
   static constexpr uint64_t kAdmitAll = ~uint64_t{0};
   static constexpr uint64_t kAdmitNone = 0;
@@ -196,36 +196,37 @@ class TableState : private TieredRows {
     const uint64_t more = frozen_ ? 0 : occurrences * coefficient;
     return static_cast<int64_t>(AddSaturating(seen, more)) >= threshold_;
   }
-  bool WouldAdmit(const Shard& shard, const KeyBatch& batch, size_t u, uint64_t coefficient) const;
+  bool WouldAdmit(const Shard& shard, const KeyBatch& batch, size_t u, uint64_t coefficient) const
+      MXREC_REQUIRES_SHARED(shard.mu);
   bool Refuse(KeyCounters* counters, KeyBatch* batch, size_t u) const;  // false: no memory
-  static void UndoRefusal(Shard* shard, KeyBatch* batch, size_t u);
+  static void UndoRefusal(Shard* shard, KeyBatch* batch, size_t u) MXREC_REQUIRES(shard->mu);
   void CommitCounts(KeyBatch* batch, const InsertRequest& request);
   void FillTimes(uint32_t s, KeyBatch* batch, const InsertRequest& request) const;
   // Of a key that gets a row in another way than by a training lookup: its count goes with it.
-  void TakeOverCount(Shard* shard, uint64_t hash, int64_t key, RowRef ref);
+  void TakeOverCount(Shard* shard, uint64_t hash, int64_t key, RowRef ref)
+      MXREC_REQUIRES(shard->mu);
   int64_t UndoInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request);
   bool AssignInShard(uint32_t s, KeyBatch* batch, const float* values, Existing existing,
-                     int64_t* inserted);
+                     int64_t* inserted) MXREC_REQUIRES(ShardAt(s).mu);
   int64_t UndoAssignInShard(uint32_t s, const KeyBatch& batch);
   // Whether the capacity would not hold the batch if all its keys were new and distinct.
   bool MayExceedCapacity(size_t keys) const {
     return capacity_ - rows() < static_cast<int64_t>(keys);
   }
   // Eviction. Of a shard whose lock is held.
-  bool Expired(uint32_t s, RowRef ref) const;
+  bool Expired(uint32_t s, RowRef ref) const MXREC_REQUIRES_SHARED(ShardAt(s).mu);
   bool Expired(const SpilledRow& row) const;
-  bool Expired(uint32_t s, const Entry& entry) const {
+  bool Expired(uint32_t s, const Entry& entry) const MXREC_REQUIRES_SHARED(ShardAt(s).mu) {
     return entry.spilled == nullptr ? Expired(s, entry.ref) : Expired(*entry.spilled);
   }
   bool IsBelow(float norm, const float* row) const;
   // Of the shard's entries, those with a row that is below.
-  std::vector<Entry> Below(float norm, uint32_t s, const std::vector<Entry>& entries) const;
-  uint32_t FrequencyOf(uint32_t s, const Entry& entry) const {
-    return entry.spilled == nullptr ? shards_[s]->arena->Meta(entry.ref).frequency
-                                    : entry.spilled->frequency;
-  }
-  void RemoveRow(uint32_t s, int64_t key, RowRef ref);
-  int64_t EraseSpilled(uint32_t s, const KeyBatch& batch);  // returns how many
+  std::vector<Entry> Below(float norm, uint32_t s, const std::vector<Entry>& entries) const
+      MXREC_REQUIRES_SHARED(ShardAt(s).mu);
+  uint32_t FrequencyOf(uint32_t s, const Entry& entry) const MXREC_REQUIRES_SHARED(ShardAt(s).mu);
+  void RemoveRow(uint32_t s, int64_t key, RowRef ref) MXREC_REQUIRES(ShardAt(s).mu);
+  // Returns how many.
+  int64_t EraseSpilled(uint32_t s, const KeyBatch& batch) MXREC_REQUIRES(ShardAt(s).mu);
   // Rows of a saved block: makes them, embeddings to be written by the caller. Of keys that have a
   // row, may_be_there(shard, row) says whether that may be; else, and of a key twice, kDataLoss.
   Status MakeRows(const std::vector<int64_t>& keys, KeyBatch* batch,
@@ -244,13 +245,16 @@ class TableState : private TieredRows {
   void BeginSpilledLap();
   Status ScanSpilled(size_t max_rows, RowBlock* block);
   // Adds the row if the running save is to write it. The save has dealt with it now.
-  void TakeForSave(uint32_t s, int64_t key, SpilledRow* row, SpilledBatch* batch);
+  void TakeForSave(uint32_t s, int64_t key, SpilledRow* row, SpilledBatch* batch)
+      MXREC_REQUIRES_SHARED(ShardAt(s).mu);
   Status EmitSpilled(const ssd::SsdLog::Guard& guard, const SpilledBatch& batch,
                      RowBlock* block) const;
   void TakeImages(uint32_t s, size_t most, bool orphans_only, RowBlock* block);
-  int64_t MeasureSegment(uint32_t s, EvictionSweep::Lap* lap);
-  int64_t SweepRows(uint32_t s, int64_t most, EvictionSweep::Lap* lap, int64_t* freed);
-  int64_t DrainSegment(uint32_t s, int64_t most, EvictionSweep::Lap* lap, int64_t* moved);
+  int64_t MeasureSegment(uint32_t s, EvictionSweep::Lap* lap) MXREC_REQUIRES(ShardAt(s).mu);
+  int64_t SweepRows(uint32_t s, int64_t most, EvictionSweep::Lap* lap, int64_t* freed)
+      MXREC_REQUIRES(ShardAt(s).mu);
+  int64_t DrainSegment(uint32_t s, int64_t most, EvictionSweep::Lap* lap, int64_t* moved)
+      MXREC_REQUIRES(ShardAt(s).mu);
   int64_t SweepSegment(uint32_t s, int64_t most, int64_t* freed, int64_t* moved);
   void ChooseLeastFrequency();
   void NextPhase(bool at_once);
@@ -260,10 +264,12 @@ class TableState : private TieredRows {
   Status OutOfMemory(const KeyBatch& batch) const;
   // What a call wants done with a row, once it is there: counts, address, its place in the outputs.
   class RowUse;
-  int64_t FindAndUse(uint32_t s, KeyBatch* batch, KnownRows known, RowUse use) const;
+  int64_t FindAndUse(uint32_t s, KeyBatch* batch, KnownRows known, RowUse use) const
+      MXREC_REQUIRES(ShardAt(s).mu);
   // As an erasure or a sweep does: deltas hear of it.
-  void ForgetCount(uint32_t s, uint64_t hash, int64_t key);
-  void GatherInShard(uint32_t s, const KeyBatch& batch, const InsertRequest& request) const;
+  void ForgetCount(uint32_t s, uint64_t hash, int64_t key) MXREC_REQUIRES(ShardAt(s).mu);
+  void GatherInShard(uint32_t s, const KeyBatch& batch, const InsertRequest& request) const
+      MXREC_REQUIRES_SHARED(ShardAt(s).mu);
   ReadResult ReadPlain(KeySpan keys, size_t begin, size_t end, const kernels::RowCopier& copy,
                        const float* absent_row, float* out) const;
   // Now and then, makes the keys hot that recent batches asked for most. No lock may be held.
@@ -289,12 +295,6 @@ class TableState : private TieredRows {
     format_.Update(*optimizer_, slots_, rows, grads, n, params);
   }
   const float* FindRow(int64_t key) const;
-  // The embedding of a row, [dim], as floats and back; every other file goes through these two.
-  void LoadEmbedding(const float* row, float* out) const { format_.Load(row, out); }
-  void StoreEmbedding(const float* values, float* row) const { format_.Store(values, row); }
-  // The optimizer's slots of a row.
-  float* Slots(float* row) const { return row + format_.slots_at(); }
-  const float* Slots(const float* row) const { return row + format_.slots_at(); }
 };
 
 }  // namespace mxrec

@@ -17,14 +17,16 @@ Status TableState::Canonicalize(std::span<const int64_t> addresses, StaleAddress
     for (size_t i = begin; i < end; ++i) {
       if (i + kWindow < end && addresses[i + kWindow] >= 0) {
         const Address ahead = Address::Unpack(addresses[i + kWindow], shard_bits_);
-        const RowArena& arena = *shards_[ahead.shard]->arena;
+        ShardAt(ahead.shard).mu.AssumeHeldShared();  // `locks`
+        const RowArena& arena = *ShardAt(ahead.shard).arena;
         if (ahead.slot < arena.slots()) Prefetch(&arena.Meta(ahead.slot));
       }
       current[i] = addresses[i];
       if (addresses[i] == kNoAddress) continue;
       const Address address = Address::Unpack(addresses[i], shard_bits_);
       if (RowAt(address) != kNoRow) continue;
-      const RowArena& arena = *shards_[address.shard]->arena;
+      ShardAt(address.shard).mu.AssumeHeldShared();
+      const RowArena& arena = *ShardAt(address.shard).arena;
       const bool given = addresses[i] >= 0 && address.tag == tag_ && address.slot < arena.slots() &&
                          (address.generation & 1) == 1 &&
                          address.generation < arena.Generation(address.slot);
@@ -35,7 +37,7 @@ Status TableState::Canonicalize(std::span<const int64_t> addresses, StaleAddress
                         ? arena.MovedKey(address.slot, address.generation, &key)
                         : arena.DepartedKey(address.slot, address.generation, &key));
       // A key's rows are all in one shard.
-      const RowRef ref = followed ? shards_[address.shard]->index.Find(HashKey(key), key) : kNoRow;
+      const RowRef ref = followed ? ShardAt(address.shard).index.Find(HashKey(key), key) : kNoRow;
       if (!given || (policy == StaleAddress::kReject && ref == kNoRow)) {
         size_t lowest = bad.load();
         while (i < lowest && !bad.compare_exchange_weak(lowest, i)) {
@@ -48,13 +50,14 @@ Status TableState::Canonicalize(std::span<const int64_t> addresses, StaleAddress
   if (bad == addresses.size()) return {};
   const int64_t address = addresses[bad];
   const Address parts = Address::Unpack(address, shard_bits_);
+  const Shard& shard = ShardAt(parts.shard);
+  shard.mu.AssumeHeldShared();
   std::string why = "table '" + name_ + "' never gave it out";
   if (address >= 0 && parts.tag != tag_) {
     why = "it belongs to another table, or to rows that a restore of table '" + name_ +
           "' has replaced";
-  } else if (address >= 0 && parts.slot < shards_[parts.shard]->arena->slots() &&
-             (parts.generation & 1) == 1 &&
-             parts.generation < shards_[parts.shard]->arena->Generation(parts.slot)) {
+  } else if (address >= 0 && parts.slot < shard.arena->slots() && (parts.generation & 1) == 1 &&
+             parts.generation < shard.arena->Generation(parts.slot)) {
     why = "its row in table '" + name_ + "' is gone";
   }
   return InvalidArgument("addresses[" + std::to_string(bad.load()) +

@@ -1,6 +1,5 @@
 // TableState: which keys get a row, and the counts of those that have none.
 #include <algorithm>
-#include <mutex>
 
 #include "admission/sketch_counters.h"
 #include "table/table_state.h"
@@ -24,8 +23,8 @@ Status TableState::ConfigureAdmission(const AdmissionOptions& admission) {
       }
     }
     for (uint32_t s = 0; s < shards(); ++s) {
-      std::unique_lock lock(shards_[s]->mu);
-      shards_[s]->counters = std::move(counters[s]);
+      const ExclusiveLock lock(ShardAt(s).mu);
+      ShardAt(s).counters = std::move(counters[s]);
     }
   }
   admission_ = admission;
@@ -92,8 +91,8 @@ void TableState::CommitCounts(KeyBatch* batch, const InsertRequest& request) {
     size_t first = b;
     while (first < e && !changes(first)) ++first;
     if (first == e) return;
-    Shard& shard = *shards_[s];
-    std::unique_lock lock(shard.mu);
+    Shard& shard = ShardAt(s);
+    const ExclusiveLock lock(shard.mu);
     int64_t here = 0;
     for (size_t u = first; u < e; ++u) {
       if (u + kAhead < e && changes(u + kAhead)) shard.counters->Prefetch(batch->hash[u + kAhead]);
@@ -113,7 +112,7 @@ void TableState::CommitCounts(KeyBatch* batch, const InsertRequest& request) {
 }
 
 void TableState::ForgetCount(uint32_t s, uint64_t hash, int64_t key) {
-  KeyCounters& counters = *shards_[s]->counters;
+  KeyCounters& counters = *ShardAt(s).counters;
   if (tracker_.active() && counters.Peek(hash, key).count > 0) tracker_.Forget(s, key);
   counters.Forget(hash, key);
 }
@@ -145,11 +144,15 @@ void TableState::Counts(KeySpan keys, int64_t* out) const {
     for (size_t i = begin; i < end; ++i) {
       if (i + kAhead < end) {
         const uint64_t ahead = HashKey(keys[i + kAhead]);
-        Prefetch(shards_[ShardOf(ahead, shard_bits_)]->index.HomeBucket(ahead));
+        const Shard& shard = ShardAt(ShardOf(ahead, shard_bits_));
+        shard.mu.AssumeHeldShared();  // `locks`
+        Prefetch(shard.index.HomeBucket(ahead));
       }
       const uint64_t hash = HashKey(keys[i]);
       const uint32_t s = ShardOf(hash, shard_bits_);
-      const Shard& shard = *shards_[s];
+      const Shard& shard = ShardAt(s);
+      shard.mu.AssumeHeldShared();
+      SameLockShared(shard.mu, ShardAt(s).mu);
       const RowRef ref = shard.index.Find(hash, keys[i]);
       if (ref != kNoRow) {
         out[i] = shard.arena->Meta(ref).frequency;
@@ -166,8 +169,8 @@ void TableState::ScanCounts(ScanCursor* cursor, int64_t max_rows, RowBlock* bloc
   constexpr uint64_t kEnd = uint64_t{1} << 32;
   block->clear();
   while (cursor->shard < shards() && static_cast<int64_t>(block->size()) < max_rows) {
-    const Shard& shard = *shards_[cursor->shard];
-    std::shared_lock lock(shard.mu);
+    const Shard& shard = ShardAt(cursor->shard);
+    const SharedLock lock(shard.mu);
     if (shard.counters == nullptr) {
       cursor->position = kEnd;
     } else {
@@ -182,26 +185,27 @@ void TableState::ScanCounts(ScanCursor* cursor, int64_t max_rows, RowBlock* bloc
 }
 
 Status TableState::LoadCounts(const RowBlock& block, bool replaces) {
+  const bool exact = admission_.mode == AdmissionMode::kExact;
   for (size_t i = 0; i < block.size(); ++i) {
     const uint64_t hash = HashKey(block.keys[i]);
-    Shard* shard = nullptr;
-    if (admission_.mode == AdmissionMode::kSketch) {
+    uint32_t s = ShardOf(hash, shard_bits_);
+    if (!exact) {
       const uint64_t blocks = SketchCounters::Blocks(admission_.expected_keys);
       const auto number = static_cast<uint64_t>(block.keys[i]);
-      if (number < blocks) shard = shards_[number / (blocks >> shard_bits_)].get();
-    } else {
-      shard = shards_[ShardOf(hash, shard_bits_)].get();
+      s = number < blocks ? static_cast<uint32_t>(number / (blocks >> shard_bits_)) : shards();
     }
-    if (shard == nullptr || shard->counters == nullptr) {
+    const auto unknown = [&] {
       return DataLoss("block " + std::to_string(block.keys[i]) +
                       " is none of the sketch of table '" + name_ + "'");
-    }
-    const bool exact = admission_.mode == AdmissionMode::kExact;
-    if (exact && HasRow(ShardOf(hash, shard_bits_), hash, block.keys[i])) {
+    };
+    if (s == shards()) return unknown();
+    ShardAt(s).mu.AssumeHeld();  // it need not be: no table has these shards yet
+    if (ShardAt(s).counters == nullptr) return unknown();
+    if (exact && HasRow(s, hash, block.keys[i])) {
       return DataLoss("key " + std::to_string(block.keys[i]) + " of table '" + name_ +
                       "' has both a row and a count");
     }
-    switch (shard->counters->Load(block, i, replaces)) {
+    switch (ShardAt(s).counters->Load(block, i, replaces)) {
       case KeyCounters::Loaded::kDone:
         break;
       case KeyCounters::Loaded::kTwice:

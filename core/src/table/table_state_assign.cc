@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
-#include <mutex>
 
 #include "table/table_state.h"
 #include "util/prefetch.h"
@@ -20,7 +19,8 @@ constexpr uint32_t kOfThisBatch = std::numeric_limits<uint32_t>::max();
 // batch->fresh (the row was made for this occurrence). Existing rows stay as they are.
 bool TableState::AssignInShard(uint32_t s, KeyBatch* batch, const float* values, Existing existing,
                                int64_t* inserted) {
-  Shard& shard = *shards_[s];
+  Shard& shard = ShardAt(s);
+  SameLock(ShardAt(s).mu, shard.mu);
   RowArena& arena = *shard.arena;
   const size_t b = batch->begin(s);
   const size_t e = batch->end(s);
@@ -73,9 +73,10 @@ Status TableState::Assign(KeyBatch* batch, const float* values, Existing existin
   ForEachShard(batch->size(), [&](uint32_t s) {
     const size_t n = batch->end(s) - batch->begin(s);
     std::memset(batch->fresh.data() + batch->begin(s), 0, n);
-    Shard& shard = *shards_[s];
-    if (failed || (n == 0 && !shard.arena->has_idle_slabs())) return;
-    std::unique_lock lock(shard.mu);
+    Shard& shard = ShardAt(s);
+    if (failed || (n == 0 && !shard.HasIdleSlabs())) return;
+    const ExclusiveLock lock(shard.mu);
+    SameLock(shard.mu, ShardAt(s).mu);
     shard.arena->SetClock(batches_);
     int64_t inserted = 0;
     if (!AssignInShard(s, batch, values, existing, &inserted)) failed = true;
@@ -90,10 +91,11 @@ Status TableState::Assign(KeyBatch* batch, const float* values, Existing existin
   // Nothing can fail any more.
   if (admission_.on()) {
     ForEachShard(batch->size(), [&](uint32_t s) {
-      std::unique_lock lock(shards_[s]->mu);
+      Shard& shard = ShardAt(s);
+      const ExclusiveLock lock(shard.mu);
       for (size_t j = batch->begin(s); j < batch->end(s); ++j) {
         if (batch->fresh[j] == 0) continue;
-        TakeOverCount(shards_[s].get(), batch->hash[j], batch->occurrence_key(j), batch->ref[j]);
+        TakeOverCount(&shard, batch->hash[j], batch->occurrence_key(j), batch->ref[j]);
       }
     });
   }
@@ -101,10 +103,10 @@ Status TableState::Assign(KeyBatch* batch, const float* values, Existing existin
   ForEachShard(batch->size(), [&](uint32_t s) {
     const size_t e = batch->end(s);
     if (all_fresh[s] != 0) return;
-    Shard& shard = *shards_[s];
-    RowArena& arena = *shard.arena;
+    Shard& shard = ShardAt(s);
     const auto dim = static_cast<size_t>(dim_);
-    std::unique_lock lock(shard.mu);
+    const ExclusiveLock lock(shard.mu);
+    RowArena& arena = *shard.arena;
     for (size_t j = batch->begin(s); j < e; ++j) {
       if (j + kAhead < e && batch->fresh[j + kAhead] == 0) {
         PrefetchRange(arena.Row(batch->ref[j + kAhead]), format_.embedding_bytes());
@@ -125,8 +127,8 @@ Status TableState::Assign(KeyBatch* batch, const float* values, Existing existin
 
 // Returns the rows taken back.
 int64_t TableState::UndoAssignInShard(uint32_t s, const KeyBatch& batch) {
-  Shard& shard = *shards_[s];
-  std::unique_lock lock(shard.mu);
+  Shard& shard = ShardAt(s);
+  const ExclusiveLock lock(shard.mu);
   int64_t undone = 0;
   for (size_t j = batch.begin(s); j < batch.end(s); ++j) {
     if (batch.fresh[j] == 0) continue;

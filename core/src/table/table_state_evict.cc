@@ -21,7 +21,8 @@ using Phase = EvictionSweep::Phase;
 
 bool WasTrained(const RowMeta& meta) { return meta.frequency != 0 || meta.last_time != 0; }
 
-void PrefetchMeta(const Shard& shard, const TieredRows::Entry& entry) {
+void PrefetchMeta(const Shard& shard, const TieredRows::Entry& entry)
+    MXREC_REQUIRES_SHARED(shard.mu) {
   if (entry.spilled == nullptr) {
     Prefetch(&shard.arena->Meta(entry.ref));
   } else {
@@ -36,7 +37,8 @@ std::vector<TieredRows::Entry> OnSsd(std::span<const TieredRows::Entry> entries)
   return spilled;
 }
 
-void PrefetchRow(const Shard& shard, const TieredRows::Entry& entry) {
+void PrefetchRow(const Shard& shard, const TieredRows::Entry& entry)
+    MXREC_REQUIRES_SHARED(shard.mu) {
   if (entry.spilled == nullptr) Prefetch(shard.arena->Row(entry.ref));
 }
 
@@ -74,6 +76,7 @@ void TableState::BeginSweep(const EvictionOptions& rules, int64_t now) {
   for (const auto& shard : shards_) locks.emplace_back(shard->mu);
   if (!by_age && rules.max_rows == 0 && rules.min_l2 == 0.0f) return;
   for (const auto& shard : shards_) {
+    shard->mu.AssumeHeld();  // `locks`
     shard->arena->EndDrain();
     shard->reprieved.clear();
     if (shard->counters != nullptr) shard->counters->EndSweep();
@@ -94,9 +97,8 @@ void TableState::BeginSweep(const EvictionOptions& rules, int64_t now) {
 
 bool TableState::Expired(uint32_t s, RowRef ref) const {
   if (!sweep_.by_age) return false;
-  const Shard& shard = *shards_[s];
-  const RowMeta& meta = shard.arena->Meta(ref);
-  return meta.last_time <= sweep_.cutoff && WasTrained(meta) && !shard.reprieved.contains(ref);
+  const RowMeta& meta = ShardAt(s).arena->Meta(ref);
+  return meta.last_time <= sweep_.cutoff && WasTrained(meta) && !ShardAt(s).reprieved.contains(ref);
 }
 
 bool TableState::Expired(const SpilledRow& row) const {
@@ -106,8 +108,14 @@ bool TableState::Expired(const SpilledRow& row) const {
 
 // --- Sweep --------------------------------------------------------------------------------------
 
+uint32_t TableState::FrequencyOf(uint32_t s, const Entry& entry) const {
+  return entry.spilled == nullptr ? ShardAt(s).arena->Meta(entry.ref).frequency
+                                  : entry.spilled->frequency;
+}
+
 void TableState::RemoveRow(uint32_t s, int64_t key, RowRef ref) {
-  Shard& shard = *shards_[s];
+  Shard& shard = ShardAt(s);
+  SameLock(ShardAt(s).mu, shard.mu);
   shard.index.Erase(HashKey(key), key);
   hot_.Drop(s, ref);
   if (tracker_.active()) {
@@ -118,11 +126,10 @@ void TableState::RemoveRow(uint32_t s, int64_t key, RowRef ref) {
 }
 
 int64_t TableState::MeasureSegment(uint32_t s, EvictionSweep::Lap* lap) {
-  const Shard& shard = *shards_[s];
   std::vector<Entry> entries;
   lap->MoveTo(VisitRows(s, lap->position, [&](const Entry& entry) { entries.push_back(entry); }));
   for (size_t i = 0; i < entries.size(); ++i) {
-    if (i + kAhead < entries.size()) PrefetchMeta(shard, entries[i + kAhead]);
+    if (i + kAhead < entries.size()) PrefetchMeta(ShardAt(s), entries[i + kAhead]);
     if (!Expired(s, entries[i])) ++sweep_.frequencies[s][FrequencyOf(s, entries[i])];
   }
   return static_cast<int64_t>(entries.size());
@@ -154,7 +161,8 @@ void TableState::ChooseLeastFrequency() {
 }
 
 int64_t TableState::SweepRows(uint32_t s, int64_t most, EvictionSweep::Lap* lap, int64_t* freed) {
-  Shard& shard = *shards_[s];
+  Shard& shard = ShardAt(s);
+  SameLock(ShardAt(s).mu, shard.mu);
   std::vector<Entry> entries;
   const uint64_t next =
       VisitRows(s, lap->position, [&](const Entry& entry) { entries.push_back(entry); });
@@ -182,7 +190,8 @@ int64_t TableState::SweepRows(uint32_t s, int64_t most, EvictionSweep::Lap* lap,
   std::vector<Entry> small = Below(sweep_.min_l2, s, others);
 
   int64_t here = 0;
-  const auto remove = [&](std::vector<Entry>& rows, std::atomic<int64_t>* counter) {
+  const auto remove = [&](std::vector<Entry>& rows, std::atomic<int64_t>* counter) MXREC_REQUIRES(
+                          ShardAt(s).mu, shard.mu) {
     const auto removed = std::min<int64_t>(static_cast<int64_t>(rows.size()), most - here);
     // Which rows a budget takes does not depend on the tiers that they are in.
     if (removed < static_cast<int64_t>(rows.size())) std::ranges::sort(rows, {}, by_hash);
@@ -227,7 +236,7 @@ std::vector<TableState::Entry> TableState::Below(float norm, uint32_t s,
     if (entry.spilled != nullptr) {
       spilled.push_back(entry);
       wanted.push_back({entry.key, entry.spilled->location});
-    } else if (IsBelow(norm, shards_[s]->arena->Row(entry.ref))) {
+    } else if (IsBelow(norm, ShardAt(s).arena->Row(entry.ref))) {
       below.push_back(entry);
     }
   }
@@ -241,28 +250,30 @@ std::vector<TableState::Entry> TableState::Below(float norm, uint32_t s,
 
 int64_t TableState::DrainSegment(uint32_t s, int64_t most, EvictionSweep::Lap* lap,
                                  int64_t* moved) {
-  Shard& shard = *shards_[s];
+  Shard& shard = ShardAt(s);
+  SameLock(ShardAt(s).mu, shard.mu);
+  RowArena& arena = *shard.arena;
   std::vector<Entry> entries;
   int64_t looks = 0;
   const uint64_t next = shard.index.VisitSegment(lap->position, [&](int64_t key, RowRef ref) {
     ++looks;
-    if (shard.arena->InDrainingSlab(ref)) entries.push_back({key, ref, nullptr});
+    if (arena.InDrainingSlab(ref)) entries.push_back({key, ref, nullptr});
   });
   const size_t n = std::min<size_t>(entries.size(), static_cast<size_t>(most));
   for (size_t i = 0; i < n; ++i) {
     if (i + kAhead < n) {
-      PrefetchRange(shard.arena->Row(entries[i + kAhead].ref), format_.embedding_bytes());
-      Prefetch(&shard.arena->Meta(entries[i + kAhead].ref));
+      PrefetchRange(arena.Row(entries[i + kAhead].ref), format_.embedding_bytes());
+      Prefetch(&arena.Meta(entries[i + kAhead].ref));
       Prefetch(shard.index.HomeBucket(HashKey(entries[i + kAhead].key)));
     }
     const auto [key, ref, spilled] = entries[i];
-    const RowRef to = shard.arena->Move(ref, key);
+    const RowRef to = arena.Move(ref, key);
     if (to == RowArena::kNoSlot) {
       lap->left = 0;  // no memory to move into: rows stay where they are
       return looks;
     }
     shard.index.Replace(HashKey(key), key, to);
-    if (tracker_.active()) tracker_.Move(s, ref, to, shard.arena->Meta(to));
+    if (tracker_.active()) tracker_.Move(s, ref, to, arena.Meta(to));
     hot_.Drop(s, ref);
   }
   *moved += static_cast<int64_t>(n);
@@ -272,9 +283,10 @@ int64_t TableState::DrainSegment(uint32_t s, int64_t most, EvictionSweep::Lap* l
 
 // A segment's worth of the current phase. Returns what it has looked at.
 int64_t TableState::SweepSegment(uint32_t s, int64_t most, int64_t* freed, int64_t* moved) {
-  Shard& shard = *shards_[s];
+  Shard& shard = ShardAt(s);
   EvictionSweep::Lap& lap = sweep_.laps[s];
-  std::unique_lock lock(shard.mu);
+  const ExclusiveLock lock(shard.mu);
+  SameLock(shard.mu, ShardAt(s).mu);
   switch (sweep_.phase) {
     case Phase::kMeasure:
       return MeasureSegment(s, &lap);
@@ -316,8 +328,8 @@ void TableState::NextPhase(bool at_once) {
     sweep_.by_age = false;
   }
   for (uint32_t s = 0; s < shards(); ++s) {
-    Shard& shard = *shards_[s];
-    std::unique_lock lock(shard.mu);
+    Shard& shard = ShardAt(s);
+    const ExclusiveLock lock(shard.mu);
     if (drained) {
       if (at_once) shard.arena->ReleaseIdle();
       shard.arena->EndDrain();
@@ -380,19 +392,21 @@ int64_t TableState::Sweep(int64_t looks, int64_t most, bool at_once) {
 // --- Callers during a sweep ---------------------------------------------------------------------
 
 std::vector<int64_t> TableState::ExpiredOf(KeySpan keys) const {
-  std::vector<int64_t> expired;
-  std::mutex mu;  // guards expired
+  struct {
+    Mutex mu;
+    std::vector<int64_t> keys MXREC_GUARDED_BY(mu);
+  } expired;
   std::atomic<bool> failed{false};
   const auto add = [&](int64_t key) {
-    const std::lock_guard lock(mu);
+    const MutexLock lock(expired.mu);
     try {
-      expired.push_back(key);
+      expired.keys.push_back(key);
     } catch (const std::bad_alloc&) {
       failed = true;
     }
   };
   const Locks locks = LockAllShared();
-  if (!sweep_.by_age) return expired;
+  if (!sweep_.by_age) return {};
   WorkerPool::Get().RunRanges(keys.size(), kParallelKeys, [&](size_t begin, size_t end) {
     struct InFlight {
       uint64_t hash;
@@ -406,7 +420,8 @@ std::vector<int64_t> TableState::ExpiredOf(KeySpan keys) const {
         const int64_t key = keys[begin + i - kRing];
         const InFlight& each = ring[i % kRing];
         const uint32_t s = ShardOf(each.hash, shard_bits_);
-        const KeyCounters* counters = shards_[s]->counters.get();
+        ShardAt(s).mu.AssumeHeldShared();  // `locks`
+        const KeyCounters* counters = ShardAt(s).counters.get();
         bool old;
         if (each.ref != kNoRow) {
           old = Expired(s, each.ref);
@@ -420,11 +435,14 @@ std::vector<int64_t> TableState::ExpiredOf(KeySpan keys) const {
       if (i < n) {
         InFlight& each = ring[i % kRing];
         each.hash = HashKey(keys[begin + i]);
-        Prefetch(shards_[ShardOf(each.hash, shard_bits_)]->index.HomeBucket(each.hash));
+        const Shard& shard = ShardAt(ShardOf(each.hash, shard_bits_));
+        shard.mu.AssumeHeldShared();
+        Prefetch(shard.index.HomeBucket(each.hash));
       }
       if (i >= kAhead && i < n + kAhead) {
         InFlight& each = ring[(i - kAhead) % kRing];
-        const Shard& shard = *shards_[ShardOf(each.hash, shard_bits_)];
+        const Shard& shard = ShardAt(ShardOf(each.hash, shard_bits_));
+        shard.mu.AssumeHeldShared();
         each.ref = shard.index.Find(each.hash, keys[begin + i - kAhead]);
         if (each.ref != kNoRow) {
           Prefetch(&shard.arena->Meta(each.ref));
@@ -435,7 +453,8 @@ std::vector<int64_t> TableState::ExpiredOf(KeySpan keys) const {
     }
   });
   if (failed) throw std::bad_alloc();
-  return expired;
+  const MutexLock lock(expired.mu);
+  return std::move(expired.keys);
 }
 
 void TableState::Reap(KeySpan all) {
@@ -447,8 +466,9 @@ void TableState::Reap(KeySpan all) {
   const bool ok = ForEachShard(batch->size(), [&](uint32_t s) {
     const size_t b = batch->begin(s), e = batch->end(s);
     if (b == e) return;
-    Shard& shard = *shards_[s];
-    std::unique_lock lock(shard.mu);
+    Shard& shard = ShardAt(s);
+    const ExclusiveLock lock(shard.mu);
+    SameLock(shard.mu, ShardAt(s).mu);
     int64_t here = 0;
     std::vector<Entry> spilled;
     if (tier_ != nullptr) spilled.reserve(e - b);
@@ -492,7 +512,9 @@ bool TableState::MakeRoom(KeySpan keys) {
       size_t here = 0;
       for (size_t i = begin; i < end; ++i) {
         const uint64_t hash = HashKey(keys[i]);
-        here += !HasRow(ShardOf(hash, shard_bits_), hash, keys[i]);
+        const uint32_t s = ShardOf(hash, shard_bits_);
+        ShardAt(s).mu.AssumeHeldShared();  // `locks`
+        here += !HasRow(s, hash, keys[i]);
       }
       missing += here;
     });
@@ -509,8 +531,9 @@ void TableState::Reprieve(KeySpan keys, uint32_t earliest) {
   for (size_t i = 0; i < keys.size(); ++i) {
     const uint64_t hash = HashKey(keys[i]);
     const uint32_t s = ShardOf(hash, shard_bits_);
-    Shard& shard = *shards_[s];
-    std::unique_lock lock(shard.mu);
+    Shard& shard = ShardAt(s);
+    const ExclusiveLock lock(shard.mu);
+    SameLock(shard.mu, ShardAt(s).mu);
     const RowRef ref = shard.index.Find(hash, keys[i]);
     if (ref != kNoRow) {
       if (Expired(s, ref)) shard.reprieved.insert(ref);
@@ -529,8 +552,10 @@ std::vector<int64_t> TableState::MaskExpired(std::span<const int64_t> addresses,
     if (addresses[i] < 0) continue;
     const Address address = Address::Unpack(addresses[i], shard_bits_);
     RowRef ref = RowAt(address);
+    const Shard& shard = ShardAt(address.shard);
+    shard.mu.AssumeHeldShared();  // `locks`
+    SameLockShared(shard.mu, ShardAt(address.shard).mu);
     if (int64_t key; ref == kNoRow && address.tag == tag_) {
-      const Shard& shard = *shards_[address.shard];
       const bool known = address.slot < shard.arena->slots() &&
                          shard.arena->DepartedKey(address.slot, address.generation, &key);
       if (known) ref = shard.index.Find(HashKey(key), key);
@@ -549,15 +574,17 @@ int64_t TableState::CountExpired() const {
   std::atomic<int64_t> expired{0};
   const Locks locks = LockAllShared();
   if (!sweep_.by_age) return 0;
-  WorkerPool::Get().Run(shards(), [&](size_t s) {
-    const RowArena& arena = *shards_[s]->arena;
+  WorkerPool::Get().Run(shards(), [&](size_t shard) {
+    const auto s = static_cast<uint32_t>(shard);
+    ShardAt(s).mu.AssumeHeldShared();  // `locks`
+    const RowArena& arena = *ShardAt(s).arena;
     int64_t here = 0;
     for (uint32_t slot = 0; slot < arena.slots(); ++slot) {
       const bool live = (arena.Meta(slot).generation & 1) != 0;
-      here += live && Expired(static_cast<uint32_t>(s), slot);
+      here += live && Expired(s, slot);
     }
     if (tier_ != nullptr) {
-      const SpilledRows& spilled = tier_->shard(static_cast<uint32_t>(s)).spilled;
+      const SpilledRows& spilled = SpilledOf(s);
       for (uint64_t position = 0; position < KeyIndex::kEndOfPositions;) {
         position = spilled.VisitSegment(
             position, [&](int64_t /*key*/, SpilledRow* row) { here += Expired(*row); });

@@ -17,15 +17,19 @@ Status TableState::Scan(ScanCursor* cursor, int64_t max_rows, RowBlock* block, b
   block->clear();
   while (cursor->shard < shards() && static_cast<int64_t>(block->size()) < max_rows) {
     const uint32_t s = cursor->shard;
-    const Shard& shard = *shards_[s];
+    const Shard& shard = ShardAt(s);
     std::optional<ssd::SsdLog::Guard> guard;
     SpilledBatch spilled;
     {
-      std::shared_lock<SharedMutex> lock;
       if (tier_ != nullptr) guard.emplace(tier_->log().Enter());
-      if (!locked || tier_ != nullptr) lock = std::shared_lock(shard.mu);
+      std::shared_lock lock(shard.mu, std::defer_lock);
+      if (!locked || tier_ != nullptr) lock.lock();
+      // Or changes are kept out by the caller.
+      ShardAt(s).mu.AssumeHeldShared();
       const bool sweeping = this->sweeping();
       cursor->position = VisitRows(s, cursor->position, [&](const Entry& entry) {
+        shard.mu.AssumeHeldShared();
+        SameLockShared(shard.mu, ShardAt(s).mu);
         if (sweeping && Expired(s, entry)) return;
         if (entry.spilled == nullptr) {
           const RowMeta& meta = shard.arena->Meta(entry.ref);
@@ -68,7 +72,8 @@ Status TableState::Load(const RowBlock& block, int block_row_floats, bool replac
   KeyBatch::Ptr batch = KeyBatch::Acquire();
   // Every key is new to this version, or the rows are not what a table saved.
   MXREC_RETURN_IF_ERROR(MakeRows(block.keys, batch.get(), [&](uint32_t s, RowRef ref) {
-    return replaces && shards_[s]->arena->Meta(ref).stamp != tracker_.fresh_stamp();
+    ShardAt(s).mu.AssumeHeldShared();  // nobody else has these rows
+    return replaces && ShardAt(s).arena->Meta(ref).stamp != tracker_.fresh_stamp();
   }));
   const size_t copied_slots = std::min(width, static_cast<size_t>(row_floats())) - dim_;
   // Saved rows come in the order of their hashes, so those of a block are in one shard or two: what
@@ -76,7 +81,8 @@ Status TableState::Load(const RowBlock& block, int block_row_floats, bool replac
   const auto locks = LockAllExclusive();
   WorkerPool::Get().RunRanges(n, kParallelKeys / 4, [&](size_t begin, size_t end) {
     for (size_t u = begin; u < end; ++u) {
-      Shard& shard = *shards_[ShardOf(batch->hash[u], shard_bits_)];
+      Shard& shard = ShardAt(ShardOf(batch->hash[u], shard_bits_));
+      shard.mu.AssumeHeld();  // LockAllExclusive
       const size_t from = batch->first[u];
       const float* saved = block.values.data() + from * width;
       float* row = shard.arena->Row(batch->ref[u]);
@@ -89,7 +95,8 @@ Status TableState::Load(const RowBlock& block, int block_row_floats, bool replac
     }
   });
   for (uint32_t s = 0; s < shards(); ++s) {
-    Shard& shard = *shards_[s];
+    Shard& shard = ShardAt(s);
+    shard.mu.AssumeHeld();
     for (size_t u = batch->begin(s); replaces && u < batch->unique_end(s); ++u) {
       if (shard.counters != nullptr) shard.counters->Forget(batch->hash[u], batch->key[u]);
     }
@@ -109,6 +116,7 @@ Status TableState::Relayout(const OptimizerOptions& optimizer) {
   std::vector<std::unique_ptr<RowArena>> arenas;
   for (const auto& shard : shards_) {
     auto arena = std::make_unique<RowArena>(&row_pages_, width);
+    const SharedLock lock(shard->mu);
     if (!shard->arena->CopySlotsTo(arena.get(), static_cast<int>(format_.slots_at()))) {
       return ResourceExhausted("out of memory while giving table '" + name_ + "' the slots of " +
                                OptimizerName(optimizer.kind) + "; the table is as it was");
@@ -122,8 +130,8 @@ Status TableState::Relayout(const OptimizerOptions& optimizer) {
   }
   MXREC_RETURN_IF_ERROR(RelayoutSpilled(static_cast<size_t>(width), bound.get()));
   for (uint32_t s = 0; s < shards(); ++s) {
-    std::unique_lock lock(shards_[s]->mu);
-    shards_[s]->arena = std::move(arenas[s]);
+    const ExclusiveLock lock(ShardAt(s).mu);
+    ShardAt(s).arena = std::move(arenas[s]);
   }
   slots_ = slots;
   EnsureEpochs();

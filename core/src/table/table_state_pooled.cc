@@ -47,11 +47,13 @@ void TableState::ReadPooled(KeySpan keys, const Bags& bags, const float* absent_
     std::array<const Shard*, kernels::kPoolWindow> owners;
     for (size_t j = 0; j < n; ++j) {
       hashes[j] = HashKey(key[begin + j]);
-      owners[j] = shards_[ShardOf(hashes[j], shard_bits_)].get();
+      owners[j] = &ShardAt(ShardOf(hashes[j], shard_bits_));
+      owners[j]->mu.AssumeHeldShared();  // `locks`
       Prefetch(owners[j]->index.HomeBucket(hashes[j]));
     }
     int64_t absent_here = 0;
     for (size_t j = 0; j < n; ++j) {
+      owners[j]->mu.AssumeHeldShared();
       const RowRef ref = owners[j]->index.Find(hashes[j], key[begin + j]);
       absent_here += ref == kNoRow;
       rows[j] = ref == kNoRow ? absent.get() : owners[j]->arena->Row(ref);
@@ -80,14 +82,16 @@ void TableState::ReadAddressesPooled(std::span<const int64_t> addresses, KeySpan
     for (size_t i = begin; i < end; ++i) {
       if (i + kernels::kPoolWindow < end && addresses[i + kernels::kPoolWindow] >= 0) {
         const Address ahead = Address::Unpack(addresses[i + kernels::kPoolWindow], shard_bits_);
-        const RowArena& arena = *shards_[ahead.shard]->arena;
+        ShardAt(ahead.shard).mu.AssumeHeldShared();  // `locks`
+        const RowArena& arena = *ShardAt(ahead.shard).arena;
         if (ahead.slot < arena.slots()) Prefetch(&arena.Meta(ahead.slot));
       }
       const float* row = nullptr;
       if (addresses[i] >= 0) {
         const Address address = Address::Unpack(addresses[i], shard_bits_);
         const RowRef ref = RowAt(address);
-        if (ref != kNoRow) row = shards_[address.shard]->arena->Row(ref);
+        ShardAt(address.shard).mu.AssumeHeldShared();
+        if (ref != kNoRow) row = ShardAt(address.shard).arena->Row(ref);
       }
       if (row == nullptr) row = FindRow(keys[i]);
       row_of[i] = row == nullptr ? absent.get() : row;

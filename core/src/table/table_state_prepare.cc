@@ -1,6 +1,5 @@
 // TableState: the part of a training lookup that can be done before its step, because it changes
 // nothing: keys by shard, distinct ones, their rows.
-#include <mutex>
 #include <new>
 
 #include "table/table_state.h"
@@ -13,8 +12,8 @@ void TableState::Prepare(KeySpan keys) const {
   batch->generation.Reserve(batch->size());
   const bool ok = ForEachShard(batch->size(), [&](uint32_t s) {
     batch->Deduplicate(s);
-    const Shard& shard = *shards_[s];
-    std::shared_lock lock(shard.mu);
+    const Shard& shard = ShardAt(s);
+    const SharedLock lock(shard.mu);
     FindInShard(shard, batch.get(), s);
     for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
       const RowRef ref = batch->ref[u];

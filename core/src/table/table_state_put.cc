@@ -1,7 +1,6 @@
 // TableState and RowLoader: rows of another model.
 #include <algorithm>
 #include <cstring>
-#include <mutex>
 #include <new>
 
 #include "table/table_state.h"
@@ -24,8 +23,8 @@ Status TableState::Put(const RowBlock& block, int block_row_floats, RowLoader::S
   }));
   const size_t slot_bytes = (static_cast<size_t>(row_floats()) - dim_) * sizeof(float);
   ForEachShard(n, [&](uint32_t s) {
-    Shard& shard = *shards_[s];
-    std::unique_lock lock(shard.mu);
+    Shard& shard = ShardAt(s);
+    const ExclusiveLock lock(shard.mu);
     for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
       const float* saved = block.values.data() + batch->first[u] * width;
       float* row = shard.arena->Row(batch->ref[u]);

@@ -19,7 +19,8 @@ constexpr size_t kReadGrain = kParallelKeys;
 
 const float* TableState::FindRow(int64_t key) const {
   const uint64_t hash = HashKey(key);
-  const Shard& shard = *shards_[ShardOf(hash, shard_bits_)];
+  const Shard& shard = ShardAt(ShardOf(hash, shard_bits_));
+  shard.mu.AssumeHeldShared();  // with all locks
   const RowRef ref = shard.index.Find(hash, key);
   return ref == kNoRow ? nullptr : shard.arena->Row(ref);
 }
@@ -91,8 +92,9 @@ void TableState::RefreshHotRowsNow(KeySpan keys) const {
   for (const int64_t key : *candidates) {
     const uint64_t hash = HashKey(key);
     const uint32_t s = ShardOf(hash, shard_bits_);
-    const RowRef ref = shards_[s]->index.Find(hash, key);
-    if (ref != kNoRow) rows.push_back({key, s, ref, shards_[s]->arena->Row(ref)});
+    ShardAt(s).mu.AssumeHeld();  // `locks`
+    const RowRef ref = ShardAt(s).index.Find(hash, key);
+    if (ref != kNoRow) rows.push_back({key, s, ref, ShardAt(s).arena->Row(ref)});
   }
   hot_.Rebuild(rows);
 }
@@ -103,10 +105,14 @@ void TableState::Contains(KeySpan keys, bool* out) const {
     for (size_t i = begin; i < end; ++i) {
       if (i + kWindow < end) {
         const uint64_t ahead = HashKey(keys[i + kWindow]);
-        Prefetch(shards_[ShardOf(ahead, shard_bits_)]->index.HomeBucket(ahead));
+        const Shard& shard = ShardAt(ShardOf(ahead, shard_bits_));
+        shard.mu.AssumeHeldShared();  // `locks`
+        Prefetch(shard.index.HomeBucket(ahead));
       }
       const uint64_t hash = HashKey(keys[i]);
-      out[i] = HasRow(ShardOf(hash, shard_bits_), hash, keys[i]);
+      const uint32_t s = ShardOf(hash, shard_bits_);
+      ShardAt(s).mu.AssumeHeldShared();
+      out[i] = HasRow(s, hash, keys[i]);
     }
   });
 }
@@ -126,9 +132,8 @@ void TableState::FindInShard(const Shard& shard, KeyBatch* batch, uint32_t s) co
 void TableState::Find(KeyBatch* batch) const {
   const bool ok = ForEachShard(batch->size(), [&](uint32_t s) {
     batch->Deduplicate(s);
-    const Shard& shard = *shards_[s];
-    std::shared_lock lock(shard.mu);
-    FindInShard(shard, batch, s);
+    const SharedLock lock(ShardAt(s).mu);
+    FindInShard(ShardAt(s), batch, s);
     for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
       batch->address[u] = batch->ref[u] == kNoRow ? kNoAddress : AddressOf(s, batch->ref[u]);
     }
@@ -142,9 +147,9 @@ void TableState::Missing(KeySpan keys, uint64_t coefficient, std::vector<int64_t
   Find(batch.get());
   std::vector<std::pair<uint32_t, int64_t>> found;
   for (uint32_t s = 0; s < shards(); ++s) {
-    std::shared_lock lock(shards_[s]->mu);
+    const SharedLock lock(ShardAt(s).mu);
     for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
-      if (batch->ref[u] != kNoRow || !WouldAdmit(*shards_[s], *batch, u, coefficient)) continue;
+      if (batch->ref[u] != kNoRow || !WouldAdmit(ShardAt(s), *batch, u, coefficient)) continue;
       if (tier_ != nullptr && HasRow(s, batch->hash[u], batch->key[u])) continue;
       found.emplace_back(batch->first[u], batch->key[u]);
     }
@@ -168,7 +173,8 @@ Status TableState::ReadAddresses(std::span<const int64_t> addresses, KeySpan key
       const size_t m = std::min(kWindow, end - i);
       for (size_t j = 0; j < m; ++j) {
         const Address address = Address::Unpack(addresses[i + j], shard_bits_);
-        const RowArena& arena = *shards_[address.shard]->arena;
+        ShardAt(address.shard).mu.AssumeHeldShared();  // `locks`
+        const RowArena& arena = *ShardAt(address.shard).arena;
         if (addresses[i + j] >= 0 && address.slot < arena.slots()) {
           Prefetch(&arena.Meta(address.slot));
           PrefetchRange(arena.Row(address.slot), row_bytes);
@@ -179,7 +185,8 @@ Status TableState::ReadAddresses(std::span<const int64_t> addresses, KeySpan key
         if (addresses[i + j] >= 0) {
           const Address address = Address::Unpack(addresses[i + j], shard_bits_);
           const RowRef ref = RowAt(address);
-          if (ref != kNoRow) rows[j] = shards_[address.shard]->arena->Row(ref);
+          ShardAt(address.shard).mu.AssumeHeldShared();
+          if (ref != kNoRow) rows[j] = ShardAt(address.shard).arena->Row(ref);
         }
         if (rows[j] == nullptr) rows[j] = FindRow(keys[i + j]);
       }

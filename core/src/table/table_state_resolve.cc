@@ -35,15 +35,15 @@ Status TableState::Resolve(KeySpan keys, ResolveMode mode, InsertRequest use, in
     return Insert(batch.get(), use);
   }
   ForEachShard(batch->size(), [&](uint32_t s) {
-    std::shared_lock lock(shards_[s]->mu);
-    FindInShard(*shards_[s], batch.get(), s);
+    const SharedLock lock(ShardAt(s).mu);
+    FindInShard(ShardAt(s), batch.get(), s);
     const UniqueWriter writer(request.output, batch.get(), format_, dim_, use.absent_row, padding_);
     for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
       const RowRef ref = batch->ref[u];
       if (ref == kNoRow) {
         writer.Write(u, kNoAddress, nullptr);
       } else {
-        writer.Write(u, AddressOf(s, ref), shards_[s]->arena->Row(ref));
+        writer.Write(u, AddressOf(s, ref), ShardAt(s).arena->Row(ref));
       }
     }
     WriteInverse(s, *batch, inverse);

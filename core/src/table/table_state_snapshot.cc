@@ -16,21 +16,23 @@ constexpr size_t kAhead = 16;
 
 void TableState::StampFreshRows() {
   for (const auto& shard : shards_) {
-    std::unique_lock lock(shard->mu);
+    const ExclusiveLock lock(shard->mu);
     shard->arena->SetFreshStamp(tracker_.fresh_stamp());
   }
 }
 
 void TableState::ForEachStamp(const std::function<void(uint16_t*)>& each) {
   WorkerPool::Get().Run(shards(), [&](size_t s) {
-    Shard& shard = *shards_[s];
-    std::unique_lock lock(shard.mu);
+    const auto number = static_cast<uint32_t>(s);
+    Shard& shard = ShardAt(number);
+    const ExclusiveLock lock(shard.mu);
+    SameLock(shard.mu, ShardAt(number).mu);
     for (uint32_t slot = 0; slot < shard.arena->slots(); ++slot) {
       RowMeta& meta = shard.arena->Meta(slot);
       if ((meta.generation & 1) != 0) each(&meta.stamp);
     }
     if (tier_ == nullptr) return;
-    const SpilledRows& spilled = tier_->shard(static_cast<uint32_t>(s)).spilled;
+    const SpilledRows& spilled = SpilledOf(number);
     for (uint64_t position = 0; position < kEnd;) {
       position = spilled.VisitSegment(position,
                                       [&](int64_t /*key*/, SpilledRow* row) { each(&row->stamp); });
@@ -48,7 +50,7 @@ void TableState::EnsureEpochs() {
 bool TableState::TrackCounts(bool on) {
   bool done = true;
   for (const auto& shard : shards_) {
-    std::unique_lock lock(shard->mu);
+    const ExclusiveLock lock(shard->mu);
     if (shard->counters != nullptr) done = shard->counters->Track(on) && done;
   }
   return done;
@@ -71,7 +73,7 @@ void TableState::BeginSnapshot(const ChangeTracker::Instant& given) {
     if (instant.by_age) part.cutoff = instant.cutoff;
     for (const auto& shard : shards_) {
       reprieved.push_back(&shard->reprieved);
-      std::unique_lock lock(shard->mu);
+      const ExclusiveLock lock(shard->mu);
       if (shard->counters != nullptr) shard->counters->BeginSave(part);
     }
     // What the tracker has of every shard is about to change; statistics look at it beside changes.
@@ -89,7 +91,7 @@ void TableState::BeginSnapshot(const ChangeTracker::Instant& given) {
 
 void TableState::EndCountsSave(bool follows) {
   for (const auto& shard : shards_) {
-    std::unique_lock lock(shard->mu);
+    const ExclusiveLock lock(shard->mu);
     if (shard->counters != nullptr) shard->counters->EndSave(follows);
   }
 }
@@ -119,7 +121,7 @@ void TableState::SetLineage(const std::string& uid, int64_t step, bool counts_re
 
 bool TableState::counts_lost() const {
   for (const auto& shard : shards_) {
-    std::shared_lock lock(shard->mu);
+    const SharedLock lock(shard->mu);
     if (shard->counters != nullptr && shard->counters->lost()) return true;
   }
   return false;
@@ -139,11 +141,12 @@ void TableState::EmitRow(int64_t key, uint32_t frequency, uint32_t last_time, co
 
 // Rows that are found under their key, as they are or as their images are.
 Status TableState::ScanSegment(uint32_t s, uint64_t* position, RowBlock* block) {
-  Shard& shard = *shards_[s];
+  Shard& shard = ShardAt(s);
   std::optional<ssd::SsdLog::Guard> guard;
   if (tier_ != nullptr) guard.emplace(tier_->log().Enter());
   SpilledBatch spilled;
-  std::shared_lock lock(shard.mu);
+  SharedLock lock(shard.mu);
+  SameLockShared(shard.mu, ShardAt(s).mu);
   RowArena& arena = *shard.arena;
   if (*position == 0 && tracker_.instant().delta) tracker_.Sift(s, &arena);
   std::vector<Entry> entries;
@@ -152,6 +155,7 @@ Status TableState::ScanSegment(uint32_t s, uint64_t* position, RowBlock* block) 
       if (tracker_.MayBePending(s, entry.ref)) entries.push_back(entry);
       return;
     }
+    ShardAt(s).mu.AssumeHeldShared();  // `lock`
     TakeForSave(s, entry.key, entry.spilled, &spilled);
   });
   // To the front: those that are written as they are.
@@ -183,11 +187,12 @@ Status TableState::ScanSegment(uint32_t s, uint64_t* position, RowBlock* block) 
 }
 
 void TableState::TakeImages(uint32_t s, size_t most, bool orphans_only, RowBlock* block) {
-  Shard& shard = *shards_[s];
-  std::shared_lock lock(shard.mu);
+  Shard& shard = ShardAt(s);
+  const SharedLock lock(shard.mu);
+  RowArena& arena = *shard.arena;
   tracker_.images(s).TakeKeyed(most, orphans_only, [&](RowRef ref, const RowImages::Image& image) {
     EmitRow(image.key, image.frequency, image.last_time, image.row, block);
-    if (ref != kNoRow) tracker_.MarkDone(&shard.arena->Meta(ref));
+    if (ref != kNoRow) tracker_.MarkDone(&arena.Meta(ref));
   });
 }
 
@@ -220,8 +225,8 @@ Status TableState::ScanSnapshot(ScanCursor* cursor, size_t max_rows, int64_t ima
 void TableState::ScanSnapshotCounts(ScanCursor* cursor, size_t max_rows, RowBlock* block) {
   block->clear();
   while (cursor->shard < shards() && block->size() < max_rows) {
-    Shard& shard = *shards_[cursor->shard];
-    std::unique_lock lock(shard.mu);
+    Shard& shard = ShardAt(cursor->shard);
+    const ExclusiveLock lock(shard.mu);
     if (shard.counters == nullptr) {
       cursor->position = kEnd;
     } else {
@@ -234,9 +239,9 @@ void TableState::ScanSnapshotCounts(ScanCursor* cursor, size_t max_rows, RowBloc
 std::vector<int64_t> TableState::GoneKeys() const {
   std::vector<int64_t> keys;
   for (uint32_t s = 0; s < shards(); ++s) {
-    std::shared_lock lock(shards_[s]->mu);
+    const SharedLock lock(ShardAt(s).mu);
     tracker_.AddGone(s, &keys);
-    if (shards_[s]->counters != nullptr) shards_[s]->counters->AddExpired(&keys);
+    if (ShardAt(s).counters != nullptr) ShardAt(s).counters->AddExpired(&keys);
   }
   std::sort(keys.begin(), keys.end());
   keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
@@ -255,7 +260,10 @@ Status TableState::EraseKeys(const std::vector<int64_t>& keys) {
   KeyBatch::Ptr batch = KeyBatch::Acquire();
   batch->Partition(keys, shard_bits_, KeyBatch::Grouping::kKeys);
   Erase(batch.get());
-  for (const auto& shard : shards_) shard->erased = 0;  // restored, not erased
+  for (const auto& shard : shards_) {
+    const ExclusiveLock lock(shard->mu);
+    shard->erased = 0;  // restored, not erased
+  }
   return {};
 }
 

@@ -1,7 +1,6 @@
 // TableState: the rows on SSD of a save. Files that consist mostly of them are taken as they are;
 // the other rows are read in the order in which they lie there.
 #include <algorithm>
-#include <mutex>
 
 #include "table/table_state.h"
 
@@ -21,11 +20,10 @@ bool IsMostlyRows(uint64_t rows, uint64_t records) { return rows * 2 > records; 
 template <class Use>
 void TableState::ForEachUnsaved(Use&& use) const {
   for (uint32_t s = 0; s < shards(); ++s) {
-    const SpilledRows& spilled = tier_->shard(s).spilled;
     for (uint64_t position = 0; position < KeyIndex::kEndOfPositions;) {
-      std::shared_lock lock(shards_[s]->mu);
+      const SharedLock lock(ShardAt(s).mu);
       for (int i = 0; i < kSegmentsAtOnce && position < KeyIndex::kEndOfPositions; ++i) {
-        position = spilled.VisitSegment(position, [&](int64_t key, SpilledRow* row) {
+        position = SpilledOf(s).VisitSegment(position, [&](int64_t key, SpilledRow* row) {
           if (tracker_.WantsImage(row->meta(), row->reprieve)) use(s, key, row);
         });
       }
@@ -140,7 +138,7 @@ Status TableState::ScanSpilled(size_t max_rows, RowBlock* block) {
     for (const auto& [location, key] : piece) {
       const uint64_t hash = HashKey(key);
       const uint32_t s = ShardOf(hash, shard_bits_);
-      std::shared_lock lock(shards_[s]->mu);
+      const SharedLock lock(ShardAt(s).mu);
       SpilledRow* const row = FindSpilled(s, hash, key);
       if (row == nullptr || row->location != location) continue;
       TakeForSave(s, key, row, &spilled);

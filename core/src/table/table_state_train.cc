@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <atomic>
 #include <limits>
-#include <mutex>
 #include <new>
 
 #include "kernels/row_copier.h"
@@ -70,10 +69,10 @@ void TableState::UseCollected(const InsertRequest& use) {
     for (uint32_t s = 0; s < shards(); ++s) keys += used.refs[s].size();
   }
   ForEachShard(keys, [&](uint32_t s) {
-    Shard& shard = *shards_[s];
-    std::unique_lock lock(shard.mu);
+    Shard& shard = ShardAt(s);
+    const ExclusiveLock lock(shard.mu);
     shard.arena->SetClock(batches_);
-    const auto track = [&](RowRef ref, uint32_t count) {
+    const auto track = [&](RowRef ref, uint32_t count) MXREC_REQUIRES(shard.mu) {
       tracker_.Touch(s, ref, nullptr, &shard.arena->Meta(ref), shard.arena->Row(ref));
       if (tracker_.counts_recent()) tracker_.CountRecent(s, ref, count);
     };

@@ -112,8 +112,8 @@ Status TableState::UpdateSums(KeyBatch* batch, KeyBatch::Grouping grouping, cons
     const size_t b = batch->begin(s);
     const size_t e = batch->unique_end(s);
     if (b == e) return;
-    Shard& shard = *shards_[s];
-    std::unique_lock lock(shard.mu);
+    Shard& shard = ShardAt(s);
+    const ExclusiveLock lock(shard.mu);
     if (grouping == KeyBatch::Grouping::kKeys) {
       FindInShard(shard, batch, s);
       for (size_t u = b; u < e; ++u) {

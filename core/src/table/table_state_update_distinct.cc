@@ -69,6 +69,7 @@ bool TableState::UpdateDistinct(std::span<const int64_t> addresses, const float*
   std::vector<RowArena*> arenas;
   uint32_t slots = 0;
   for (const auto& shard : shards_) {
+    shard->mu.AssumeHeldShared();
     arenas.push_back(shard->arena.get());
     slots = std::max(slots, shard->arena->slots());
   }

@@ -33,7 +33,8 @@ void TableState::InitializeRow(int64_t key, const float* values, float* row) con
 // Gives every missing unique key a row, if it is admitted. On failure batch->fresh and
 // batch->refused tell what UndoInShard must undo.
 bool TableState::InsertInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request) {
-  Shard& shard = *shards_[s];
+  Shard& shard = ShardAt(s);
+  SameLock(ShardAt(s).mu, shard.mu);
   KeyCounters* const counters = request.count_use ? shard.counters.get() : nullptr;
   const size_t e = batch->unique_end(s);
   for (size_t u = batch->begin(s); u < e; ++u) {
@@ -147,7 +148,8 @@ int64_t TableState::FindAndUse(uint32_t s, KeyBatch* batch, KnownRows known, Row
   };
   constexpr size_t kRing = 4 * kAhead;  // a power of two above 2 * kAhead
   std::array<InFlight, kRing> ring;
-  const Shard& shard = *shards_[s];
+  const Shard& shard = ShardAt(s);
+  SameLock(ShardAt(s).mu, shard.mu);
   const RowArena::View arena = shard.arena->view();
   const KeyIndex::View index = shard.index.view();
   const int shard_bits = shard_bits_;
@@ -209,8 +211,8 @@ int64_t TableState::FindAndUse(uint32_t s, KeyBatch* batch, KnownRows known, Row
 
 // Returns the rows taken back.
 int64_t TableState::UndoInShard(uint32_t s, KeyBatch* batch, const InsertRequest& request) {
-  Shard& shard = *shards_[s];
-  std::unique_lock lock(shard.mu);
+  Shard& shard = ShardAt(s);
+  const ExclusiveLock lock(shard.mu);
   int64_t undone = 0;
   for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
     const bool used = request.count_use && batch->address[u] != kNoAddress;
@@ -234,7 +236,7 @@ int64_t TableState::UndoInShard(uint32_t s, KeyBatch* batch, const InsertRequest
 
 void TableState::GatherInShard(uint32_t s, const KeyBatch& batch,
                                const InsertRequest& request) const {
-  const RowArena& arena = *shards_[s]->arena;
+  const RowArena& arena = *ShardAt(s).arena;
   const size_t e = batch.end(s);
   const size_t row_bytes = format_.embedding_bytes();
   for (size_t j = batch.begin(s); j < e; ++j) {
@@ -263,11 +265,11 @@ Status TableState::CheckCapacity(KeyBatch* batch, bool deduplicated, uint64_t co
   std::atomic<int64_t> missing{0};
   const bool ok = ForEachShard(batch->size(), [&](uint32_t s) {
     if (!deduplicated) batch->Deduplicate(s);
-    std::shared_lock lock(shards_[s]->mu);
-    FindInShard(*shards_[s], batch, s);
+    const SharedLock lock(ShardAt(s).mu);
+    FindInShard(ShardAt(s), batch, s);
     int64_t here = 0;
     for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
-      here += batch->ref[u] == kNoRow && WouldAdmit(*shards_[s], *batch, u, coefficient);
+      here += batch->ref[u] == kNoRow && WouldAdmit(ShardAt(s), *batch, u, coefficient);
     }
     missing += here;
   });
@@ -302,9 +304,10 @@ Status TableState::Insert(KeyBatch* batch, const InsertRequest& request) {
     if (admission) std::fill(batch->refused.data() + b, batch->refused.data() + e, kNotRefused);
     if (failed) return;
     if (request.times.each != nullptr) FillTimes(s, batch, request);
-    Shard& shard = *shards_[s];
-    if (b == e && !shard.arena->has_idle_slabs()) return;
-    std::unique_lock lock(shard.mu);
+    Shard& shard = ShardAt(s);
+    if (b == e && !shard.HasIdleSlabs()) return;
+    const ExclusiveLock lock(shard.mu);
+    SameLock(shard.mu, ShardAt(s).mu);
     shard.arena->SetClock(batches_);
     RowUse use(*this, s, batch, request);
     shard.hits += FindAndUse(s, batch, known, use);
@@ -341,9 +344,10 @@ int64_t TableState::Erase(KeyBatch* batch) {
   std::atomic<int64_t> erased{0};
   const bool ok = ForEachShard(batch->size(), [&](uint32_t s) {
     const size_t e = batch->end(s);
-    Shard& shard = *shards_[s];
-    if (batch->begin(s) == e && !shard.arena->has_idle_slabs()) return;
-    std::unique_lock lock(shard.mu);
+    Shard& shard = ShardAt(s);
+    if (batch->begin(s) == e && !shard.HasIdleSlabs()) return;
+    const ExclusiveLock lock(shard.mu);
+    SameLock(shard.mu, ShardAt(s).mu);
     shard.arena->SetClock(batches_);
     int64_t here = EraseSpilled(s, *batch);
     for (size_t j = batch->begin(s), ahead = j; j < e; j += kAhead) {
@@ -383,7 +387,7 @@ int64_t TableState::Erase(KeyBatch* batch) {
 
 // The rows on SSD are not read for it, so those that cannot be read go as well.
 int64_t TableState::EraseSpilled(uint32_t s, const KeyBatch& batch) {
-  if (tier_ == nullptr || tier_->shard(s).spilled.size() == 0) return 0;
+  if (tier_ == nullptr || SpilledOf(s).size() == 0) return 0;
   std::vector<Entry> going;
   for (size_t j = batch.begin(s); j < batch.end(s); ++j) {
     const int64_t key = batch.occurrence_key(j);

@@ -1,7 +1,5 @@
 // Table: what moves rows between memory and SSD beside its calls.
-#include <mutex>
 #include <new>
-#include <shared_mutex>
 
 #include "table/table_impl.h"
 
@@ -9,11 +7,11 @@ namespace mxrec {
 
 void Table::Impl::SpillAhead() {
   for (;;) {
-    std::shared_lock lock(structure);
+    const SharedLock lock(structure);
     if (state == nullptr || !state->WantsMoreRoom()) return;
     // A save that is behind gets no more images from here.
     if (state->tracker().image_bytes() > image_limit) return;
-    std::unique_lock changing(changes);
+    const ExclusiveLock changing(changes);
     try {
       const Result<bool> more = state->SpillSome();
       // What fails here fails again in a call that needs the room, which reports it.
@@ -25,7 +23,7 @@ void Table::Impl::SpillAhead() {
 }
 
 void Table::Impl::StageAhead(const std::vector<int64_t>& keys) const {
-  std::shared_lock lock(structure);
+  const SharedLock lock(structure);
   if (state == nullptr) return;
   try {
     state->Stage(keys);

@@ -44,6 +44,7 @@ Status Train(const std::string& name, Impl& impl, KeySpan keys, const TrainingUs
     const TimeSource source =
         use.timestamps.empty() ? TimeSource::kWallClock : TimeSource::kTimestamps;
     // One time for each of no examples looks like no times: such a batch says nothing about them.
+    impl.structure.AssumeHeldShared();  // by WithState
     const bool timed = !keys.empty() || !use.timestamps.empty();
     if (timed) {
       MXREC_RETURN_IF_ERROR(state.CheckTimes(source, impl.options.eviction.max_age != kOff));
@@ -126,6 +127,7 @@ Status Table::Prepare(KeySpan keys) const {
 Status Table::Missing(KeySpan keys, std::vector<int64_t>* out, int64_t coefficient) const {
   MXREC_RETURN_IF_ERROR(CheckCoefficient(coefficient));
   return WithKeys(name_, *impl_, keys, [&](const TableState& state) {
+    impl_->structure.AssumeHeldShared();  // by WithState
     const int64_t weight = coefficient > 0 ? coefficient : impl_->options.admission.coefficient;
     state.Missing(keys, static_cast<uint64_t>(weight), out);
     return Status();

@@ -20,34 +20,34 @@ TierWorkers::~TierWorkers() { Stop(); }
 
 void TierWorkers::Stop() {
   {
-    const std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     stop_ = true;
   }
-  work_.notify_all();
+  work_.NotifyAll();
   for (std::thread& thread : threads_) thread.join();
 }
 
 void TierWorkers::Spill() {
   {
-    const std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     if (std::exchange(wants_spill_, true)) return;
   }
-  work_.notify_all();
+  work_.NotifyAll();
 }
 
 void TierWorkers::Stage(std::vector<int64_t> keys) {
   {
-    const std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     if (ahead_.size() == kMostAhead) ahead_.pop_front();
     ahead_.push_back(std::move(keys));
   }
-  work_.notify_all();
+  work_.NotifyAll();
 }
 
 void TierWorkers::RunSpill() {
-  std::unique_lock lock(mu_);
+  MutexLock lock(mu_);
   for (;;) {
-    work_.wait(lock, [this] { return stop_ || wants_spill_; });
+    while (!stop_ && !wants_spill_) work_.Wait(mu_);
     if (stop_) return;
     wants_spill_ = false;
     lock.unlock();
@@ -57,9 +57,9 @@ void TierWorkers::RunSpill() {
 }
 
 void TierWorkers::RunStage() {
-  std::unique_lock lock(mu_);
+  MutexLock lock(mu_);
   for (;;) {
-    work_.wait(lock, [this] { return stop_ || !ahead_.empty(); });
+    while (!stop_ && ahead_.empty()) work_.Wait(mu_);
     if (stop_) return;
     const std::vector<int64_t> keys = std::move(ahead_.front());
     ahead_.pop_front();

@@ -6,13 +6,13 @@
 // Thread-safe.
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <mutex>
 #include <thread>
 #include <vector>
+
+#include "util/mutex.h"
 
 namespace mxrec {
 
@@ -40,11 +40,11 @@ class TierWorkers {
 
   const std::function<void()> spill_;
   const std::function<void(const std::vector<int64_t>&)> stage_;
-  std::mutex mu_;  // guards what follows
-  std::condition_variable work_;
-  bool stop_ = false;
-  bool wants_spill_ = false;
-  std::deque<std::vector<int64_t>> ahead_;
+  Mutex mu_;
+  Condition work_;
+  bool stop_ MXREC_GUARDED_BY(mu_) = false;
+  bool wants_spill_ MXREC_GUARDED_BY(mu_) = false;
+  std::deque<std::vector<int64_t>> ahead_ MXREC_GUARDED_BY(mu_);
   std::vector<std::thread> threads_;
 };
 

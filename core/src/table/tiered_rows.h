@@ -3,7 +3,8 @@
 // BringIn has those of its keys come. Without an SSD tier there is nothing to do.
 //
 // Thread safety: as TableState. What moves rows is part of a change; functions "of a shard" are
-// called with its lock.
+// called with its lock, those that take keys or addresses of any shard with all locks, which the
+// analysis does not follow.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +29,9 @@ struct TieredRows : TableData {
   using Locks = std::vector<std::shared_lock<SharedMutex>>;
 
   uint32_t shards() const { return static_cast<uint32_t>(shards_.size()); }
+  // By which the analysis knows a shard and its lock: the brackets of a vector that is const are
+  // others to it.
+  Shard& ShardAt(uint32_t s) const { return *shards_[s]; }
   int64_t rows() const { return rows_.load(std::memory_order_relaxed); }
   int64_t memory_rows() const { return rows() - (tier_ == nullptr ? 0 : tier_->rows()); }
   size_t stored_bytes() const { return format_.stored_floats(slots_) * sizeof(float); }
@@ -40,19 +44,34 @@ struct TieredRows : TableData {
   // Room in the indexes for so many rows to come; as KeyIndex::Reserve.
   bool Reserve(int64_t rows);
 
+  // --- Of a row.
+  // Its embedding, [dim], as floats and back; every other file goes through these two.
+  void LoadEmbedding(const float* row, float* out) const { format_.Load(row, out); }
+  void StoreEmbedding(const float* values, float* row) const { format_.Store(values, row); }
+  // The optimizer's slots.
+  float* Slots(float* row) const { return row + format_.slots_at(); }
+  const float* Slots(const float* row) const { return row + format_.slots_at(); }
+
   // --- Of a shard.
   // An index entry and a row for an absent key, contents undefined; kNoRow: no memory.
-  static RowRef NewRow(Shard* shard, uint64_t hash, int64_t key);
+  static RowRef NewRow(Shard* shard, uint64_t hash, int64_t key) MXREC_REQUIRES(shard->mu);
   RowRef RowAt(const Address& address) const;  // kNoRow: not a live row
-  int64_t AddressOf(uint32_t s, RowRef ref) const {
-    return Address::Pack(tag_, shards_[s]->arena->Meta(ref).generation, s, ref, shard_bits_);
+  int64_t AddressOf(uint32_t s, RowRef ref) const MXREC_REQUIRES_SHARED(ShardAt(s).mu) {
+    return Address::Pack(tag_, ShardAt(s).arena->Meta(ref).generation, s, ref, shard_bits_);
   }
   // Null: not on SSD.
-  SpilledRow* FindSpilled(uint32_t s, uint64_t hash, int64_t key) const {
-    return tier_ == nullptr ? nullptr : tier_->shard(s).spilled.Find(hash, key);
+  SpilledRow* FindSpilled(uint32_t s, uint64_t hash, int64_t key) const
+      MXREC_REQUIRES_SHARED(ShardAt(s).mu) {
+    return tier_ == nullptr ? nullptr : SpilledOf(s).Find(hash, key);
   }
-  bool HasRow(uint32_t s, uint64_t hash, int64_t key) const {
-    return shards_[s]->index.Find(hash, key) != kNoRow || FindSpilled(s, hash, key) != nullptr;
+  // There is an SSD tier.
+  SpilledRows& SpilledOf(uint32_t s) const MXREC_REQUIRES_SHARED(ShardAt(s).mu) {
+    TierShard& tier = tier_->shard(s);
+    SameLockShared(ShardAt(s).mu, *tier.mu);
+    return tier.spilled;
+  }
+  bool HasRow(uint32_t s, uint64_t hash, int64_t key) const MXREC_REQUIRES_SHARED(ShardAt(s).mu) {
+    return ShardAt(s).index.Find(hash, key) != kNoRow || FindSpilled(s, hash, key) != nullptr;
   }
   // A key of a shard with its row, in whichever tier.
   struct Entry {
@@ -63,7 +82,8 @@ struct TieredRows : TableData {
   // KeyIndex::VisitSegment for both tiers, to where the segment of either index ends. Keys keep
   // their positions when their rows move. visit(Entry).
   template <class Visit>
-  uint64_t VisitRows(uint32_t s, uint64_t position, Visit&& visit) const;
+  uint64_t VisitRows(uint32_t s, uint64_t position, Visit&& visit) const
+      MXREC_REQUIRES_SHARED(ShardAt(s).mu);
 
   // --- Into memory (tiered_rows_promote.cc).
   // The rows of these keys are in memory from here on, and where others can leave it, there is room
@@ -122,22 +142,23 @@ struct TieredRows : TableData {
   void Stage(KeySpan keys) const;
 
   // --- On SSD (tiered_rows_change.cc). Of a shard whose lock is held exclusively.
-  void RemoveSpilled(uint32_t s, std::span<const Entry> entries);
+  void RemoveSpilled(uint32_t s, std::span<const Entry> entries) MXREC_REQUIRES(ShardAt(s).mu);
   // Gives the rows other slots, of `floats` each; null: none to be set. All or nothing.
   Status RelayoutSpilled(size_t floats, const Optimizer* optimizer);
 };
 
 template <class Visit>
 uint64_t TieredRows::VisitRows(uint32_t s, uint64_t position, Visit&& visit) const {
-  const KeyIndex& index = shards_[s]->index;
+  const Shard& shard = ShardAt(s);
+  SameLockShared(ShardAt(s).mu, shard.mu);
   const auto in_memory = [&](int64_t key, RowRef ref) { visit(Entry{key, ref, nullptr}); };
-  if (tier_ == nullptr || tier_->shard(s).spilled.size() == 0) {
-    return index.VisitSegment(position, in_memory);
+  if (tier_ == nullptr || SpilledOf(s).size() == 0) {
+    return shard.index.VisitSegment(position, in_memory);
   }
-  const SpilledRows& spilled = tier_->shard(s).spilled;
-  const uint64_t end = std::min(index.SegmentEnd(position), spilled.SegmentEnd(position));
+  const SpilledRows& spilled = SpilledOf(s);
+  const uint64_t end = std::min(shard.index.SegmentEnd(position), spilled.SegmentEnd(position));
   const auto before = [&](int64_t key) { return PositionOf(HashKey(key), shard_bits_) < end; };
-  index.VisitSegment(position, [&](int64_t key, RowRef ref) {
+  shard.index.VisitSegment(position, [&](int64_t key, RowRef ref) {
     if (before(key)) in_memory(key, ref);
   });
   spilled.VisitSegment(position, [&](int64_t key, SpilledRow* row) {

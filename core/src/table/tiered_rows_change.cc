@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
-#include <mutex>
 #include <new>
 
 #include "table/tiered_rows.h"
@@ -11,7 +10,7 @@ namespace mxrec {
 
 void TieredRows::RemoveSpilled(uint32_t s, std::span<const Entry> entries) {
   if (entries.empty()) return;
-  TierShard& tier = tier_->shard(s);
+  SpilledRows& spilled = SpilledOf(s);
   // A save may want them as they were.
   std::vector<Wanted> wanted;
   std::vector<float> images;
@@ -41,7 +40,7 @@ void TieredRows::RemoveSpilled(uint32_t s, std::span<const Entry> entries) {
     if (tracker_.active()) {
       tracker_.RemoveSpilled(s, key, row.meta(), row.reprieve, image_of[i]);
     }
-    tier.spilled.Erase(HashKey(key), key);
+    spilled.Erase(HashKey(key), key);
     tier_->staged().Drop(key);
     freed.push_back(row.location);
   }
@@ -60,14 +59,13 @@ Status TieredRows::RelayoutSpilled(size_t floats, const Optimizer* optimizer) {
   // Held until the index has the locations: nothing of the new log is compacted before.
   const ssd::SsdLog::Guard new_guard = log->Enter();
   for (uint32_t s = 0; s < shards(); ++s) {
-    SpilledRows& spilled = tier_->shard(s).spilled;
     for (uint64_t position = 0; position < KeyIndex::kEndOfPositions;) {
       std::vector<Wanted> wanted;
       std::vector<SpilledRow*> rows;
       const ssd::SsdLog::Guard guard = tier_->log().Enter();
       {
-        std::shared_lock lock(shards_[s]->mu);
-        position = spilled.VisitSegment(position, [&](int64_t key, SpilledRow* row) {
+        const SharedLock lock(ShardAt(s).mu);
+        position = SpilledOf(s).VisitSegment(position, [&](int64_t key, SpilledRow* row) {
           wanted.push_back({key, row->location});
           rows.push_back(row);
         });

@@ -4,7 +4,6 @@
 #include <cstring>
 #include <limits>
 #include <memory>
-#include <mutex>
 #include <new>
 
 #include "table/tiered_rows.h"
@@ -43,7 +42,7 @@ std::vector<std::unique_lock<SharedMutex>> TieredRows::LockAllExclusive() const 
 bool TieredRows::Reserve(int64_t rows) {
   if (tier_ != nullptr) rows = std::min(rows, tier_->memory_rows());
   for (const auto& shard : shards_) {
-    std::unique_lock lock(shard->mu);
+    const ExclusiveLock lock(shard->mu);
     if (!shard->index.Reserve(static_cast<uint64_t>(rows) >> shard_bits_)) return false;
   }
   return true;
@@ -59,7 +58,9 @@ RowRef TieredRows::NewRow(Shard* shard, uint64_t hash, int64_t key) {
 
 RowRef TieredRows::RowAt(const Address& address) const {
   if (address.tag != tag_) return kNoRow;
-  const RowArena& arena = *shards_[address.shard]->arena;
+  const Shard& shard = ShardAt(address.shard);
+  shard.mu.AssumeHeldShared();  // with all locks
+  const RowArena& arena = *shard.arena;
   if (address.slot >= arena.slots() || (address.generation & 1) == 0) return kNoRow;
   return arena.Meta(address.slot).generation == address.generation ? address.slot : kNoRow;
 }
@@ -76,12 +77,14 @@ Status TieredRows::BringIn(KeySpan keys, std::span<const int64_t> addresses) {
         if (i + kWindow < end) {
           const uint64_t ahead = HashKey(keys[i + kWindow]);
           const uint32_t s = ShardOf(ahead, shard_bits_);
-          Prefetch(shards_[s]->index.HomeBucket(ahead));
-          Prefetch(tier_->shard(s).spilled.HomeBucket(ahead));
+          ShardAt(s).mu.AssumeHeldShared();  // `locks`
+          Prefetch(ShardAt(s).index.HomeBucket(ahead));
+          Prefetch(SpilledOf(s).HomeBucket(ahead));
         }
         const uint64_t hash = HashKey(keys[i]);
         const uint32_t s = ShardOf(hash, shard_bits_);
-        if (shards_[s]->index.Find(hash, keys[i]) != kNoRow) {
+        ShardAt(s).mu.AssumeHeldShared();
+        if (ShardAt(s).index.Find(hash, keys[i]) != kNoRow) {
           where[i] = kInMemory;
         } else {
           where[i] = FindSpilled(s, hash, keys[i]) != nullptr ? kOnSsd : kNowhere;
@@ -116,11 +119,15 @@ Status TieredRows::BringIn(KeySpan keys, std::span<const int64_t> addresses) {
 TieredRows::KeptRows TieredRows::Keep(KeySpan keys, std::span<const int64_t> addresses) const {
   KeptRows kept(shards());
   const Locks locks = LockAllShared();
-  for (uint32_t s = 0; s < shards(); ++s) kept[s].resize(shards_[s]->arena->slots());
+  for (uint32_t s = 0; s < shards(); ++s) {
+    ShardAt(s).mu.AssumeHeldShared();  // `locks`
+    kept[s].resize(ShardAt(s).arena->slots());
+  }
   for (size_t i = 0; i < keys.size(); ++i) {
     const uint64_t hash = HashKey(keys[i]);
     const uint32_t s = ShardOf(hash, shard_bits_);
-    if (const RowRef ref = shards_[s]->index.Find(hash, keys[i]); ref != kNoRow) kept[s][ref] = 1;
+    ShardAt(s).mu.AssumeHeldShared();
+    if (const RowRef ref = ShardAt(s).index.Find(hash, keys[i]); ref != kNoRow) kept[s][ref] = 1;
   }
   for (const int64_t each : addresses) {
     if (each < 0) continue;
@@ -143,7 +150,7 @@ Status TieredRows::Promote(std::span<const Arrival> arrivals) {
       char* const row = rows.get() + i * row_bytes;
       const auto [s, key] = arrivals[i];
       if (tier_->staged().Copy(key, row)) continue;
-      std::shared_lock lock(shards_[s]->mu);  // compaction may be moving the record
+      const SharedLock lock(ShardAt(s).mu);  // compaction may be moving the record
       reads.push_back(
           {.key = key, .location = FindSpilled(s, HashKey(key), key)->location, .row = row});
     }
@@ -168,11 +175,12 @@ Status TieredRows::Promote(std::span<const Arrival> arrivals) {
 // Returns how many have come; all, unless memory ran out.
 int64_t TieredRows::PromoteInShard(uint32_t s, std::span<const Arrival> arrivals,
                                    const char* rows) {
-  Shard& shard = *shards_[s];
+  Shard& shard = ShardAt(s);
   TierShard& tier = tier_->shard(s);
   std::vector<uint32_t> freed;
   freed.reserve(arrivals.size());
-  std::unique_lock lock(shard.mu);
+  const ExclusiveLock lock(shard.mu);
+  SameLock(shard.mu, *tier.mu);
   shard.reprieved.reserve(shard.reprieved.size() + arrivals.size());
   for (size_t i = 0; i < arrivals.size(); ++i) {
     const int64_t key = arrivals[i].key;
@@ -223,21 +231,27 @@ Status TieredRows::BringInAddresses(std::span<const int64_t> addresses,
     for (size_t i = 0; i < addresses.size(); ++i) {
       if (i + kWindow < addresses.size() && addresses[i + kWindow] >= 0) {
         const Address ahead = Address::Unpack(addresses[i + kWindow], shard_bits_);
-        const RowArena& arena = *shards_[ahead.shard]->arena;
+        const Shard& shard = ShardAt(ahead.shard);
+        shard.mu.AssumeHeldShared();  // `locks`
+        const RowArena& arena = *shard.arena;
         if (ahead.slot < arena.slots()) Prefetch(&arena.Meta(ahead.slot));
       }
       if (addresses[i] < 0) continue;
       const Address address = Address::Unpack(addresses[i], shard_bits_);
       if (address.tag != tag_ || RowAt(address) != kNoRow) continue;
-      const RowArena& arena = *shards_[address.shard]->arena;
+      const Shard& shard = ShardAt(address.shard);
+      const TierShard& tier = tier_->shard(address.shard);
+      shard.mu.AssumeHeldShared();
+      SameLockShared(shard.mu, *tier.mu);
+      const RowArena& arena = *shard.arena;
       int64_t key;
-      if (tier_->shard(address.shard).trail.Find(address.slot, address.generation, &key)) {
+      if (tier.trail.Find(address.slot, address.generation, &key)) {
         positions.push_back(keys.size());
         keys.push_back(key);
         places.push_back(i);
       } else if (address.slot < arena.slots() && (address.generation & 1) == 1 &&
                  arena.DepartedKey(address.slot, address.generation, &key) &&
-                 FindSpilled(address.shard, HashKey(key), key) != nullptr) {
+                 tier.spilled.Find(HashKey(key), key) != nullptr) {
         // It left long ago. Who looks for it by its key is to find it.
         keys.push_back(key);
       }
@@ -251,7 +265,8 @@ Status TieredRows::BringInAddresses(std::span<const int64_t> addresses,
     const int64_t key = keys[positions[i]];
     const uint64_t hash = HashKey(key);
     const uint32_t s = ShardOf(hash, shard_bits_);
-    const RowRef ref = shards_[s]->index.Find(hash, key);
+    ShardAt(s).mu.AssumeHeldShared();
+    const RowRef ref = ShardAt(s).index.Find(hash, key);
     // One that was erased since: its address is as stale as that of any such row.
     if (ref != kNoRow) (*renewed)[places[i]] = AddressOf(s, ref);
   }

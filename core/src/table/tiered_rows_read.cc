@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
-#include <mutex>
 #include <new>
 
 #include "table/tiered_rows.h"
@@ -65,17 +64,20 @@ Status TieredRows::ReadMissed(KeySpan keys, uint64_t moves, size_t found, float*
     for (size_t i = 0; i < keys.size(); ++i) {
       if (i + kWindow < keys.size()) {
         const uint64_t ahead = HashKey(keys[i + kWindow]);
-        Prefetch(tier_->shard(ShardOf(ahead, shard_bits_)).spilled.HomeBucket(ahead));
+        const uint32_t s = ShardOf(ahead, shard_bits_);
+        ShardAt(s).mu.AssumeHeldShared();  // `locks`
+        Prefetch(SpilledOf(s).HomeBucket(ahead));
       }
       const uint64_t hash = HashKey(keys[i]);
       const uint32_t s = ShardOf(hash, shard_bits_);
+      ShardAt(s).mu.AssumeHeldShared();
       if (const SpilledRow* row = FindSpilled(s, hash, keys[i]); row != nullptr) {
         wanted.push_back({keys[i], row->location});
         positions.push_back(i);
       } else if (moved) {
-        const RowRef ref = shards_[s]->index.Find(hash, keys[i]);
+        const RowRef ref = ShardAt(s).index.Find(hash, keys[i]);
         if (ref == kNoRow) continue;
-        format_.Load(shards_[s]->arena->Row(ref), out + i * dim);
+        format_.Load(ShardAt(s).arena->Row(ref), out + i * dim);
         ++*there;
       }
     }
@@ -97,10 +99,14 @@ void TieredRows::Stage(KeySpan keys) const {
     for (size_t i = 0; i < keys.size(); ++i) {
       if (i + kWindow < keys.size()) {
         const uint64_t ahead = HashKey(keys[i + kWindow]);
-        Prefetch(tier_->shard(ShardOf(ahead, shard_bits_)).spilled.HomeBucket(ahead));
+        const uint32_t s = ShardOf(ahead, shard_bits_);
+        ShardAt(s).mu.AssumeHeldShared();  // `locks`
+        Prefetch(SpilledOf(s).HomeBucket(ahead));
       }
       const uint64_t hash = HashKey(keys[i]);
-      const SpilledRow* row = FindSpilled(ShardOf(hash, shard_bits_), hash, keys[i]);
+      const uint32_t s = ShardOf(hash, shard_bits_);
+      ShardAt(s).mu.AssumeHeldShared();
+      const SpilledRow* row = FindSpilled(s, hash, keys[i]);
       if (row != nullptr) wanted.push_back({keys[i], row->location});
     }
   }
@@ -122,7 +128,7 @@ void TieredRows::Stage(KeySpan keys) const {
     const auto& [key, location] = wanted[i];
     const uint64_t hash = HashKey(key);
     const uint32_t s = ShardOf(hash, shard_bits_);
-    std::shared_lock lock(shards_[s]->mu);
+    const SharedLock lock(ShardAt(s).mu);
     const SpilledRow* now = FindSpilled(s, hash, key);
     if (now != nullptr && now->location == location) staged.Put(key, row);
   });

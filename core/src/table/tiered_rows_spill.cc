@@ -4,7 +4,6 @@
 #include <atomic>
 #include <bit>
 #include <limits>
-#include <mutex>
 #include <new>
 #include <tuple>
 
@@ -62,14 +61,18 @@ std::vector<TieredRows::Victim> TieredRows::ChooseCold(size_t want, const KeptRo
   while (victims.size() < want && looked < looks) {
     const uint32_t s = tier_->next_shard;
     tier_->next_shard = (s + 1) % shards();
-    const Shard& shard = *shards_[s];
+    const Shard& shard = ShardAt(s);
     ClockHand& hand = tier_->shard(s).hand;
-    if (!hand.Knows(shard.arena->slots())) {
-      std::unique_lock lock(shard.mu);  // statistics look at it
-      hand.Reserve(shard.arena->slots());
+    const auto slots = [&] {
+      shard.mu.AssumeHeldShared();  // it need not be: only changes move it, and this is one
+      return shard.arena->slots();
+    };
+    if (!hand.Knows(slots())) {
+      const ExclusiveLock lock(shard.mu);  // statistics look at it
+      hand.Reserve(slots());
     }
     {
-      std::shared_lock lock(shard.mu);  // changes are kept out by the caller
+      const SharedLock lock(shard.mu);  // changes are kept out by the caller
       seen.clear();
       hand.position = shard.index.VisitSegment(hand.position, [&](int64_t key, RowRef ref) {
         seen.push_back({key, ref});
@@ -135,7 +138,9 @@ Status TieredRows::Spill(size_t want, const KeptRows* kept, int64_t looks, int64
     MXREC_RETURN_IF_ERROR(tier_->log().Pace(piece.size()));
     records.clear();
     for (const Victim& v : piece) {
-      const RowArena& arena = *shards_[v.shard]->arena;
+      const Shard& shard = ShardAt(v.shard);
+      shard.mu.AssumeHeldShared();  // it need not be: only changes write rows, and this is one
+      const RowArena& arena = *shard.arena;
       records.push_back({.key = v.key,
                          .frequency = arena.Meta(v.ref).frequency,
                          .last_time = v.last_time,
@@ -160,11 +165,12 @@ Status TieredRows::Spill(size_t want, const KeptRows* kept, int64_t looks, int64
 // Returns the rows that have left. The records of the others are freed.
 int64_t TieredRows::SpillInShard(uint32_t s, std::span<const Victim> victims,
                                  std::span<const uint32_t> locations) {
-  Shard& shard = *shards_[s];
+  Shard& shard = ShardAt(s);
   TierShard& tier = tier_->shard(s);
   int64_t here = 0;
   bool no_memory = false;
-  std::unique_lock lock(shard.mu);
+  const ExclusiveLock lock(shard.mu);
+  SameLock(shard.mu, *tier.mu);
   tier.trail.ForgetOld(batches_);
   for (size_t i = 0; i < victims.size(); ++i) {
     const auto& [key, ref, of, last_time, score] = victims[i];

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <mutex>
-#include <shared_mutex>
 
 #include "index/key_hash.h"
 
@@ -78,11 +77,12 @@ Status SsdTier::Read(const ssd::SsdLog::Guard& guard, std::span<ssd::RecordOut> 
 void SsdTier::Moved(std::span<const ssd::Move> moves, bool* taken) {
   for (uint32_t s = 0; s < shards_.size(); ++s) {
     TierShard& shard = *shards_[s];
-    std::unique_lock<SharedMutex> lock;
+    std::unique_lock lock(*shard.mu, std::defer_lock);
     for (size_t i = 0; i < moves.size(); ++i) {
       const uint64_t hash = HashKey(moves[i].key);
       if (ShardOf(hash, shard_bits_) != s) continue;
-      if (!lock.owns_lock()) lock = std::unique_lock(*shard.mu);
+      if (!lock.owns_lock()) lock.lock();
+      shard.mu->AssumeHeld();  // of a shard that has none of the moves it is not taken
       SpilledRow* const row = shard.spilled.Find(hash, moves[i].key);
       taken[i] = row != nullptr && row->location == moves[i].from;
       if (taken[i]) row->location = moves[i].to;
@@ -93,7 +93,7 @@ void SsdTier::Moved(std::span<const ssd::Move> moves, bool* taken) {
 void SsdTier::AddStats(TierStats* stats) const {
   const ssd::LogStats log = log_->stats();
   for (const auto& shard : shards_) {
-    std::shared_lock lock(*shard->mu);
+    const SharedLock lock(*shard->mu);
     stats->bytes_index += shard->spilled.bytes() + shard->hand.bytes() + shard->trail.bytes();
   }
   stats->memory_capacity = memory_rows_;
@@ -119,7 +119,7 @@ void SsdTier::AddStats(TierStats* stats) const {
   for (const uint64_t bytes : log.path_bytes) {
     stats->path_bytes.push_back(static_cast<int64_t>(bytes));
   }
-  const std::lock_guard lock(error_mu_);
+  const MutexLock lock(error_mu_);
   if (const Status error = log_->TakeBackgroundError(); !error.ok()) error_ = error.message();
   stats->background_error = error_;
 }

@@ -6,13 +6,12 @@
 // log), never both, and a spilled row never changes: it is brought into memory first. A row moves
 // with everything that belongs to it; nobody but these files can tell where it is.
 //
-// Guarded: a TierShard by its shard's lock; `threshold` and `next_shard` as the table's change.
+// Guarded: a TierShard as it says; `threshold` and `next_shard` as the table's change.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,6 +23,7 @@
 #include "tier/clock_hand.h"
 #include "tier/spilled_rows.h"
 #include "tier/staged_rows.h"
+#include "util/mutex.h"
 #include "util/page_allocator.h"
 #include "util/shared_mutex.h"
 
@@ -37,9 +37,9 @@ struct TierShard {
       : mu(lock), spilled(pages, shard_bits) {}
 
   SharedMutex* const mu;  // the shard's
-  SpilledRows spilled;
-  ClockHand hand;
-  AddressTrail trail;
+  SpilledRows spilled MXREC_GUARDED_BY(mu);
+  ClockHand hand;  // as the table's changes; what bytes() depends on changes under the lock
+  AddressTrail trail MXREC_GUARDED_BY(mu);
 };
 
 class SsdTier final : public ssd::LogOwner {
@@ -98,8 +98,8 @@ class SsdTier final : public ssd::LogOwner {
   std::atomic<int64_t> rows_{0};
   std::unique_ptr<StagedRows> staged_;
   std::atomic<int64_t> read_errors_{0};
-  mutable std::mutex error_mu_;
-  mutable std::string error_;  // guarded by error_mu_
+  mutable Mutex error_mu_;
+  mutable std::string error_ MXREC_GUARDED_BY(error_mu_);
   std::unique_ptr<ssd::SsdLog> log_;
 };
 

@@ -11,14 +11,14 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <cstring>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <unordered_map>
 #include <utility>
+
+#include "util/mutex.h"
 
 namespace mxrec {
 
@@ -33,7 +33,7 @@ class StagedRows {
   // The row is going to be read, and Put or Finish follows, without waiting for a table's change.
   // False: it is here, or somebody else is reading it. May throw.
   bool Begin(int64_t key) {
-    const std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     const bool mine = rows_.try_emplace(key).second;
     if (mine) ++size_;
     return mine;
@@ -42,7 +42,7 @@ class StagedRows {
   void Put(int64_t key, const void* row) {
     std::unique_ptr<char[]> bytes(new char[row_bytes_]);
     std::memcpy(bytes.get(), row, row_bytes_);
-    const std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     const auto begun = rows_.find(key);
     if (begun == rows_.end()) return;  // it has left SSD since Begin
     order_.emplace_back(next_, key);
@@ -59,19 +59,19 @@ class StagedRows {
   template <class Keys>
   void Finish(const Keys& keys) {
     {
-      const std::lock_guard lock(mu_);
+      const MutexLock lock(mu_);
       for (const auto& key : keys) {
         const auto found = rows_.find(key);
         if (found != rows_.end() && found->second.bytes == nullptr) rows_.erase(found);
       }
       size_ = rows_.size();
     }
-    finished_.notify_all();
+    finished_.NotifyAll();
   }
   // Copies the row out; waits if it is being read. False: it is not here.
   bool Copy(int64_t key, void* row) {
     if (size() == 0) return false;
-    std::unique_lock lock(mu_);
+    const MutexLock lock(mu_);
     for (;;) {
       const auto found = rows_.find(key);
       if (found == rows_.end()) return false;
@@ -79,12 +79,12 @@ class StagedRows {
         std::memcpy(row, found->second.bytes.get(), row_bytes_);
         return true;
       }
-      finished_.wait(lock);
+      finished_.Wait(mu_);
     }
   }
   void Drop(int64_t key) {
     if (size() == 0) return;
-    const std::lock_guard lock(mu_);
+    const MutexLock lock(mu_);
     rows_.erase(key);
     size_ = rows_.size();
     if (order_.size() > 4 * most_ + 1024) Tidy();
@@ -95,8 +95,8 @@ class StagedRows {
     uint64_t number = 0;
     std::unique_ptr<char[]> bytes;  // null: being read
   };
-  void Tidy() {  // of entries whose rows have gone
-    std::erase_if(order_, [&](const auto& entry) {
+  void Tidy() MXREC_REQUIRES(mu_) {  // of entries whose rows have gone
+    std::erase_if(order_, [&](const auto& entry) MXREC_REQUIRES(mu_) {
       const auto found = rows_.find(entry.second);
       return found == rows_.end() || found->second.number != entry.first;
     });
@@ -105,11 +105,12 @@ class StagedRows {
   const size_t row_bytes_;
   const size_t most_;
   std::atomic<size_t> size_{0};
-  std::mutex mu_;  // guards what follows
-  std::condition_variable finished_;
-  std::unordered_map<int64_t, Row> rows_;
-  std::deque<std::pair<uint64_t, int64_t>> order_;  // number, key: oldest first
-  uint64_t next_ = 0;
+  Mutex mu_;
+  Condition finished_;
+  std::unordered_map<int64_t, Row> rows_ MXREC_GUARDED_BY(mu_);
+  // Number, key: oldest first.
+  std::deque<std::pair<uint64_t, int64_t>> order_ MXREC_GUARDED_BY(mu_);
+  uint64_t next_ MXREC_GUARDED_BY(mu_) = 0;
 };
 
 }  // namespace mxrec

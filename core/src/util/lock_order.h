@@ -56,6 +56,13 @@ class LockOrder {
 
   const LockRank rank_;
 };
+
+// Two names of a lock (SameLock) that are names of two: whoever used the one holds not the other.
+inline void CheckSameLock(const void* held, const void* again) {
+  if (held == again) return;
+  std::fprintf(stderr, "lock order: what was taken for one lock are two\n");
+  std::abort();
+}
 #else
 class LockOrder {
  public:
@@ -63,6 +70,7 @@ class LockOrder {
   void Take() const {}
   void Release() const {}
 };
+inline void CheckSameLock(const void*, const void*) {}
 #endif
 
 }  // namespace mxrec

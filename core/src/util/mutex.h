@@ -1,6 +1,7 @@
 // Mutex, MutexLock and Condition: the standard library's, with annotations, which libstdc++ lacks.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 
@@ -23,6 +24,8 @@ class MXREC_CAPABILITY("mutex") Mutex {
 class MXREC_SCOPED_CAPABILITY MutexLock {
  public:
   explicit MutexLock(Mutex& mu) MXREC_ACQUIRE(mu) : mu_(mu) { mu.lock(); }
+  // Of one that the thread holds already, by try_lock().
+  MutexLock(Mutex& mu, std::adopt_lock_t) MXREC_REQUIRES(mu) : mu_(mu) {}
   ~MutexLock() MXREC_RELEASE() {
     if (held_) mu_.unlock();
   }
@@ -51,6 +54,13 @@ class Condition {
     std::unique_lock lock(mu.mu_, std::adopt_lock);
     changed_.wait(lock);
     lock.release();
+  }
+  // The same until then at most. False: it is later.
+  bool WaitUntil(Mutex& mu, std::chrono::steady_clock::time_point end) MXREC_REQUIRES(mu) {
+    std::unique_lock lock(mu.mu_, std::adopt_lock);
+    const bool in_time = changed_.wait_until(lock, end) == std::cv_status::no_timeout;
+    lock.release();
+    return in_time;
   }
   void NotifyOne() { changed_.notify_one(); }
   void NotifyAll() { changed_.notify_all(); }

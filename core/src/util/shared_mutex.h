@@ -28,6 +28,11 @@ class MXREC_CAPABILITY("shared_mutex") SharedMutex {
   }
   void unlock_shared() MXREC_RELEASE_SHARED() MXREC_NO_THREAD_SAFETY_ANALYSIS { LeaveShared(); }
 
+  // Tell the analysis what it cannot see: that the function around a lambda holds the lock, the
+  // thread that waits for this worker, or whoever has taken all of an array of locks.
+  void AssumeHeld() const MXREC_ASSUMES() {}
+  void AssumeHeldShared() const MXREC_ASSUMES_SHARED() {}
+
  private:
   void Enter() {
     order_.Take();
@@ -91,6 +96,56 @@ class MXREC_CAPABILITY("shared_mutex") SharedMutex {
   uint32_t waiting_readers_ MXREC_GUARDED_BY(mu_) = 0;
   uint32_t waiting_writers_ MXREC_GUARDED_BY(mu_) = 0;
   uint64_t phase_ MXREC_GUARDED_BY(mu_) = 0;  // grows whenever waiting readers are let in
+};
+
+// Tells the analysis that two names are of one lock: whoever holds it by the first name holds it by
+// the second one. The ThreadSanitizer build checks it.
+inline void SameLock(const SharedMutex& held, const SharedMutex& again) MXREC_REQUIRES(held)
+    MXREC_ASSUMES(again) {
+  CheckSameLock(&held, &again);
+}
+inline void SameLockShared(const SharedMutex& held, const SharedMutex& again)
+    MXREC_REQUIRES_SHARED(held) MXREC_ASSUMES_SHARED(again) {
+  CheckSameLock(&held, &again);
+}
+
+// Hold a SharedMutex, alone or shared, to the end of the block or until unlock().
+class MXREC_SCOPED_CAPABILITY ExclusiveLock {
+ public:
+  explicit ExclusiveLock(SharedMutex& mu) MXREC_ACQUIRE(mu) : mu_(mu) { mu.lock(); }
+  ~ExclusiveLock() MXREC_RELEASE() {
+    if (held_) mu_.unlock();
+  }
+  ExclusiveLock(const ExclusiveLock&) = delete;
+  ExclusiveLock& operator=(const ExclusiveLock&) = delete;
+
+  void unlock() MXREC_RELEASE() {
+    held_ = false;
+    mu_.unlock();
+  }
+
+ private:
+  SharedMutex& mu_;
+  bool held_ = true;
+};
+
+class MXREC_SCOPED_CAPABILITY SharedLock {
+ public:
+  explicit SharedLock(SharedMutex& mu) MXREC_ACQUIRE_SHARED(mu) : mu_(mu) { mu.lock_shared(); }
+  ~SharedLock() MXREC_RELEASE() {
+    if (held_) mu_.unlock_shared();
+  }
+  SharedLock(const SharedLock&) = delete;
+  SharedLock& operator=(const SharedLock&) = delete;
+
+  void unlock() MXREC_RELEASE() {
+    held_ = false;
+    mu_.unlock_shared();
+  }
+
+ private:
+  SharedMutex& mu_;
+  bool held_ = true;
 };
 
 }  // namespace mxrec

@@ -20,8 +20,9 @@
 // A member: read and written while the lock is held; read alone while it is held shared.
 #define MXREC_GUARDED_BY(lock) MXREC_THREAD_ATTRIBUTE(guarded_by(lock))
 
-// A function: its caller holds the locks.
+// A function: its caller holds the locks; shared at least.
 #define MXREC_REQUIRES(...) MXREC_THREAD_ATTRIBUTE(requires_capability(__VA_ARGS__))
+#define MXREC_REQUIRES_SHARED(...) MXREC_THREAD_ATTRIBUTE(requires_shared_capability(__VA_ARGS__))
 // It takes or releases them; without an argument: its own object.
 #define MXREC_ACQUIRE(...) MXREC_THREAD_ATTRIBUTE(acquire_capability(__VA_ARGS__))
 #define MXREC_ACQUIRE_SHARED(...) MXREC_THREAD_ATTRIBUTE(acquire_shared_capability(__VA_ARGS__))
@@ -31,5 +32,9 @@
 #define MXREC_TRY_ACQUIRE(...) MXREC_THREAD_ATTRIBUTE(try_acquire_capability(__VA_ARGS__))
 #define MXREC_TRY_ACQUIRE_SHARED(...) \
   MXREC_THREAD_ATTRIBUTE(try_acquire_shared_capability(__VA_ARGS__))
+
+// A function that does nothing: from here on the analysis takes the lock for held.
+#define MXREC_ASSUMES(...) MXREC_THREAD_ATTRIBUTE(assert_capability(__VA_ARGS__))
+#define MXREC_ASSUMES_SHARED(...) MXREC_THREAD_ATTRIBUTE(assert_shared_capability(__VA_ARGS__))
 
 #define MXREC_NO_THREAD_SAFETY_ANALYSIS MXREC_THREAD_ATTRIBUTE(no_thread_safety_analysis)

@@ -76,7 +76,32 @@ TEST(SharedMutexTest, WritersDoNotKeepReadersOut) {
       4, [&] { std::unique_lock lock(mu); }, [&] { std::shared_lock lock(mu); });
 }
 
+TEST(SharedMutexTest, LocksOfABlockEndWithItOrBefore) {
+  SharedMutex mu;
+  {
+    SharedLock shared(mu);
+    EXPECT_FALSE(mu.try_lock());
+    ASSERT_TRUE(mu.try_lock_shared());
+    mu.unlock_shared();
+    shared.unlock();
+    ExclusiveLock exclusive(mu);
+    EXPECT_FALSE(mu.try_lock_shared());
+    exclusive.unlock();
+    const ExclusiveLock until_the_end(mu);
+    SameLock(mu, mu);
+  }
+  { const SharedLock until_the_end(mu); }
+  ASSERT_TRUE(mu.try_lock());
+  mu.unlock();
+}
+
 #if defined(MXREC_CHECK_LOCK_ORDER)
+TEST(SharedMutexTest, TwoLocksAreNotTakenForOne) {
+  SharedMutex one, other;
+  EXPECT_DEATH(SameLock(one, other), "what was taken for one lock are two");
+  EXPECT_DEATH(SameLockShared(one, other), "what was taken for one lock are two");
+}
+
 TEST(SharedMutexTest, LocksAreTakenInTheOrderOfTheirRanks) {
   SharedMutex low(1), high(2), unranked;
   {
