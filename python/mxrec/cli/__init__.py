@@ -23,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 done; 1 a failure (the restored evaluation differs, a benchmark failed, a
-        file is damaged, memory ran out, ``doctor`` found that mxrec does not work); 2 bad arguments
-        or data; 3 something must be installed; 130 interrupted.
+        file is damaged, a table is full, memory ran out, ``doctor`` found that mxrec does not
+        work); 2 bad arguments or data; 3 something must be installed; 130 interrupted.
     """
     from mxrec.cli.lines import DataError
     from mxrec.cli.requirements import MissingRequirement
