@@ -11,6 +11,8 @@ from typing import Any
 from mxrec.cli.examples import NumericScaler
 from mxrec.cli.lines import DataError
 
+MODEL_FOLDER = "model"  # of checkpoints, in the directory of a run
+
 _FILE = "run.json"
 _FORMAT = 1
 

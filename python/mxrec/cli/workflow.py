@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mxrec import _ssd_paths
-from mxrec.cli.config import ModelConfig, RunConfig, table_names
+from mxrec.cli.config import MODEL_FOLDER, ModelConfig, RunConfig, table_names
 from mxrec.cli.console import Console
 from mxrec.cli.examples import Examples, NumericScaler
 from mxrec.cli.history import History
@@ -45,7 +45,6 @@ from mxrec.tiers import tier_advice
 if TYPE_CHECKING:
     from mxrec.cli.training import Evaluation, Input
 
-_MODEL = "model"
 _MARKER = "mxrec-run"
 _RESULT = "result.json"
 _PLOT = "training.png"
@@ -232,7 +231,7 @@ def _train(
         _show_gain(run.model, examples, console)
     _init(run.model)
     try:
-        estimator = training.make_estimator(run.model, directory / _MODEL)
+        estimator = training.make_estimator(run.model, directory / MODEL_FOLDER)
         console.heading(heading)
         total = source.train_rows * options.epochs
         clock = time.monotonic()
@@ -360,7 +359,7 @@ def _report_and_check(
     if not same:
         raise RestoreMismatch(
             f"the evaluation after the restore differs: {restored} instead of {asdict(result)}; "
-            f"the checkpoint in {options.out / _MODEL} does not hold what was trained"
+            f"the checkpoint in {options.out / MODEL_FOLDER} does not hold what was trained"
         )
 
 
@@ -484,7 +483,7 @@ def evaluate_run(
 
     _init(run.model, if_load=True)
     try:
-        estimator = training.make_estimator(run.model, directory / _MODEL)
+        estimator = training.make_estimator(run.model, directory / MODEL_FOLDER)
         result = training.evaluate(
             estimator, training.Input(source.holdout, run.model, run.scaler, run.batch_size)
         )
@@ -511,7 +510,7 @@ def _evaluate_in_new_process(directory: Path) -> dict[str, object]:
 
 def _prepare_directory(out: Path) -> None:
     """Clears the model of an earlier run; never touches a directory that mxrec did not write."""
-    model = out / _MODEL
+    model = out / MODEL_FOLDER
     if model.exists() and any(model.iterdir()):
         if not (RunConfig.present(out) or (model / _MARKER).exists()):
             raise DataError(f"{model}: not empty and not from an earlier run; choose another --out")
@@ -528,7 +527,11 @@ def _forget_comparison(out: Path) -> None:
     except (OSError, ValueError):
         return
     without = out / _WITHOUT
-    if isinstance(earlier, dict) and "without" in earlier and (without / _MODEL / _MARKER).exists():
+    if (
+        isinstance(earlier, dict)
+        and "without" in earlier
+        and (without / MODEL_FOLDER / _MARKER).exists()
+    ):
         shutil.rmtree(without)
         (out / _COMPARISON).unlink(missing_ok=True)
 
