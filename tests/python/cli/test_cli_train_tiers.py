@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from estimator_support import has_estimator
+from estimator_support import has_estimator, has_tensorflow
 
 from mxrec.cli import main
 
@@ -109,3 +109,22 @@ def test_sizes_that_do_not_go_together(
     assert train(data, tmp_path / "out", *arguments) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not has_tensorflow(), reason="needs TensorFlow")
+def test_errors_of_disks_are_sentences() -> None:
+    import tensorflow as tf
+
+    from mxrec.cli.errors_of_tables import errors_of_tables
+    from mxrec.errors import DataLossError
+
+    node = "\n\t [[{{node item_lookup}}]]"
+    for kind, expected, text in (
+        (tf.errors.UnknownError, OSError, "table 'item': SSD path /mnt/a: No space left on device"),
+        (tf.errors.DataLossError, DataLossError, "table 'item': segment 3 of /mnt/a is damaged"),
+        (tf.errors.InvalidArgumentError, tf.errors.InvalidArgumentError, "an error of the model"),
+    ):
+        with pytest.raises(expected) as caught, errors_of_tables():
+            raise kind(None, None, text + node)
+        if expected is not kind:
+            assert str(caught.value) == text
