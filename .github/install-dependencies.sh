@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the C++ libraries of debian-packages.txt where there is no Debian: in the manylinux
-# image. Highway becomes a static library, so that wheels need no copy of a shared one.
+# image. All become static libraries, so that wheels need no copy of a shared one.
 set -euo pipefail
 
 PREFIX=${1:-/usr/local}
@@ -20,7 +20,11 @@ cmake --build "$WORK/highway-build" --parallel
 cmake --install "$WORK/highway-build"
 
 clone axboe/liburing liburing-2.5
-(cd "$WORK/liburing" && ./configure --prefix="$PREFIX" && make -C src -j2 && make install) >/dev/null
+(
+  # For a shared library, also where gcc does not make position independent code by itself.
+  export LIBURING_CFLAGS=-fPIC ENABLE_SHARED=0
+  cd "$WORK/liburing" && ./configure --prefix="$PREFIX" && make -C src -j2 && make install
+) >/dev/null
 
 # Headers only, as mxrec uses them.
 clone Cyan4973/xxHash v0.8.2

@@ -1,8 +1,9 @@
-"""An Estimator that trains, evaluates and predicts, with FeatureSpecs or the automatic graph.
+"""An Estimator that trains, evaluates, predicts and exports, with FeatureSpecs or automatic graph.
 
 Usage: estimator_styles.py (feature_spec | auto_graph) MODEL_DIR
 """
 
+import os
 import sys
 
 import tensorflow as tf
@@ -71,6 +72,17 @@ metrics = estimator.evaluate(input_fn(False, seed=1), hooks=hooks())
 predictions = estimator.predict(input_fn(False, seed=1), hooks=hooks())
 probabilities = [float(each["probability"]) for each in predictions]
 
+
+def serving_inputs():
+    """Returns what a request has: ids, of any number of impressions."""
+    ids = {
+        "user_ids": tf.compat.v1.placeholder(tf.int64, [None, 1], "user_ids"),
+        "item_ids": tf.compat.v1.placeholder(tf.int64, [None, 3], "item_ids"),
+    }
+    return tf.estimator.export.ServingInputReceiver(ids, ids)
+
+
+estimator.export_saved_model(os.path.join(model_dir, "export"), serving_inputs)  # see serve.py
 report(
     steps=int(metrics["global_step"]),
     loss=float(metrics["loss"]),

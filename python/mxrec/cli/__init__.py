@@ -7,6 +7,7 @@ with the line that installs it.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -23,8 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 done; 1 a failure (the restored evaluation differs, a benchmark failed, a
-        file is damaged, memory ran out, ``doctor`` found that mxrec does not work); 2 bad arguments
-        or data; 3 something must be installed; 130 interrupted.
+        file is damaged, a table is full, memory ran out, ``doctor`` found that mxrec does not
+        work); 2 bad arguments or data; 3 something must be installed; 130 interrupted; 141 nobody
+        reads the output.
     """
     from mxrec.cli.lines import DataError
     from mxrec.cli.requirements import MissingRequirement
@@ -47,7 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         code: int = arguments.run(arguments)
+        sys.stdout.flush()
         return code
+    except BrokenPipeError:
+        # What is still buffered would fail again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a shell says that SIGPIPE ended a program
     except (RestoreMismatch, DataLossError, CapacityError) as error:
         return _fail(error, 1)
     except (DataError, OSError) as error:

@@ -16,6 +16,7 @@ from mxrec.cli.inspecting import add_inspect
 from mxrec.cli.numbers import integer, real
 
 _DEMO_BATCH = 4096
+MOST_ROWS = 10**9  # of a tier, as in create_table
 _EXAMPLES = (
     "mxrec demo                                # train, evaluate, save, restore a click model",
     "mxrec train --data clicks.csv --label clicked",
@@ -87,6 +88,7 @@ def _add_train(commands: Any) -> None:
             "mxrec train --data day_0.gz                                  # Criteo TSV",
             "mxrec train --data clicks.csv --label clicked --out run1",
             "mxrec train --data clicks.csv --label clicked --json > result.json",
+            "mxrec train --data day_0.gz --memory-rows 500_000 --ssd-rows 20_000_000",
             "mxrec evaluate --out run1                                    # once more",
         ),
     )
@@ -126,6 +128,12 @@ def _add_evaluate(commands: Any) -> None:
     )
     evaluate.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="directory of the run"
+    )
+    evaluate.add_argument(
+        "--ssd-paths",
+        nargs="+",
+        metavar="DIR",
+        help="for the rows on SSD, of a run that has --ssd-rows (default: those of the run)",
     )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -189,6 +197,7 @@ def _add_training(parser: argparse.ArgumentParser, *, out: str, batch: int | Non
         metavar="SECONDS",
         help="a key goes so long after its last use in training; trains without and with it",
     )
+    _add_tiers(parser)
     parser.add_argument(
         "--no-rewrite",
         action="store_true",
@@ -196,3 +205,25 @@ def _add_training(parser: argparse.ArgumentParser, *, out: str, batch: int | Non
     )
     parser.add_argument("--no-plot", action="store_true", help="write no PNG")
     add_output(parser, json_help="print the contents of result.json; all else goes to stderr")
+
+
+def _add_tiers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--memory-rows",
+        type=integer("--memory-rows", 2, MOST_ROWS),
+        metavar="ROWS",
+        help="rows of each table that memory holds (default: as many as come)",
+    )
+    parser.add_argument(
+        "--ssd-rows",
+        type=integer("--ssd-rows", 0, MOST_ROWS),
+        default=0,
+        metavar="ROWS",
+        help="rows of each table beyond --memory-rows, in files (default: 0)",
+    )
+    parser.add_argument(
+        "--ssd-paths",
+        nargs="+",
+        metavar="DIR",
+        help="directories for these files, filled in this order (default: the working directory)",
+    )

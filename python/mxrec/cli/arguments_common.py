@@ -67,10 +67,10 @@ def add_path(parser: argparse.ArgumentParser) -> None:
     """Adds what ``saved_tables.find_saved_tables`` takes: the path of saved tables."""
     parser.add_argument(
         "path",
-        type=Path,
+        type=local_path,
         metavar="DIR",
-        help="what Table.save has written, a checkpoint's prefix, its sparse-… directory, or a "
-        "directory of checkpoints",
+        help="what Table.save has written, a checkpoint's prefix, its sparse-… directory, a "
+        "directory of checkpoints, or one that mxrec train or demo has written",
     )
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from mxrec.cli.examples import NumericScaler
 from mxrec.cli.lines import DataError
 
+MODEL_FOLDER = "model"  # of checkpoints, in the directory of a run
+
 _FILE = "run.json"
 _FORMAT = 1
 
@@ -31,6 +33,9 @@ class ModelConfig:
         seed: of initial values.
         admission: occurrences in training that give a key a row; None: the first one.
         evict_after: seconds after its last use in training that a key goes; None: it stays.
+        memory_rows: rows of each table that memory holds; None: as many as come.
+        ssd_rows: rows of each table beyond them, in files.
+        ssd_paths: directories for these files.
         timestamps: whether examples carry the time that ages count by, instead of the wall clock.
         static_rows: None trains mxrec tables; a row count per table trains static ``tf.Variable``
             tables instead, whose ids must be in [0, rows) and whose last row, for unseen keys, is
@@ -49,6 +54,9 @@ class ModelConfig:
     admission: int | None = None
     evict_after: int | None = None
     timestamps: bool = False
+    memory_rows: int | None = None
+    ssd_rows: int = 0
+    ssd_paths: tuple[str, ...] = ()
     static_rows: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:

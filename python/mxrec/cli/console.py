@@ -131,7 +131,11 @@ class RichConsole:
     def __init__(self, to_stderr: bool = False) -> None:
         from rich.console import Console as _Console
 
-        self._console = _Console(highlight=False, stderr=to_stderr)
+        class Rich(_Console):  # type: ignore[misc]
+            def on_broken_pipe(self) -> None:
+                raise  # the exception at hand, to main: rich would end the program
+
+        self._console = Rich(highlight=False, stderr=to_stderr)
 
     def heading(self, text: str) -> None:
         """Starts a section."""

@@ -85,6 +85,7 @@ def _mxrec_embeddings(
             dim=config.dim,
             name=name,
             emb_initializer=_embedding_initializer(config, number),
+            **_sizes(config),
         )
         embeddings.append(
             sparse_lookup(
@@ -97,6 +98,20 @@ def _mxrec_embeddings(
             )
         )
     return embeddings
+
+
+def _sizes(config: ModelConfig) -> dict[str, Any]:
+    """Rows of the tiers; none are given where tables grow without limit in memory."""
+    if config.memory_rows is None:
+        return {}
+    sizes: dict[str, Any] = {
+        "device_vocabulary_size": 1,
+        "host_vocabulary_size": config.memory_rows - 1,
+    }
+    if config.ssd_rows:
+        sizes["ssd_vocabulary_size"] = config.ssd_rows
+        sizes["ssd_data_path"] = list(config.ssd_paths)
+    return sizes
 
 
 def _static_embeddings(

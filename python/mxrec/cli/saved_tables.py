@@ -12,6 +12,7 @@ from typing import Any
 from mxrec import _mxrec
 from mxrec.checkpoints import catalog, chain, naming
 from mxrec.checkpoints import manifest as manifests
+from mxrec.cli.config import MODEL_FOLDER, RunConfig
 from mxrec.cli.lines import DataError
 
 _TABLE_MANIFEST = "manifest"
@@ -67,8 +68,9 @@ def find_saved_tables(path: Path, names: Sequence[str] | None = None) -> SavedTa
 
     Args:
         path: what ``Table.save`` has written; a version that ``mxrec.save`` has; ``sparse-…``, the
-            tables of a TensorFlow checkpoint; the prefix of a checkpoint, ``DIR/model-200``; or a
-            directory of any of these, of which the newest is taken.
+            tables of a TensorFlow checkpoint; the prefix of a checkpoint, ``DIR/model-200``; a
+            directory of any of these, of which the newest is taken; or that of a finished run of
+            ``mxrec train`` or ``demo``.
         names: only these tables; None: all.
 
     Raises:
@@ -105,6 +107,8 @@ def _find(path: Path) -> tuple[Path, int]:
     found = catalog.entries(os.fspath(path)) if path.is_dir() else []
     if found:
         return Path(found[-1]), len(found)
+    if RunConfig.present(path):
+        return _find(path / MODEL_FOLDER)
     what = "has no saved tables" if path.is_dir() else "is not there"
     raise DataError(
         f"{path}: {what}. Give what Table.save has written, the prefix of a TensorFlow checkpoint "

@@ -1,12 +1,15 @@
-"""What ``mxrec inspect`` says of the tiers of a table."""
+"""What ``mxrec inspect``, ``train`` and ``demo`` say of the tiers of tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mxrec import _mxrec
 from mxrec.cli.report import human_bytes
-from mxrec.tiers import tier_advice, tier_figures
+from mxrec.tiers import RECORDED, tier_advice, tier_figures
+
+TIER_HEADER = ("table", "in memory", "of", "on SSD", "of", "on disk", "memory served")
 
 
 def of_tiers(recorded: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,3 +51,27 @@ def tier_lines(recorded: Mapping[str, Any], advice: Sequence[str]) -> list[str]:
     if not ssd["uses_io_uring"]:
         lines.append(f"without io_uring: {ssd['why_no_io_uring']}")
     return lines + [f"advice: {sentence}" for sentence in advice or ["leave the sizes as they are"]]
+
+
+def tiers_of(names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    """Reads what ``tier_figures`` needs of the named tables that have an SSD tier, by name."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for name in names:
+        table = _mxrec.find_table(name)
+        stats = table.stats() if table is not None else {"tiers": None}
+        if stats["tiers"] is not None:
+            found[name] = {key: stats[key] for key in RECORDED}
+    return found
+
+
+def tier_row(name: str, recorded: Mapping[str, Any]) -> tuple[str, ...]:
+    """A line below ``TIER_HEADER``."""
+    memory, ssd = recorded["tiers"]["memory"], recorded["tiers"]["ssd"]
+    figures = tier_figures(recorded)
+    rate = figures.memory_hit_rate if figures is not None else None
+    return (
+        name,
+        *(f"{tier[what]:,}" for tier in (memory, ssd) for what in ("rows", "capacity")),
+        human_bytes(ssd["bytes_on_disk"]),
+        "-" if rate is None else f"{rate:.1%}",
+    )

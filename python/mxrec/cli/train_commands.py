@@ -50,18 +50,46 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
     quiet_tensorflow()
     require_estimator()
-    evaluate_run(arguments.out, make_console(plain=True), as_json=arguments.json)
+    evaluate_run(
+        arguments.out, make_console(plain=True), arguments.ssd_paths, as_json=arguments.json
+    )
     return 0
 
 
 def _prepare(arguments: argparse.Namespace) -> Console:
     from mxrec.cli.workflow import quiet_tensorflow
 
+    arguments.ssd_paths = _ssd_paths_of(arguments)
     quiet_tensorflow()
     require_estimator()
     if not arguments.no_plot:
         require_plotting()
     return make_console(arguments.plain, to_stderr=arguments.json)
+
+
+def _ssd_paths_of(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """The directories for rows on SSD, absolute; none without such rows.
+
+    Raises:
+        DataError: an option is missing that another one needs.
+        OSError: a directory is not there, or this process may not make files in it.
+    """
+    from mxrec import _ssd_paths
+    from mxrec.cli.lines import DataError
+
+    if not arguments.ssd_rows:
+        if arguments.ssd_paths:
+            raise DataError(
+                f"--ssd-paths {' '.join(arguments.ssd_paths)} needs --ssd-rows: how many rows of "
+                "each table may lie there"
+            )
+        return ()
+    if arguments.memory_rows is None:
+        raise DataError(
+            f"--ssd-rows {arguments.ssd_rows} needs --memory-rows: rows leave a memory that has a "
+            "limit"
+        )
+    return tuple(_ssd_paths.directories("--ssd-paths", arguments.ssd_paths))
 
 
 def _train(
@@ -80,6 +108,9 @@ def _train(
         seed=arguments.seed,
         admission=arguments.admission,
         evict_after=arguments.evict_after,
+        memory_rows=arguments.memory_rows,
+        ssd_rows=arguments.ssd_rows,
+        ssd_paths=arguments.ssd_paths,
         plot=not arguments.no_plot,
         rewrite=not arguments.no_rewrite,
     )

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from mxrec.cli.config import ModelConfig
 from mxrec.cli.console import Progress
+from mxrec.cli.errors_of_tables import errors_of_tables
 from mxrec.cli.examples import Examples, NumericScaler, batches
 from mxrec.cli.history import History, RecentAuc
 from mxrec.cli.metrics import log_loss, roc_auc
@@ -27,6 +28,7 @@ from mxrec.cli.model import (
     TIMESTAMP_FEATURE,
     model_fn,
 )
+from mxrec.errors import CapacityError
 
 _v1 = tf.compat.v1
 _POINTS = 200
@@ -126,10 +128,11 @@ class Input:
 
     @contextmanager
     def original_errors(self) -> Iterator[None]:
-        """Raises the stream's own exception instead of TensorFlow's."""
+        """Raises the stream's own exception, or the tables', instead of TensorFlow's."""
         try:
-            yield
-        except tf.errors.OpError:
+            with errors_of_tables():
+                yield
+        except (tf.errors.OpError, CapacityError):
             if self._failure is not None:
                 raise self._failure from None
             raise

@@ -13,15 +13,16 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mxrec.cli.config import ModelConfig, RunConfig, table_names
+from mxrec import _ssd_paths
+from mxrec.cli.config import MODEL_FOLDER, ModelConfig, RunConfig, table_names
 from mxrec.cli.console import Console
 from mxrec.cli.examples import Examples, NumericScaler
 from mxrec.cli.history import History
@@ -38,11 +39,12 @@ from mxrec.cli.report import (
     table_reports,
 )
 from mxrec.cli.sources import Source, source_from_json
+from mxrec.cli.tier_report import TIER_HEADER, of_tiers, tier_row, tiers_of
+from mxrec.tiers import tier_advice
 
 if TYPE_CHECKING:
     from mxrec.cli.training import Evaluation, Input
 
-_MODEL = "model"
 _MARKER = "mxrec-run"
 _RESULT = "result.json"
 _PLOT = "training.png"
@@ -70,6 +72,9 @@ class TrainOptions:
         seed: of initial values and shuffling.
         admission: occurrences that give a key a row; None: the first one.
         evict_after: seconds after its last use that a key goes; None: it stays.
+        memory_rows: rows of each table that memory holds; None: as many as come.
+        ssd_rows: rows of each table beyond them, in files.
+        ssd_paths: directories for these files, absolute.
         plot: whether to write PNGs.
         rewrite: whether the input pipeline prepares the keys of coming batches.
     """
@@ -84,6 +89,9 @@ class TrainOptions:
     seed: int
     admission: int | None
     evict_after: int | None
+    memory_rows: int | None
+    ssd_rows: int
+    ssd_paths: tuple[str, ...]
     plot: bool
     rewrite: bool = True
 
@@ -96,6 +104,7 @@ class _Trained:
         run: its description.
         history: of the training.
         reports: of its tables when it was trained.
+        tiers: statistics of those with an SSD tier, then, by name.
         result: on the held-out data.
         bayes_auc: the best AUC possible there, where it is known.
     """
@@ -103,6 +112,7 @@ class _Trained:
     run: RunConfig
     history: History
     reports: list[TableReport]
+    tiers: dict[str, Mapping[str, Any]]
     result: Evaluation
     bayes_auc: float | None
 
@@ -184,6 +194,9 @@ def _plan(source: Source, options: TrainOptions) -> RunConfig:
         admission=options.admission,
         evict_after=options.evict_after,
         timestamps=_ages_by_timestamps(source, options),
+        memory_rows=options.memory_rows,
+        ssd_rows=options.ssd_rows,
+        ssd_paths=options.ssd_paths,
     )
     return RunConfig(source.to_json(), NumericScaler.fit(first.numeric), model, options.batch_size)
 
@@ -201,7 +214,7 @@ def _train(
     heading: str,
 ) -> _Trained:
     """Trains and evaluates; ``directory`` becomes that of a finished run."""
-    from mx_rec.util.initialize import init, terminate_config_initializer
+    from mx_rec.util.initialize import terminate_config_initializer
     from mxrec.cli import training
 
     # Shuffled times would jump: rows would be old before the data is.
@@ -216,9 +229,9 @@ def _train(
     )
     if options.rewrite:
         _show_gain(run.model, examples, console)
-    init(use_dynamic=True, use_dynamic_expansion=True)
+    _init(run.model)
     try:
-        estimator = training.make_estimator(run.model, directory / _MODEL)
+        estimator = training.make_estimator(run.model, directory / MODEL_FOLDER)
         console.heading(heading)
         total = source.train_rows * options.epochs
         clock = time.monotonic()
@@ -239,7 +252,7 @@ def _train(
             f"{history.rows[-1]:,} rows in {spent:.0f} s "
             f"({history.rows[-1] / spent:,.0f} rows/s); saved."
         )
-        reports = table_reports(names)
+        reports, tiers = table_reports(names), tiers_of(names)
 
         console.heading("Evaluation on later data")
         truth = _Truth(source)
@@ -258,17 +271,26 @@ def _train(
             f"Best AUC possible (Bayes): {bayes:.6f} expected, "
             f"{truth.oracle_auc():.6f} on these labels"
         )
-    return _Trained(run, history, reports, result, bayes)
+    return _Trained(run, history, reports, tiers, result, bayes)
+
+
+def _init(model: ModelConfig, if_load: bool = False) -> None:
+    from mx_rec.util.initialize import init
+
+    # Dynamic expansion is tables without sizes.
+    init(use_dynamic=True, use_dynamic_expansion=model.memory_rows is None, if_load=if_load)
 
 
 def _show_gain(model: ModelConfig, examples: Input, console: Console) -> None:
-    from mx_rec.util.initialize import init, terminate_config_initializer
+    from mx_rec.util.initialize import terminate_config_initializer
+    from mxrec.cli.errors_of_tables import errors_of_tables
     from mxrec.cli.gain import measure_gain
 
     # The tables of this measurement go with it.
-    init(use_dynamic=True, use_dynamic_expansion=True)
+    _init(model)
     try:
-        gain = measure_gain(model, examples.first(_MEASURED_BATCHES))
+        with errors_of_tables():
+            gain = measure_gain(model, examples.first(_MEASURED_BATCHES))
     finally:
         terminate_config_initializer()
     if gain is not None:
@@ -313,6 +335,15 @@ def _report_and_check(
 
     console.heading("Tables")
     console.table("Embedding tables after training", HEADER, report_rows(trained.reports))
+    if trained.tiers:
+        console.table(
+            "Their tiers",
+            TIER_HEADER,
+            [tier_row(name, recorded) for name, recorded in trained.tiers.items()],
+        )
+        for name, recorded in trained.tiers.items():
+            for sentence in tier_advice(recorded):
+                console.line(f"{name}: {sentence}")
     figures = {**_figures(trained), "restored": restored, "bayes_auc": trained.bayes_auc}
     if without is not None:
         _show_comparison(without, trained, console)
@@ -328,14 +359,18 @@ def _report_and_check(
     if not same:
         raise RestoreMismatch(
             f"the evaluation after the restore differs: {restored} instead of {asdict(result)}; "
-            f"the checkpoint in {options.out / _MODEL} does not hold what was trained"
+            f"the checkpoint in {options.out / MODEL_FOLDER} does not hold what was trained"
         )
 
 
 def _figures(trained: _Trained) -> dict[str, object]:
     return {
         "evaluation": asdict(trained.result),
-        "tables": [asdict(report) for report in trained.reports],
+        "tables": [
+            asdict(report)
+            | (of_tiers(trained.tiers[report.name]) if report.name in trained.tiers else {})
+            for report in trained.reports
+        ],
         "history": asdict(trained.history),
     }
 
@@ -415,26 +450,40 @@ class _Truth:
         return roc_auc(rows.labels, np.asarray(rows.probabilities))
 
 
-def evaluate_run(directory: Path, console: Console, *, as_json: bool = False) -> None:
+def evaluate_run(
+    directory: Path,
+    console: Console,
+    ssd_paths: Sequence[str] | None = None,
+    *,
+    as_json: bool = False,
+) -> None:
     """Evaluates the model of a finished run on its held-out data.
 
     Args:
         directory: ``--out`` of the run.
         console: for the output.
+        ssd_paths: directories for rows on SSD; None: those of the run.
         as_json: print one JSON object instead of text.
 
     Raises:
-        DataError: when the directory holds no run or its data has gone.
+        DataError: when the directory holds no run or its data has gone, or ``ssd_paths`` is given
+            for a run without rows on SSD.
+        OSError: one of the directories is not there or cannot be written.
     """
     run = RunConfig.load(directory)
+    if run.model.ssd_rows:
+        paths = tuple(_ssd_paths.directories("--ssd-paths", ssd_paths or run.model.ssd_paths))
+        run = replace(run, model=replace(run.model, ssd_paths=paths))
+    elif ssd_paths:
+        raise DataError(f"--ssd-paths: the run in {directory} has no rows on SSD; leave it out")
     source = source_from_json(run.source)
 
-    from mx_rec.util.initialize import init, terminate_config_initializer
+    from mx_rec.util.initialize import terminate_config_initializer
     from mxrec.cli import training
 
-    init(use_dynamic=True, use_dynamic_expansion=True, if_load=True)
+    _init(run.model, if_load=True)
     try:
-        estimator = training.make_estimator(run.model, directory / _MODEL)
+        estimator = training.make_estimator(run.model, directory / MODEL_FOLDER)
         result = training.evaluate(
             estimator, training.Input(source.holdout, run.model, run.scaler, run.batch_size)
         )
@@ -461,7 +510,7 @@ def _evaluate_in_new_process(directory: Path) -> dict[str, object]:
 
 def _prepare_directory(out: Path) -> None:
     """Clears the model of an earlier run; never touches a directory that mxrec did not write."""
-    model = out / _MODEL
+    model = out / MODEL_FOLDER
     if model.exists() and any(model.iterdir()):
         if not (RunConfig.present(out) or (model / _MARKER).exists()):
             raise DataError(f"{model}: not empty and not from an earlier run; choose another --out")
@@ -478,7 +527,11 @@ def _forget_comparison(out: Path) -> None:
     except (OSError, ValueError):
         return
     without = out / _WITHOUT
-    if isinstance(earlier, dict) and "without" in earlier and (without / _MODEL / _MARKER).exists():
+    if (
+        isinstance(earlier, dict)
+        and "without" in earlier
+        and (without / MODEL_FOLDER / _MARKER).exists()
+    ):
         shutil.rmtree(without)
         (out / _COMPARISON).unlink(missing_ok=True)
 

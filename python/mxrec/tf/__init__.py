@@ -54,6 +54,7 @@ from mxrec.tf.rewrite.hooks import (
 )
 from mxrec.tf.rewrite.targets import get_initializer, get_target_batch
 from mxrec.tf.saver import restore_tables, save_tables
+from mxrec.tf.serving import builders
 from mxrec.tf.serving.export import export_saved_model
 from mxrec.tf.summary_hook import TableSummaryHook
 from mxrec.tf.table import SparseTable, create_table, registered_tables, tables_of_graph
@@ -70,6 +71,7 @@ sessions.install(before_run=fetches.before_run)
 fetches.install()
 batches.install()
 eos_map.install()
+builders.install()
 
 __all__ = [
     "ASCEND_SPARSE_LOOKUP_ID_OFFSET",

@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from mxrec.tf import precision_mode
 from mxrec.tf.log import logger
-from mxrec.tf.serving.export import export_saved_model
 from mxrec.tf.summary_hook import GovernedTableSummaryHook, TableSummaryHook
 from mxrec.tf.warm_start import check_settings
 
@@ -261,50 +260,6 @@ class _SummarizingEstimator(_EstimatorBase):  # type: ignore[misc]
         if steps_between and self.config.is_chief and not has_one:
             hooks.append(GovernedTableSummaryHook(steps_between, self.model_dir))
         return super().train(input_fn, hooks, steps, max_steps, saving_listeners)
-
-    def export_saved_model(
-        self,
-        export_dir_base: str,
-        serving_input_receiver_fn: Any,
-        assets_extra: Any = None,
-        as_text: bool = False,
-        checkpoint_path: str | None = None,
-        experimental_mode: Any = None,
-    ) -> bytes:
-        """Exports the model with its tables, as ``mxrec.tf.export_saved_model`` does.
-
-        Args:
-            export_dir_base: a directory named by the time is made in it.
-            serving_input_receiver_fn: as in ``tf.estimator.Estimator``.
-            assets_extra: None: other files are for the caller to copy.
-            as_text: False.
-            checkpoint_path: what is exported; None: the latest checkpoint.
-            experimental_mode: None or PREDICT.
-
-        Returns:
-            The directory, as bytes, as there.
-
-        Raises:
-            ValueError: another value is asked for of an argument that can have only one; or as in
-                ``mxrec.tf.export_saved_model``.
-        """
-        for name, value in (("assets_extra", assets_extra), ("as_text", as_text)):
-            if value:
-                raise ValueError(
-                    f"{name}={value!r} is not there for models with tables; leave it out."
-                )
-        if experimental_mode not in (None, tf.estimator.ModeKeys.PREDICT):
-            raise ValueError(
-                f"experimental_mode={experimental_mode!r}: models with tables are exported with "
-                "mode PREDICT; leave it out."
-            )
-        path = export_saved_model(
-            self,
-            export_dir_base,
-            serving_input_receiver_fn=serving_input_receiver_fn,
-            checkpoint_path=checkpoint_path,
-        )
-        return path.encode()
 
 
 class NPUEstimator(_SummarizingEstimator):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,39 @@ def test_paths_that_mean_a_checkpoint(
     assert [table["name"] for table in only["tables"]] == ["user"]
 
 
+def test_the_directory_of_a_run_means_its_model(
+    rng: np.random.Generator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, _ = trained(rng, "user")
+    mxrec.save(table, tmp_path / "model", step=7)
+    (tmp_path / "run.json").write_text("{}")
+    report = run_json(capsys, "inspect", tmp_path)
+    assert Path(report["path"]).parent == tmp_path / "model"
+    assert [each["name"] for each in report["tables"]] == ["user"]
+
+
+@pytest.mark.parametrize("options", [(), ("--plain",), ("--json",)])
+def test_output_that_nobody_reads_is_no_error(
+    rng: np.random.Generator, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """As in ``mxrec inspect … | head``."""
+    table, _ = trained(rng, "user")
+    table.save(tmp_path / "user")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "mxrec.cli", "inspect", str(tmp_path / "user"), *options],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    os.close(writer)
+    assert done.returncode == 141
+    assert "rror" not in done.stderr
+
+
 @pytest.mark.parametrize("name", ["inspect", "export"])
 def test_what_is_not_there(
     name: str, rng: np.random.Generator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -140,6 +175,7 @@ def test_what_is_not_there(
     for arguments, message in (
         ([tmp_path / "nothing"], "nothing: is not there. Give what Table.save has written"),
         ([tmp_path], "has no saved tables"),
+        (["gs://bucket/model"], "gs://bucket/model is on another file system"),
         ([tmp_path / "user", "--table", "item"], "has no table 'item'; it has 'user'"),
     ):
         assert main([name, *map(str, arguments)]) == 2

@@ -61,7 +61,8 @@ def distinct(*ids: np.ndarray) -> int:
 
 def test_every_program_is_run() -> None:
     there = {path.stem for path in EXAMPLES.glob("*.py")} - {"clicks"}
-    assert there == {name.split()[0] for name in IN_SESSIONS} | {"predict", "estimator_styles"}
+    others = {"predict", "estimator_styles", "serve"}
+    assert there == {name.split()[0] for name in IN_SESSIONS} | others
 
 
 def test_feature_spec_and_automatic_graph_train_the_same_model(reports, data) -> None:
@@ -136,8 +137,10 @@ def test_a_new_process_predicts_the_same(reports, folder, data) -> None:
 
 
 @pytest.mark.skipif(not hasattr(tf, "estimator"), reason="no tf.estimator")
-def test_estimators(reports) -> None:
+def test_estimators(reports, folder) -> None:
     spec = reports["feature_spec"]
     assert spec == reports["auto_graph"]
     assert spec["steps"] == 60 and spec["auc"] > 0.8 and spec["loss"] < 0.6
     assert len(spec["probabilities"]) == 10 * BATCH
+    for served in execute(f"serve {folder}/feature_spec", f"serve {folder}/auto_graph"):
+        assert served["probabilities"] == spec["probabilities"]

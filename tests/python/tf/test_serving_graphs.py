@@ -209,8 +209,6 @@ def test_estimators(start, tmp_path, by):
         )
     else:
         path = estimator.export_saved_model(str(tmp_path / "e"), receiver).decode()
-        with pytest.raises(ValueError, match="as_text=True"):
-            estimator.export_saved_model(str(tmp_path / "e"), receiver, as_text=True)
     assert Path(path).parent == tmp_path / "e" and Path(path).name.isdigit()
     assert len(list((tmp_path / "e").iterdir())) == 1
     same(predict(path, ids=tf.constant(asked))["score"], wanted)

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from mxrec.tf.serving import graphs
+from mxrec.tf.serving import builders
 from mxrec.tf.serving.freezer import Placement
 
 
@@ -33,7 +33,6 @@ def export(
     checkpoint_path: str | None,
     placement: Placement,
     model_dir: str,
-    tables_dir: str,
 ) -> None:
     """Writes a SavedModel of an Estimator's predictions; see ``export_saved_model``.
 
@@ -45,31 +44,8 @@ def export(
             f"There is no checkpoint in {estimator.model_dir!r}; train first, or give "
             "checkpoint_path."
         )
-    with tf.Graph().as_default():
-        tf.compat.v1.train.create_global_step()
-        tf.compat.v1.set_random_seed(estimator.config.tf_random_seed)
-        receiver = serving_input_receiver_fn()
-        labels = getattr(receiver, "labels", None)
-        spec = estimator.model_fn(
-            receiver.features, labels, tf.estimator.ModeKeys.PREDICT, estimator.config
+    with builders.placing(placement):
+        made = estimator.export_saved_model(
+            f"{model_dir}-by-time", serving_input_receiver_fn, checkpoint_path=checkpoint_path
         )
-        if not spec.export_outputs and not isinstance(spec.predictions, (dict, tf.Tensor)):
-            raise ValueError("model_fn returned no predictions with mode PREDICT.")
-        exported = spec.export_outputs or {
-            "serving_default": tf.estimator.export.PredictOutput(spec.predictions)
-        }
-        saver = (spec.scaffold and spec.scaffold.saver) or tf.compat.v1.train.Saver(sharded=True)
-        with tf.compat.v1.Session(config=estimator.config.session_config) as session:
-            saver.restore(session, checkpoint_path)
-            local = spec.scaffold and spec.scaffold.local_init_op
-            session.run(local if local is not None else tf.compat.v1.local_variables_initializer())
-            session.run(tf.compat.v1.tables_initializer())
-            receivers = receiver.receiver_tensors
-            if not isinstance(receivers, dict):
-                receivers = {"inputs": receivers}
-            signatures = {
-                name: output.as_signature_def(receivers) for name, output in exported.items()
-            }
-            if len(signatures) == 1:
-                signatures.setdefault("serving_default", next(iter(signatures.values())))
-            graphs.export_signatures(session, signatures, placement, model_dir, tables_dir)
+    os.rename(tf.compat.as_str_any(made), model_dir)

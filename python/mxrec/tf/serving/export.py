@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from mxrec.tf.serving import estimators, functions, graphs
+from mxrec.tf.serving import builders, estimators, functions, graphs
 from mxrec.tf.serving.freezer import TABLES_FOLDER, Placement
 from mxrec.tf.validation import INT64_MAX, check_choice, check_int
 
@@ -25,7 +25,7 @@ def export_saved_model(
     serving_input_receiver_fn: Any = None,
     checkpoint_path: str | None = None,
     tables: str = "auto",
-    in_graph_bytes: int = 64 << 20,
+    in_graph_bytes: int = builders.IN_GRAPH_BYTES,
 ) -> str:
     """Writes a SavedModel whose lookups read the tables as they are now.
 
@@ -33,7 +33,7 @@ def export_saved_model(
     tables become part of the model, which then loads into any TensorFlow program or server. Larger
     ones lie in ``assets.extra/mxrec`` of the model; loading them takes ``import mxrec.tf`` (or
     ``_mxrec_tf.so`` as an op library of the server), and their embeddings are in memory once in a
-    process, however many models and signatures read them.
+    process, however many models and signatures read them. Dense variables stay variables.
 
     Args:
         model: what is exported: a Keras model, a function of tensors (a ``tf.function`` or not), a
@@ -75,7 +75,7 @@ def export_saved_model(
     if isinstance(model, (tf.compat.v1.Session, tf.compat.v1.InteractiveSession)):
         _check_given(given, "a Session", needed=("inputs", "outputs"))
         with _staging(path) as stage:
-            graphs.export(model, inputs, outputs, placement, stage.model, stage.tables)
+            graphs.export(model, inputs, outputs, placement, stage.model)
         return path
     if estimators.is_estimator(model):
         _check_given(
@@ -87,12 +87,7 @@ def export_saved_model(
         path = estimators.timestamped(path)
         with _staging(path) as stage:
             estimators.export(
-                model,
-                serving_input_receiver_fn,
-                checkpoint_path,
-                placement,
-                stage.model,
-                stage.tables,
+                model, serving_input_receiver_fn, checkpoint_path, placement, stage.model
             )
         return path
     if not callable(model):

@@ -60,6 +60,8 @@ class Freezer:
         folder: of tables that go into directories. Made when there are any.
         constants: makes tensors of two arrays, (keys, values), that the graph being built may use.
         asset: returns the path of the model's marker file, as that graph knows it: a string tensor.
+        uids: of tables that other graphs of the model have put into ``folder``, by name; this
+            adds its own.
     """
 
     def __init__(
@@ -68,13 +70,14 @@ class Freezer:
         folder: str,
         constants: Callable[[NDArray[Any], NDArray[Any]], tuple[Any, Any]],
         asset: Callable[[], Any],
+        uids: dict[str, str] | None = None,
     ) -> None:
         self._placement = placement
         self._folder = folder
         self._constants = constants
         self._asset = asset
         self._sorted: dict[str, tuple[Any, Any]] = {}
-        self._uids: dict[str, str] = {}
+        self._uids: dict[str, str] = {} if uids is None else uids
 
     @property
     def uses_directory(self) -> bool:
@@ -83,11 +86,7 @@ class Freezer:
 
     def marker(self) -> str:
         """Returns the text of the marker file."""
-        tables = {
-            name: {"path": f"{TABLES_FOLDER}/{name}", "uid": uid}
-            for name, uid in self._uids.items()
-        }
-        return json.dumps({"format": FORMAT_VERSION, "tables": tables}, indent=1) + "\n"
+        return marker_text(self._uids)
 
     def look_up(self, lookup: Lookup) -> Any:
         """Builds a lookup, whether it was to train or not.
@@ -112,6 +111,12 @@ class Freezer:
         """
         if self._placement.in_graph(table) or table.name in self._sorted:
             return self._read_in_graph(table, keys, absent)
+        if "://" in self._folder:
+            raise ValueError(
+                f"Table {table.name!r} has {bytes_of(table)} bytes, and goes into a directory of "
+                f"the model; such models are exported to local file systems only, not to "
+                f"{self._folder!r}. Export to a local directory, and copy it from there."
+            )
         if table.name not in self._uids:
             self._uids[table.name] = write_read_only(table, os.path.join(self._folder, table.name))
         return library.mxrec_served_read(
@@ -140,6 +145,16 @@ class Freezer:
         result = tf.reshape(rows, tf.concat([tf.shape(keys), [table.dim]], axis=0))
         result.set_shape(keys.shape.concatenate([table.dim]))
         return result
+
+
+def marker_text(uids: dict[str, str]) -> str:
+    """Returns the text of a marker file: which tables the model has in directories.
+
+    Args:
+        uids: of the tables, by name.
+    """
+    tables = {name: {"path": f"{TABLES_FOLDER}/{name}", "uid": uid} for name, uid in uids.items()}
+    return json.dumps({"format": FORMAT_VERSION, "tables": tables}, indent=1) + "\n"
 
 
 def sorted_rows(table: SparseTable) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import os
+import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from mxrec.tf.serving import bags
-from mxrec.tf.serving.freezer import MARKER_NAME, Freezer, Placement
+from mxrec.tf.serving.freezer import MARKER_NAME, TABLES_FOLDER, Freezer, Placement
+from mxrec.tf.serving.graph_variables import GraphVariables, copy_values
 from mxrec.tf.serving.specs import split
 from mxrec.tf.table import table_of_resource_name
 
@@ -20,14 +24,7 @@ _LOOKUP_TABLES = ("HashTable", "HashTableV2", "MutableHashTableV2", "MutableDens
 _MAX_GRAPH_BYTES = 2_000_000_000  # of a GraphDef, which is a protocol buffer
 
 
-def export(
-    session: Any,
-    inputs: Any,
-    outputs: Any,
-    placement: Placement,
-    model_dir: str,
-    tables_dir: str,
-) -> None:
+def export(session: Any, inputs: Any, outputs: Any, placement: Placement, model_dir: str) -> None:
     """Writes a SavedModel of a part of a Session's graph; see ``export_saved_model``."""
     for name, given in (("inputs", inputs), ("outputs", outputs)):
         if not isinstance(given, Mapping) or not given:
@@ -37,27 +34,18 @@ def export(
                 raise TypeError(f"{name}[{key!r}] must be a tensor of the graph, got {tensor!r}.")
     signature = v1.saved_model.predict_signature_def(_flat(inputs), _flat(outputs))
     signatures = {v1.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY: signature}
-    export_signatures(session, signatures, placement, model_dir, tables_dir)
+    builder = v1.saved_model.Builder(model_dir)
 
+    def add(frozen: Any, **what: Any) -> None:
+        builder.add_meta_graph_and_variables(
+            frozen, [v1.saved_model.tag_constants.SERVING], strip_default_attrs=True, **what
+        )
 
-def export_signatures(
-    session: Any,
-    signatures: dict[str, Any],
-    placement: Placement,
-    model_dir: str,
-    tables_dir: str,
-) -> None:
-    """Writes a SavedModel with these signatures, variables as constants and tables frozen.
-
-    Args:
-        session: holds the variables.
-        signatures: ``SignatureDef`` by name, with tensors of the session's graph.
-        placement: where tables go.
-        model_dir: directory to write.
-        tables_dir: where tables that do not go into the graph are put.
-    """
-    exporter = _Export(session, signatures, placement, tables_dir, os.path.dirname(model_dir))
-    exporter.write(model_dir)
+    folder = os.path.join(model_dir, TABLES_FOLDER)
+    assets = session.graph.get_collection(v1.GraphKeys.ASSET_FILEPATHS)
+    frozen = FrozenGraph(session, session.graph, signatures, Tables(placement, folder), None)
+    frozen.add_to(add, assets, saves_variables=True)
+    builder.save()
 
 
 def _flat(tensors: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,71 +57,102 @@ def _flat(tensors: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-class _Export:
+@dataclasses.dataclass(frozen=True)
+class Tables:
+    """Where the tables of a model go.
+
+    Attributes:
+        placement: into the graph or into directories.
+        folder: of the directories.
+        uids: of the tables in ``folder``, by name; grows.
+    """
+
+    placement: Placement
+    folder: str
+    uids: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+class FrozenGraph:
+    """The part of a graph behind some signatures, in which nothing needs the process's tables.
+
+    Args:
+        session: has the variables; None: they are not needed.
+        graph: the graph.
+        signatures: ``SignatureDef`` by name, with tensors of the graph.
+        tables: where they go.
+        main_op: what a process that loads the model runs first; None: nothing.
+
+    Raises:
+        ValueError: an output cannot be had without the tables.
+        RuntimeError: a table changed meanwhile.
+    """
+
     def __init__(
-        self,
-        session: Any,
-        signatures: dict[str, Any],
-        placement: Placement,
-        tables_dir: str,
-        stage: str,
+        self, session: Any, graph: Any, signatures: dict[str, Any], tables: Tables, main_op: Any
     ) -> None:
         self._session = session
-        self._signatures = signatures
-        self._outputs = _tensor_names(signatures, "outputs")
+        self._graph = graph
+        self._signatures = {name: copy.deepcopy(each) for name, each in signatures.items()}
+        self._main_op = main_op
+        self._outputs = _tensor_names(self._signatures, "outputs")
         self._placeholders: list[str] = []
-        self._initializers: list[str] = []  # of TensorFlow's own lookup tables
-        self._marker = os.path.join(stage, MARKER_NAME)
+        self._starts = [] if main_op is None else [main_op.name]
+        self._variables = GraphVariables(graph, (), None)
         self._path_name = f"mxrec_tables_{uuid.uuid4().hex}"  # of the variable, in every process
         self._path: Any = None
-        self._freezer = Freezer(placement, tables_dir, _constants, self._asset)
+        self._freezer = Freezer(
+            tables.placement, tables.folder, _constants, self._asset, tables.uids
+        )
+        self._graph_def = self._without_other_variables(self._with_frozen_tables())
 
-    def write(self, model_dir: str) -> None:
-        frozen = self._with_constants(self._with_frozen_tables())
-        with tf.Graph().as_default() as graph:
-            tf.import_graph_def(frozen, name="")
-            starts = [graph.get_operation_by_name(name) for name in self._initializers]
-            for path in self._session.graph.get_collection(v1.GraphKeys.ASSET_FILEPATHS):
-                if path.op.name in {node.name for node in frozen.node}:
-                    here = graph.get_tensor_by_name(path.name)
-                    v1.add_to_collection(v1.GraphKeys.ASSET_FILEPATHS, here)
-            if self._freezer.uses_directory:
-                with open(self._marker, "w", encoding="utf-8") as file:
+    def add_to(self, add: Callable[..., None], assets: list[Any], saves_variables: bool) -> None:
+        """Adds the graph to a model.
+
+        Args:
+            add: adds the default graph; called with a session of it, and with the arguments
+                ``signature_def_map``, ``assets_collection`` and ``main_op`` of SavedModel builders.
+            assets: tensors of the source graph that hold paths of files of the model.
+            saves_variables: give the session's variables their values.
+        """
+        with tempfile.TemporaryDirectory() as stage, tf.Graph().as_default() as graph:
+            tf.import_graph_def(self._graph_def, name="")
+            names = {node.name for node in self._graph_def.node}
+            paths = [graph.get_tensor_by_name(a.name) for a in assets if a.op.name in names]
+            starts = [graph.get_operation_by_name(name) for name in self._starts]
+            if self._path is not None:
+                marker = os.path.join(stage, MARKER_NAME)
+                with open(marker, "w", encoding="utf-8") as file:
                     file.write(self._freezer.marker())
-                asset = tf.constant(self._marker, name="mxrec_tables_asset")
-                v1.add_to_collection(v1.GraphKeys.ASSET_FILEPATHS, asset)
+                asset = tf.constant(marker, name="mxrec_tables_asset")
+                paths.append(asset)
                 handle = graph.get_tensor_by_name(f"{self._path_name}:0")
                 starts.append(tf.raw_ops.AssignVariableOp(resource=handle, value=asset))
+            variables = self._variables.recreate()
             with v1.Session(graph=graph) as session:
-                builder = v1.saved_model.Builder(model_dir)
-                builder.add_meta_graph_and_variables(
+                if saves_variables:
+                    copy_values(variables, self._session, session)
+                add(
                     session,
-                    [v1.saved_model.tag_constants.SERVING],
                     signature_def_map=self._signatures,
-                    assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS) or None,
+                    assets_collection=paths or None,
                     main_op=tf.group(*starts) if starts else None,
-                    strip_default_attrs=True,
                 )
-                builder.save()
 
     # --- Tables ---------------------------------------------------------------------------------
 
     def _with_frozen_tables(self) -> Any:
         """The part of the graph between inputs and outputs, in which no op reads a table."""
-        source = self._part_of(self._session.graph.as_graph_def(add_shapes=False))
+        whole = self._graph.as_graph_def(add_shapes=False)
+        source = self._part_of(whole)
         if any(node.op in _LOOKUP_TABLES for node in source.node):
-            initializers = self._session.graph.get_collection(v1.GraphKeys.TABLE_INITIALIZERS)
-            self._initializers = [op.name for op in initializers]
-            source = self._part_of(self._session.graph.as_graph_def(add_shapes=False))
-        names = {node.name for node in source.node}
+            initializers = self._graph.get_collection(v1.GraphKeys.TABLE_INITIALIZERS)
+            self._starts += [op.name for op in initializers if op.name not in self._starts]
+            source = self._part_of(whole)
+        names = [node.name for node in source.node]
+        self._variables = GraphVariables(self._graph, names, self._main_op)
+        source = self._part_of(whole)
         with tf.Graph().as_default() as graph:
-            replaced = {}
-            for number, name in enumerate(sorted(_tensor_names(self._signatures, "inputs"))):
-                old = self._session.graph.get_tensor_by_name(name)
-                replaced[name] = v1.placeholder(old.dtype, old.shape, f"mxrec_input_{number}")
-            used = {n: new for n, new in replaced.items() if n.rsplit(":", 1)[0] in names}
-            tf.import_graph_def(source, name="", input_map=used)
-            self._rename(replaced)
+            self._import_behind_placeholders(source)
             for op in [op for op in graph.get_operations() if op.type in _FROZEN]:
                 self._freeze(op)
         result = self._part_of(graph.as_graph_def())
@@ -146,7 +165,30 @@ class _Export:
         return v1.graph_util.extract_sub_graph(graph_def, self._needed())
 
     def _needed(self) -> list[str]:
-        return sorted({*_ops_of(self._outputs), *self._placeholders, *self._initializers})
+        starts = [*self._starts, *self._variables.ops()]
+        return sorted({*_ops_of(self._outputs), *self._placeholders, *starts})
+
+    def _import_behind_placeholders(self, source: Any) -> None:
+        """Imports a graph with placeholders for the inputs, whatever computes them in it.
+
+        Inputs that are placeholders keep their names.
+        """
+        controlling = {name for node in source.node for name in node.input if name[:1] == "^"}
+        names = {node.name for node in source.node}
+        replaced = {}
+        kept = set()
+        for number, name in enumerate(sorted(_tensor_names(self._signatures, "inputs"))):
+            old = self._graph.get_tensor_by_name(name)
+            new_name = f"mxrec_input_{number}"
+            if old.op.type == "Placeholder" and f"^{old.op.name}" not in controlling:
+                kept.add(old.op.name)
+                new_name = f"{old.op.name}/"  # a name with a slash at its end is taken as it is
+            replaced[name] = v1.placeholder(old.dtype, old.shape, new_name)
+        used = {n: new for n, new in replaced.items() if n.rsplit(":", 1)[0] in names}
+        for number in reversed([i for i, node in enumerate(source.node) if node.name in kept]):
+            del source.node[number]
+        tf.import_graph_def(source, name="", input_map=used)
+        self._rename(replaced)
 
     def _rename(self, replaced: dict[str, Any]) -> None:
         for signature in self._signatures.values():
@@ -192,17 +234,25 @@ class _Export:
 
     # --- Variables ------------------------------------------------------------------------------
 
-    def _with_constants(self, graph_def: Any) -> Any:
-        frozen = v1.graph_util.convert_variables_to_constants(
-            self._session, graph_def, self._needed(), variable_names_blacklist=[self._path_name]
-        )
-        size = frozen.ByteSize()
+    def _without_other_variables(self, graph_def: Any) -> Any:
+        """Makes constants of variables that no collection of the graph has."""
+        others = [n for n in self._variables.others(graph_def) if n != self._path_name]
+        if others:
+            if self._session is None:
+                raise ValueError(
+                    f"Variables without a collection, such as {others[0]!r}, are saved as "
+                    "constants; add the graph while its session is the default one."
+                )
+            graph_def = v1.graph_util.convert_variables_to_constants(
+                self._session, graph_def, self._needed(), variable_names_whitelist=others
+            )
+        size = graph_def.ByteSize()
         if size > _MAX_GRAPH_BYTES:
             raise ValueError(
                 f"The frozen graph has {size} bytes, more than the {_MAX_GRAPH_BYTES} that a graph "
                 "may have; export with tables='directory'."
             )
-        return frozen
+        return graph_def
 
 
 def _constants(keys: Any, values: Any) -> tuple[Any, Any]:
