@@ -35,7 +35,7 @@ Result<std::shared_ptr<Chunk>> LogWriter::TakeChunk(StreamKind kind) {
       kind == StreamKind::kOwner ? options_.owner_chunks : options_.compaction_chunks;
   {
     const MutexLock lock(mu_);
-    uint32_t& taken = taken_[static_cast<int>(kind)];
+    uint32_t& taken = QueueOf(kind).taken;
     while (taken >= limit && error_.ok() && !stop_) progress_.Wait(mu_);
     if (!error_.ok()) return error_;
     if (stop_) return FailedPrecondition("table '" + options_.table + "': its SSD log is closed");
@@ -53,7 +53,7 @@ Result<std::shared_ptr<Chunk>> LogWriter::TakeChunk(StreamKind kind) {
     if (chunk == nullptr) chunk = std::make_unique<Chunk>(options_.chunk_bytes);
   } catch (const std::bad_alloc&) {
     const MutexLock lock(mu_);
-    --taken_[static_cast<int>(kind)];
+    --QueueOf(kind).taken;
     return ResourceExhausted("table '" + options_.table + "': no memory for an SSD buffer of " +
                              std::to_string(options_.chunk_bytes) + " bytes");
   }
@@ -68,8 +68,9 @@ void LogWriter::Submit(std::shared_ptr<Segment> segment, std::shared_ptr<Chunk> 
                        StreamKind kind, bool seal) {
   {
     const MutexLock lock(mu_);
-    queue_.push_back({std::move(segment), std::move(chunk), kind, seal});
-    ++submitted_;
+    Queue& queue = QueueOf(kind);
+    queue.items.push_back({std::move(segment), std::move(chunk), seal});
+    ++queue.submitted;
   }
   work_.NotifyOne();
 }
@@ -89,26 +90,36 @@ Status LogWriter::error() const {
 
 Status LogWriter::WaitWritten() {
   const MutexLock lock(mu_);
-  const uint64_t target = submitted_;
-  while (finished_ < target && error_.ok() && !stop_) progress_.Wait(mu_);
-  if (finished_ >= target || !error_.ok()) return error_;
-  return FailedPrecondition("table '" + options_.table + "': its SSD log is closed");
+  const uint64_t target[] = {queues_[0].submitted, queues_[1].submitted};
+  for (;;) {
+    if (!error_.ok()) return error_;
+    if (queues_[0].finished >= target[0] && queues_[1].finished >= target[1]) return {};
+    if (stop_) return FailedPrecondition("table '" + options_.table + "': its SSD log is closed");
+    progress_.Wait(mu_);
+  }
+}
+
+LogWriter::Queue* LogWriter::NextQueue() {
+  if (queues_[turn_].items.empty()) turn_ = 1 - turn_;
+  return queues_[turn_].items.empty() ? nullptr : &queues_[turn_];
 }
 
 void LogWriter::Run() {
   MutexLock lock(mu_);
   while (true) {
-    while (!stop_ && (queue_.empty() || !error_.ok())) work_.Wait(mu_);
+    Queue* queue = nullptr;
+    while (!stop_ && ((queue = NextQueue()) == nullptr || !error_.ok())) work_.Wait(mu_);
     if (stop_) return;
-    Item& item = queue_.front();  // stays where it is: others only add at the end
+    Item& item = queue->items.front();  // stays where it is: others only add at the end
     lock.unlock();
     const Status status = Write(&item);
     const bool sealed = status.ok() && item.seal;
     lock.lock();
     if (status.ok()) {
-      if (item.chunk != nullptr) --taken_[static_cast<int>(item.kind)];
-      queue_.pop_front();
-      ++finished_;
+      if (item.chunk != nullptr) --queue->taken;
+      queue->items.pop_front();
+      ++queue->finished;
+      turn_ = 1 - turn_;
     } else {
       error_ = status;
     }

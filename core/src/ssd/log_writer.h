@@ -1,8 +1,10 @@
 // LogWriter: the thread that writes chunks to their segments and seals these, and the buffers that
 // wait for it.
 //
-// A write that fails stays first in the queue, its records readable in memory. The writer stops
-// until Retry; meanwhile nobody gets a chunk. Thread-safe.
+// Each stream has a queue, and the two take turns: what compaction moves does not wait behind all
+// that the owner has stored, nor the other way round. A write that fails stays first in its queue,
+// its records readable in memory. The writer stops until Retry; meanwhile nobody gets a chunk.
+// Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -54,12 +56,21 @@ class LogWriter {
   struct Item {
     std::shared_ptr<Segment> segment;
     std::shared_ptr<Chunk> chunk;
-    StreamKind kind;
     bool seal;
     bool chunk_done = false;
   };
 
+  struct Queue {
+    std::deque<Item> items;
+    uint32_t taken = 0;  // chunks
+    uint64_t submitted = 0;
+    uint64_t finished = 0;
+  };
+
   void Run();
+  Queue& QueueOf(StreamKind kind) MXREC_REQUIRES(mu_) { return queues_[static_cast<int>(kind)]; }
+  // Null: nothing is queued.
+  Queue* NextQueue() MXREC_REQUIRES(mu_);
   Status Write(Item* item);
   Status WriteChunk(const Item& item);
   Status WriteFooter(const Segment& segment);
@@ -84,10 +95,8 @@ class LogWriter {
   mutable Mutex mu_;
   Condition work_;
   Condition progress_;
-  std::deque<Item> queue_ MXREC_GUARDED_BY(mu_);
-  uint32_t taken_[2] MXREC_GUARDED_BY(mu_) = {0, 0};  // chunks, by stream
-  uint64_t submitted_ MXREC_GUARDED_BY(mu_) = 0;
-  uint64_t finished_ MXREC_GUARDED_BY(mu_) = 0;
+  Queue queues_[2] MXREC_GUARDED_BY(mu_);  // by StreamKind
+  int turn_ MXREC_GUARDED_BY(mu_) = 0;     // whose item is next, if both have one
   Status error_ MXREC_GUARDED_BY(mu_);
   bool stop_ MXREC_GUARDED_BY(mu_) = false;
   std::thread thread_;
