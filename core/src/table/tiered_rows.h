@@ -69,6 +69,8 @@ struct TieredRows : TableData {
   // The same for rows by address. *renewed: the addresses that they have now; empty: the same.
   Status BringInAddresses(std::span<const int64_t> addresses, std::vector<int64_t>* renewed);
   struct Arrival;
+  // A lookup is going to give addresses.
+  void NoteGivenAddresses();
   Status Promote(std::span<const Arrival> arrivals);
   int64_t PromoteInShard(uint32_t s, std::span<const Arrival> arrivals, const char* rows);
 

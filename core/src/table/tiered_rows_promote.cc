@@ -195,9 +195,16 @@ int64_t TieredRows::PromoteInShard(uint32_t s, std::span<const Arrival> arrivals
   return static_cast<int64_t>(freed.size());
 }
 
+void TieredRows::NoteGivenAddresses() {
+  steps_ += applied_ ? 1 : 0;
+  applied_ = false;
+  given_at_ = batches_;
+}
+
 Status TieredRows::BringInAddresses(std::span<const int64_t> addresses,
                                     std::vector<int64_t>* renewed) {
   renewed->clear();
+  applied_ = true;
   if (tier_ == nullptr) return {};
   std::vector<int64_t> keys;
   std::vector<size_t> positions;  // in keys, of those that were on the trail

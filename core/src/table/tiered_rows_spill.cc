@@ -164,8 +164,10 @@ int64_t TieredRows::SpillInShard(uint32_t s, std::span<const Victim> victims,
   TierShard& tier = tier_->shard(s);
   int64_t here = 0;
   bool no_memory = false;
+  const AddressTrail::Time now = {batches_, steps_};
+  const bool given = given_at_.has_value() && batches_ - *given_at_ <= AddressTrail::kMostBatches;
   std::unique_lock lock(shard.mu);
-  tier.trail.ForgetOld(batches_);
+  tier.trail.ForgetOld(now);
   for (size_t i = 0; i < victims.size(); ++i) {
     const auto& [key, ref, of, last_time, score] = victims[i];
     if (of != s) continue;
@@ -182,7 +184,7 @@ int64_t TieredRows::SpillInShard(uint32_t s, std::span<const Victim> victims,
                          .stamp = meta.stamp,
                          .reprieve = reprieved ? sweep_.number : uint16_t{0}};
     try {
-      tier.trail.Add(ref, meta.generation, key, batches_);
+      if (given) tier.trail.Add(ref, meta.generation, key, now);
     } catch (const std::bad_alloc&) {
       no_memory = true;
     }
