@@ -180,9 +180,7 @@ int64_t TieredRows::PromoteInShard(uint32_t s, std::span<const Arrival> arrivals
     meta.last_time = from.last_time;
     meta.stamp = from.stamp;
     if (tracker_.active()) {
-      tracker_.Promote(s, key, &meta, from.reprieve, row);
-      // Its uses before are not known: it is no rare row.
-      if (tracker_.counts_recent()) tracker_.CountRecent(s, ref, ~uint32_t{0});
+      tracker_.Promote(s, key, ref, &meta, from.reprieve, row);
     }
     tier.hand.Forget(ref);
     tier.spilled.Erase(hash, key);
