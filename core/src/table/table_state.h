@@ -214,9 +214,8 @@ class TableState : private TieredRows {
   bool Expired(uint32_t s, const Entry& entry) const {
     return entry.spilled == nullptr ? Expired(s, entry.ref) : Expired(*entry.spilled);
   }
-  bool IsBelow(float norm, const float* row) const;
-  // Of the shard's entries, those with a row that is below.
-  std::vector<Entry> Below(float norm, uint32_t s, const std::vector<Entry>& entries) const;
+  // Of the shard's entries, those with a row that is below sweep_.min_l2. Marks rows on SSD.
+  std::vector<Entry> Below(uint32_t s, const std::vector<Entry>& entries);
   uint32_t FrequencyOf(uint32_t s, const Entry& entry) const {
     return entry.spilled == nullptr ? shards_[s]->arena->Meta(entry.ref).frequency
                                     : entry.spilled->frequency;

@@ -3,9 +3,12 @@
 #include <array>
 #include <atomic>
 #include <bit>
+#include <cmath>
+#include <functional>
 #include <limits>
 #include <mutex>
 #include <new>
+#include <numeric>
 #include <tuple>
 
 #include "table/tiered_rows.h"
@@ -121,6 +124,15 @@ std::vector<TieredRows::Victim> TieredRows::ChooseCold(size_t want, const KeptRo
   return victims;
 }
 
+bool TieredRows::IsBelow(float norm, const float* row) const {
+  std::vector<float> embedding(static_cast<size_t>(dim_));
+  format_.Load(row, embedding.data());
+  const double squares =
+      std::inner_product(embedding.begin(), embedding.end(), embedding.begin(), 0.0, std::plus<>(),
+                         [](float a, float b) { return double{a} * double{b}; });
+  return std::sqrt(squares) < double{norm};
+}
+
 Status TieredRows::Spill(size_t want, const KeptRows* kept, int64_t looks, int64_t* spilled) {
   *spilled = 0;
   const int64_t room = tier_->capacity() - tier_->rows();
@@ -181,16 +193,20 @@ int64_t TieredRows::SpillInShard(uint32_t s, std::span<const Victim> victims,
     const uint64_t hash = HashKey(key);
     RowMeta& meta = shard.arena->Meta(ref);
     const bool reprieved = !shard.reprieved.empty() && shard.reprieved.contains(ref);
-    const SpilledRow row{.location = locations[i],
-                         .frequency = meta.frequency,
-                         .last_time = meta.last_time,
-                         .stamp = meta.stamp,
-                         .reprieve = reprieved ? sweep_.number : uint16_t{0}};
+    const float norm = tier_->marked_norm;
+    bool large = false;
     try {
+      large = norm > 0.0f && !IsBelow(norm, shard.arena->Row(ref));
       if (given) tier.trail.Add(ref, meta.generation, key, now);
     } catch (const std::bad_alloc&) {
       no_memory = true;
     }
+    const SpilledRow row{.location = locations[i],
+                         .large = large,
+                         .frequency = meta.frequency,
+                         .last_time = meta.last_time,
+                         .stamp = meta.stamp,
+                         .reprieve = reprieved ? sweep_.number : uint16_t{0}};
     if (no_memory || !tier.spilled.Insert(hash, key, row)) {
       no_memory = true;
       tier_->log().Free({&locations[i], 1});
