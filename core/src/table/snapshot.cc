@@ -38,6 +38,7 @@ Result<Snapshot> Table::BeginSnapshot(const SnapshotOptions& wanted) const {
     return InvalidArgument("recent_threshold is " + std::to_string(wanted.recent_threshold) +
                            "; it must be in [0, 2^31 - 1] (0: nothing is left out)");
   }
+  MXREC_RETURN_IF_ERROR(CheckProcess());
   auto impl = std::make_unique<Snapshot::Impl>(impl_.get());
   impl->name = name_;
   impl->wanted = wanted;
@@ -64,6 +65,7 @@ Result<Snapshot> Table::BeginSnapshot(const SnapshotOptions& wanted) const {
 }
 
 std::string Table::lineage() const {
+  if (impl_->forked()) return {};
   std::shared_lock lock(impl_->structure);
   if (impl_->state == nullptr) return {};
   std::shared_lock changes(impl_->changes);
