@@ -368,11 +368,10 @@ ChangeTracker::Row ChangeTracker::Visit(uint32_t s, int64_t key, RowRef ref, Row
 
 int64_t ChangeTracker::bytes(uint32_t s) const {
   const ShardChanges& shard = *shards_[s];
-  return static_cast<int64_t>((shard.gone.capacity() + shard.expired.capacity()) * sizeof(int64_t) +
-                              (shard.recent.capacity() + shard.recent_saved.capacity()) *
-                                  sizeof(uint32_t) +
-                              (shard.recent_away.size() + shard.recent_away_saved.size()) *
-                                  kRecentAwayBytes);
+  return static_cast<int64_t>(
+      (shard.gone.capacity() + shard.expired.capacity()) * sizeof(int64_t) +
+      (shard.recent.capacity() + shard.recent_saved.capacity()) * sizeof(uint32_t) +
+      (shard.recent_away.size() + shard.recent_away_saved.size()) * kRecentAwayBytes);
 }
 
 }  // namespace mxrec

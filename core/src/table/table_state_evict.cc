@@ -237,8 +237,8 @@ std::vector<TableState::Entry> TableState::Below(uint32_t s, const std::vector<E
     }
   });
   if (!status.ok()) {
-    tier_->NoteError({status.code(), "eviction by min_l2 left rows that it could not read: " +
-                                         status.message()});
+    tier_->NoteError({status.code(),
+                      "eviction by min_l2 left rows that it could not read: " + status.message()});
   }
   return below;
 }

@@ -57,13 +57,14 @@ std::vector<TieredRows::Victim> TieredRows::ChooseCold(size_t want, const KeptRo
     const auto again = std::ranges::unique(victims, {}, by_place);
     victims.erase(again.begin(), again.end());
   };
+  const uint32_t half_life = frozen_ ? ClockHand::kFrozenHalfLife : ClockHand::kHalfLife;
   uint32_t limit = tier_->threshold;
   int64_t looked = 0, laps_of_any = 0;
   size_t turns = 0;
   int64_t lap = 0;
   Scores scores;
-  // Few rows are looked through as a whole, for the coldest of them: the hand goes round faster than
-  // batches come, and rows that are in use have not had the time to show it.
+  // Few rows are looked through as a whole, for the coldest of them: the hand goes round faster
+  // than batches come, and rows that are in use have not had the time to show it.
   const int64_t whole = memory_rows() <= kFewLooks ? memory_rows() : 0;
   while (looked < looks && (victims.size() < want || looked < whole)) {
     const uint32_t s = tier_->next_shard;
@@ -89,7 +90,7 @@ std::vector<TieredRows::Victim> TieredRows::ChooseCold(size_t want, const KeptRo
         const auto earlier = std::span(victims).first(sorted);
         if (std::ranges::binary_search(earlier, std::pair(s, ref), {}, by_place)) continue;
         uint32_t score;
-        if (!hand.Visit(ref, meta.frequency, meta.last_time, &score)) continue;
+        if (!hand.Visit(ref, meta.frequency, meta.last_time, half_life, &score)) continue;
         if (score <= limit) {
           victims.push_back({key, ref, s, meta.last_time, score});
         } else {

@@ -4,8 +4,9 @@
 // Nobody marks a row when it is used: a row counts its uses and notes the time of the last one, so
 // one where either has changed since the hand last came by has been used. (Both only grow. Counts
 // stand still while admission is frozen; times do for uses within a second.) Such a row, and one
-// that the hand has not seen before, stays. Of the others the score is the row's frequency, halved for every kHalfLife times that the
-// hand came by in vain; rows with a score up to the caller's threshold are cold.
+// that the hand has not seen before, stays. Of the others the score is the row's frequency, halved
+// for every half-life, that is so many times that the hand came by in vain; rows with a score up to
+// the caller's threshold are cold.
 //
 // Not thread-safe.
 #pragma once
@@ -22,6 +23,8 @@ namespace mxrec {
 class ClockHand {
  public:
   static constexpr uint32_t kHalfLife = 64;
+  // While counts stand still: they say less and less of what is popular now.
+  static constexpr uint32_t kFrozenHalfLife = 4;
 
   uint64_t position = 0;  // in the shard's index
 
@@ -31,7 +34,8 @@ class ClockHand {
     if (slots > seen_.size()) seen_.resize(slots);
   }
   // The hand comes by. *score is set for rows that were not used.
-  bool Visit(RowRef ref, uint32_t frequency, uint32_t last_time, uint32_t* score) {
+  bool Visit(RowRef ref, uint32_t frequency, uint32_t last_time, uint32_t half_life,
+             uint32_t* score) {
     Seen& seen = seen_[ref];
     const auto uses = static_cast<uint16_t>(frequency + last_time);
     if (seen.visits == 0 || seen.uses != uses) {
@@ -39,7 +43,7 @@ class ClockHand {
       return false;
     }
     seen.visits = static_cast<uint16_t>(std::min<uint32_t>(seen.visits + 1u, 0xFFFF));
-    *score = frequency >> std::min<uint32_t>(31, seen.visits / kHalfLife);
+    *score = frequency >> std::min<uint32_t>(31, seen.visits / half_life);
     return true;
   }
   // The slot is another row's from now on.

@@ -79,8 +79,8 @@ class SsdTier final : public ssd::LogOwner {
   // Of cold rows: see ClockHand. Adapted so that about one row in eight counts as cold.
   uint32_t threshold = 1;
   uint32_t next_shard = 0;
-  // Of sweeps by norm. Rows on SSD that are marked as large have norms of at least known_norm; those
-  // that are marked from now on, of marked_norm, which is not less.
+  // Of sweeps by norm. Rows on SSD that are marked as large have norms of at least known_norm;
+  // those that are marked from now on, of marked_norm, which is not less.
   float known_norm = 0.0f;
   float marked_norm = 0.0f;  // 0: no row is marked
   // Rises with every row that comes into memory or leaves it, under its shard's lock.

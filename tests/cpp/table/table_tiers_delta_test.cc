@@ -70,7 +70,8 @@ void RunHistory(uint64_t seed) {
   const uint64_t universe = 50 + draw(600);
   const auto keys = [&](uint64_t most) {
     std::vector<int64_t> drawn(draw(most));
-    for (int64_t& key : drawn) key = static_cast<int64_t>(HashKey(static_cast<int64_t>(draw(universe))));
+    for (int64_t& key : drawn)
+      key = static_cast<int64_t>(HashKey(static_cast<int64_t>(draw(universe))));
     return drawn;
   };
   const std::shared_ptr<Table> tables[] = {MakeTable(false), MakeTable(true)};
@@ -86,7 +87,8 @@ void RunHistory(uint64_t seed) {
       }
     }
     const bool fails = period > 0 && draw(4) == 0;
-    const std::string uid = fails ? std::string() : std::string(32, static_cast<char>('a' + period));
+    const std::string uid =
+        fails ? std::string() : std::string(32, static_cast<char>('a' + period));
     const SnapshotOptions options{
         .parent = parent, .tracks = true, .recent_threshold = 1 + static_cast<int64_t>(draw(3))};
     const std::vector<int64_t> used = keys(60), erased = keys(10);

@@ -412,7 +412,8 @@ TEST_F(TableTiersFaultTest, ASweepByNormsReadsARowOnce) {
   for (int64_t key = 0; key < kRows; key += 3000) {  // norms are 2 x (key % 4 + 1)
     const std::vector<int64_t> keys = Range(key, key + 3000);
     std::vector<float> values;
-    for (const int64_t each : keys) values.insert(values.end(), kDim, static_cast<float>(each % 4 + 1));
+    for (const int64_t each : keys)
+      values.insert(values.end(), kDim, static_cast<float>(each % 4 + 1));
     ASSERT_TRUE(table->Assign(keys, values.data()).ok());
   }
   int64_t reads = table->Stats().tiers->read_requests;
@@ -434,7 +435,8 @@ TEST_F(TableTiersFaultTest, ASweepByNormsReadsARowOnce) {
   EXPECT_EQ(table->size(), kRows / 4);
   // Rows that come to SSD while there is a rule are known, too.
   std::vector<int64_t> small, large;
-  for (int64_t key = 100'000; key < 110'000; key += 2) small.push_back(key), large.push_back(key + 1);
+  for (int64_t key = 100'000; key < 110'000; key += 2)
+    small.push_back(key), large.push_back(key + 1);
   ASSERT_TRUE(table->Assign(small, std::vector<float>(small.size() * kDim, 1.0f).data()).ok());
   ASSERT_TRUE(table->Assign(large, std::vector<float>(large.size() * kDim, 9.0f).data()).ok());
   const std::vector<int64_t> others = Range(200'000, 200'100);

@@ -50,7 +50,8 @@ int InChild(const std::function<int()>& body) {
   if (child == 0) ::_exit(body());
   for (int i = 0; i < 1000; ++i) {
     int state = 0;
-    if (::waitpid(child, &state, WNOHANG) == child) return WIFEXITED(state) ? WEXITSTATUS(state) : -1;
+    if (::waitpid(child, &state, WNOHANG) == child)
+      return WIFEXITED(state) ? WEXITSTATUS(state) : -1;
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   ::kill(child, SIGKILL);
