@@ -2,6 +2,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "errors.h"
 #include "mxrec/table_types.h"
 #include "py_table.h"
 
@@ -64,6 +65,7 @@ nb::dict Tiers(const TierStats& stats) {
 }  // namespace
 
 nb::dict Stats(const PyTable& self) {
+  Check(self->CheckProcess());
   const TableStats stats = Unlocked([&] { return self->Stats(); });
   const int64_t staged = stats.tiers.has_value() ? stats.tiers->bytes_staged : 0;
   nb::dict d;

@@ -15,7 +15,7 @@ def check_types(parameter: str, paths: Sequence[Path] | None) -> None:
 
     Raises:
         TypeError: It is no list or tuple, or holds something else than paths.
-        ValueError: It is empty.
+        ValueError: It is empty, or a path is.
     """
     if paths is None:
         return
@@ -28,6 +28,10 @@ def check_types(parameter: str, paths: Sequence[Path] | None) -> None:
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(
                 f"{parameter} must hold directories, got {path!r} ({type(path).__name__})."
+            )
+        if not os.fspath(path):
+            raise ValueError(
+                f"{parameter} holds an empty path; name a directory ('.' is the working directory)."
             )
     if not paths:
         raise ValueError(
@@ -45,7 +49,7 @@ def directories(parameter: str, paths: Sequence[Path] | None) -> list[str]:
 
     Raises:
         TypeError: They are no list or tuple of paths.
-        ValueError: The list is empty.
+        ValueError: The list is empty, or a path is.
         FileNotFoundError: There is no such directory.
         NotADirectoryError: It is something else.
         PermissionError: This process may not make files in it.

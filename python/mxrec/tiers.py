@@ -64,7 +64,13 @@ def tier_figures(
 
     Returns:
         The figures; None: the table has no SSD tier.
+
+    Raises:
+        TypeError: ``stats`` or ``since`` is not what ``Table.stats()`` returns.
     """
+    for name, given in (("stats", stats), ("since", since or stats)):
+        if not isinstance(given, Mapping) or "tiers" not in given:
+            raise TypeError(f"{name} must be what Table.stats() returns, got {given!r:.80}")
     tiers = stats["tiers"]
     if tiers is None:
         return None

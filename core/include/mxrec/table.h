@@ -88,6 +88,9 @@ class MXREC_API Table {
   int dim() const { return dim_; }
   // As created, with num_shards resolved and the optimizer that is bound now.
   TableOptions options() const;
+  // kFailedPrecondition in a process that was forked from the one that made a table with an SSD
+  // tier: its files and threads are the other's. All calls that give a Status check it themselves.
+  Status CheckProcess() const;
   int64_t size() const;
   int64_t capacity() const;  // kUnbounded when the table grows without limit
   int row_floats() const;    // dim * (1 + slots)

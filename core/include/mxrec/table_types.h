@@ -151,7 +151,7 @@ struct TierStats {
   std::string why_no_io_uring;      // empty where it is used
   bool direct_io = false;           // on all paths
   std::vector<int64_t> path_bytes;  // of segments, by path
-  std::string background_error;     // the last one of writing or compacting; empty: none
+  std::string background_error;     // the last one that no call returned; empty: none
 };
 
 struct TableStats {

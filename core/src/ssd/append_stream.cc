@@ -82,7 +82,9 @@ Status AppendStream::AppendLocked(std::span<const RecordIn> records, uint32_t* l
       char* const to = chunk_->data.get() + layout_.OffsetOf(chunk_->records + i);
       const uint32_t words[2] = {record.frequency, record.last_time};
       std::memcpy(to + offsetof(RecordHead, frequency), words, sizeof(words));
-      std::memcpy(to + sizeof(RecordHead), record.metadata, layout_.metadata_bytes());
+      if (layout_.metadata_bytes() > 0) {
+        std::memcpy(to + sizeof(RecordHead), record.metadata, layout_.metadata_bytes());
+      }
       std::memcpy(to + sizeof(RecordHead) + layout_.metadata_bytes(), record.row,
                   layout_.row_bytes());
       open_->keys[next_slot_ + i] = record.key;

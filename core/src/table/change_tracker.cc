@@ -8,6 +8,12 @@
 
 namespace mxrec {
 
+namespace {
+
+constexpr size_t kRecentAwayBytes = 40;  // of a use by key: a node of the map and its link
+
+}  // namespace
+
 ChangeTracker::ChangeTracker(uint32_t shards, size_t row_bytes) {
   for (uint32_t s = 0; s < shards; ++s) {
     shards_.push_back(std::make_unique<ShardChanges>(row_bytes, &image_bytes_));
@@ -29,6 +35,7 @@ void ChangeTracker::SetLineage(const std::string& uid, int64_t step, bool counts
   for (const auto& shard : shards_) {
     std::vector<int64_t>().swap(shard->gone);
     std::vector<uint32_t>().swap(shard->recent);
+    RecentUses().swap(shard->recent_away);
   }
   Activate();
 }
@@ -41,11 +48,19 @@ bool ChangeTracker::ExpiredThen(const RowMeta& meta, bool reprieved) const {
   return trained && !reprieved;
 }
 
-bool ChangeTracker::LeftOut(uint32_t s, RowRef ref) const {
-  // Without counts of the period nothing is known to be rare, nor is a row on SSD.
-  if (instant_.recent_threshold <= 0 || !knows_recent_ || ref == kNoRow) return false;
-  const std::vector<uint32_t>& uses = shards_[s]->recent_saved;
-  return (ref < uses.size() ? uses[ref] : 0) < instant_.recent_threshold;
+// ref: kNoRow for a row on SSD, of which the key is known.
+bool ChangeTracker::LeftOut(uint32_t s, int64_t key, RowRef ref) const {
+  // Without counts of the period nothing is known to be rare.
+  if (!instant_.delta || instant_.recent_threshold <= 0 || !knows_recent_) return false;
+  const ShardChanges& shard = *shards_[s];
+  uint32_t uses = 0;
+  if (ref != kNoRow) {
+    uses = ref < shard.recent_saved.size() ? shard.recent_saved[ref] : 0;
+  } else if (const auto away = shard.recent_away_saved.find(key);
+             away != shard.recent_away_saved.end()) {
+    uses = away->second;
+  }
+  return uses < instant_.recent_threshold;
 }
 
 bool ChangeTracker::Included(const RowMeta& meta, bool reprieved) const {
@@ -57,7 +72,7 @@ void ChangeTracker::Keep(uint32_t s, RowRef ref, const int64_t* key, RowMeta* me
                          const float* row) {
   if (!Included(*meta, Reprieved(s, ref))) {
     MarkDone(meta);
-  } else if (instant_.delta && LeftOut(s, ref)) {
+  } else if (LeftOut(s, key == nullptr ? 0 : *key, ref)) {
     ++left_out_;
     MarkDone(meta);
   } else if (!shards_[s]->images.Add(ref, key, *meta, row)) {
@@ -100,7 +115,7 @@ void ChangeTracker::HandOver(uint32_t s, int64_t key, RowRef ref, bool reprieved
   } else if (ExpiredThen(*meta, reprieved)) {
     NoteExpired(s, key);
   } else if (Included(*meta, reprieved)) {
-    if (instant_.delta && LeftOut(s, ref)) {
+    if (LeftOut(s, key, ref)) {
       ++left_out_;
       meta->stamp = epoch_;  // changed, as the next delta sees it
     } else {
@@ -122,15 +137,24 @@ void ChangeTracker::Remove(uint32_t s, int64_t key, RowRef ref, const RowMeta& m
 void ChangeTracker::RemoveSpilled(uint32_t s, int64_t key, RowMeta meta, uint16_t reprieve,
                                   const float* row) {
   NoteGone(s, key);
-  if (row == nullptr && WantsImage(meta, reprieve)) return;  // LoseImage has been called
-  HandOver(s, key, kNoRow, Reprieved(reprieve), &meta, row);
+  // Otherwise LoseImage has been called.
+  if (row != nullptr || !WantsImage(meta, reprieve)) {
+    HandOver(s, key, kNoRow, Reprieved(reprieve), &meta, row);
+  }
+  shards_[s]->recent_away.erase(key);
+  shards_[s]->recent_away_saved.erase(key);
 }
 
 bool ChangeTracker::VisitSpilled(uint32_t s, int64_t key, RowMeta* meta, uint16_t reprieve) {
   if (!Pending(*meta)) return false;
   const bool reprieved = Reprieved(reprieve);
   if (ExpiredThen(*meta, reprieved)) NoteExpired(s, key);
-  const bool write = Included(*meta, reprieved);
+  bool write = Included(*meta, reprieved);
+  if (write && LeftOut(s, key, kNoRow)) {
+    ++left_out_;
+    write = false;
+    meta->stamp = epoch_;  // changed, as the next delta sees it
+  }
   MarkDone(meta);
   return write;
 }
@@ -180,8 +204,43 @@ void ChangeTracker::CountRecent(uint32_t s, RowRef ref, uint64_t occurrences) {
 }
 
 void ChangeTracker::ForgetRecent(uint32_t s, RowRef ref) {
-  std::vector<uint32_t>& uses = shards_[s]->recent;
-  if (ref < uses.size()) uses[ref] = 0;
+  ShardChanges& shard = *shards_[s];
+  // A save that fails gives its counts back.
+  for (std::vector<uint32_t>* uses : {&shard.recent, &shard.recent_saved}) {
+    if (ref < uses->size()) (*uses)[ref] = 0;
+  }
+}
+
+void ChangeTracker::KeepRecent(uint32_t s, int64_t key, RowRef ref) {
+  ShardChanges& shard = *shards_[s];
+  const auto keep = [&](const std::vector<uint32_t>& uses, RecentUses* away) {
+    if (ref >= uses.size() || uses[ref] == 0) return;
+    try {
+      away->emplace(key, uses[ref]);
+    } catch (const std::bad_alloc&) {
+      recent_lost_ = true;  // the next delta leaves nothing out
+    }
+  };
+  keep(shard.recent, &shard.recent_away);
+  keep(shard.recent_saved, &shard.recent_away_saved);
+}
+
+void ChangeTracker::RestoreRecent(uint32_t s, int64_t key, RowRef ref) {
+  ShardChanges& shard = *shards_[s];
+  ForgetRecent(s, ref);
+  const auto restore = [&](RecentUses* away, std::vector<uint32_t>* uses) {
+    const auto found = away->find(key);
+    if (found == away->end()) return;
+    try {
+      if (ref >= uses->size()) uses->resize(std::max<size_t>(ref + 1, uses->size() * 2));
+      (*uses)[ref] = found->second;
+    } catch (const std::bad_alloc&) {
+      recent_lost_ = true;
+    }
+    away->erase(found);
+  };
+  restore(&shard.recent_away, &shard.recent);
+  restore(&shard.recent_away_saved, &shard.recent_saved);
 }
 
 // --- A save -------------------------------------------------------------------------------------
@@ -201,8 +260,12 @@ void ChangeTracker::Begin(const Instant& instant,
   knows_recent_ = counts_recent_ && !recent_lost_;
   for (const auto& shard : shards_) {
     shard->gone_saved = shard->gone.size();
-    if (knows_recent_) shard->recent_saved = std::move(shard->recent);
+    if (knows_recent_) {
+      shard->recent_saved = std::move(shard->recent);
+      shard->recent_away_saved = std::move(shard->recent_away);
+    }
     shard->recent.clear();
+    shard->recent_away.clear();
   }
   recent_lost_ = false;
   lost_before_ = lost_;
@@ -233,13 +296,24 @@ ChangeTracker::Remains ChangeTracker::End(const std::string& saved, int64_t step
     if (follows) {
       shard->gone.erase(shard->gone.begin(),
                         shard->gone.begin() + static_cast<ptrdiff_t>(shard->gone_saved));
-    } else if (!shard->recent_saved.empty() && !lineage_.empty()) {
+    } else if (knows_recent_ && !lineage_.empty()) {
       // The period goes on.
       std::vector<uint32_t>& uses = shard->recent_saved;
       std::vector<uint32_t>& later = shard->recent;
       if (later.size() > uses.size()) std::swap(uses, later);
       for (size_t i = 0; i < later.size(); ++i) uses[i] = AddSaturating(uses[i], later[i]);
       later = std::move(uses);
+      RecentUses& away = shard->recent_away_saved;
+      if (shard->recent_away.size() > away.size()) std::swap(away, shard->recent_away);
+      try {
+        for (const auto& [key, count] : shard->recent_away) {
+          uint32_t& sum = away.try_emplace(key, 0).first->second;
+          sum = AddSaturating(sum, count);
+        }
+      } catch (const std::bad_alloc&) {
+        recent_lost_ = true;
+      }
+      shard->recent_away = std::move(away);
     }
     if (lineage_.empty()) std::vector<int64_t>().swap(shard->gone);
     shard->gone_saved = 0;
@@ -249,6 +323,7 @@ ChangeTracker::Remains ChangeTracker::End(const std::string& saved, int64_t step
     std::vector<bool>().swap(shard->pending);
     shard->sifted = false;
     std::vector<uint32_t>().swap(shard->recent_saved);
+    RecentUses().swap(shard->recent_away_saved);
   }
   instant_ = {};
   if (lineage_.empty()) counts_recent_ = false;
@@ -282,7 +357,7 @@ ChangeTracker::Row ChangeTracker::Visit(uint32_t s, int64_t key, RowRef ref, Row
   const bool reprieved = Reprieved(s, ref);
   if (ExpiredThen(*meta, reprieved)) NoteExpired(s, key);
   bool write = Included(*meta, reprieved);
-  if (write && instant_.delta && LeftOut(s, ref)) {
+  if (write && LeftOut(s, key, ref)) {
     ++left_out_;
     write = false;
     meta->stamp = epoch_;  // changed, as the next delta sees it
@@ -293,9 +368,10 @@ ChangeTracker::Row ChangeTracker::Visit(uint32_t s, int64_t key, RowRef ref, Row
 
 int64_t ChangeTracker::bytes(uint32_t s) const {
   const ShardChanges& shard = *shards_[s];
-  return static_cast<int64_t>((shard.gone.capacity() + shard.expired.capacity()) * sizeof(int64_t) +
-                              (shard.recent.capacity() + shard.recent_saved.capacity()) *
-                                  sizeof(uint32_t));
+  return static_cast<int64_t>(
+      (shard.gone.capacity() + shard.expired.capacity()) * sizeof(int64_t) +
+      (shard.recent.capacity() + shard.recent_saved.capacity()) * sizeof(uint32_t) +
+      (shard.recent_away.size() + shard.recent_away_saved.size()) * kRecentAwayBytes);
 }
 
 }  // namespace mxrec

@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -60,9 +61,13 @@ class ChangeTracker {
   // a save is under way is dealt with before.
   void Spill(uint32_t s, int64_t key, RowRef ref, RowMeta* meta, const float* row) {
     HandOver(s, key, ref, Reprieved(s, ref), meta, row);
+    if (counts_recent_) KeepRecent(s, key, ref);
   }
-  void Promote(uint32_t s, int64_t key, RowMeta* meta, uint16_t reprieve, const float* row) {
+  // ref: where the row is now.
+  void Promote(uint32_t s, int64_t key, RowRef ref, RowMeta* meta, uint16_t reprieve,
+               const float* row) {
     HandOver(s, key, kNoRow, Reprieved(reprieve), meta, row);
+    if (counts_recent_) RestoreRecent(s, key, ref);
   }
   // Whether RemoveSpilled needs the row's values.
   bool WantsImage(const RowMeta& meta, uint16_t reprieve) const {
@@ -77,6 +82,7 @@ class ChangeTracker {
   // --- Uses in the period of a delta, for recent_threshold.
   bool counts_recent() const { return counts_recent_; }
   void CountRecent(uint32_t s, RowRef ref, uint64_t occurrences);
+  // The slot is another row's.
   void ForgetRecent(uint32_t s, RowRef ref);
 
   // --- The version that deltas build on.
@@ -143,6 +149,7 @@ class ChangeTracker {
   int64_t bytes(uint32_t s) const;
 
  private:
+  using RecentUses = std::unordered_map<int64_t, uint32_t>;
   struct ShardChanges {
     ShardChanges(size_t row_bytes, std::atomic<int64_t>* bytes) : images(row_bytes, bytes) {}
     std::vector<int64_t> gone;  // since the lineage's version
@@ -154,12 +161,16 @@ class ChangeTracker {
     std::vector<int64_t> expired;        // keys of rows that had gone without being removed
     std::vector<uint32_t> recent;        // uses by slot, since the last save
     std::vector<uint32_t> recent_saved;  // between the last two
+    // The same of rows on SSD, by key; not there: none.
+    RecentUses recent_away, recent_away_saved;
   };
   // Whether the running save has not dealt with a row.
   bool Pending(const RowMeta& meta) const { return open_ && (meta.stamp & kDoneBit) != phase_; }
   // Whether a row that has not changed since the instant belongs into the save.
   bool Included(const RowMeta& meta, bool reprieved) const;
-  bool LeftOut(uint32_t s, RowRef ref) const;
+  bool LeftOut(uint32_t s, int64_t key, RowRef ref) const;
+  void KeepRecent(uint32_t s, int64_t key, RowRef ref);
+  void RestoreRecent(uint32_t s, int64_t key, RowRef ref);
   bool Reprieved(uint32_t s, RowRef ref) const { return shards_[s]->reprieved.contains(ref); }
   bool Reprieved(uint16_t reprieve) const { return reprieve != 0 && reprieve == instant_.sweep; }
   bool ExpiredThen(const RowMeta& meta, bool reprieved) const;

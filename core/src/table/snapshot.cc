@@ -36,6 +36,7 @@ Result<Snapshot> Table::BeginSnapshot(const SnapshotOptions& wanted) const {
     return InvalidArgument("recent_threshold is " + std::to_string(wanted.recent_threshold) +
                            "; it must be in [0, 2^31 - 1] (0: nothing is left out)");
   }
+  MXREC_RETURN_IF_ERROR(CheckProcess());
   auto impl = std::make_unique<Snapshot::Impl>(impl_.get());
   impl->name = name_;
   impl->wanted = wanted;
@@ -63,6 +64,7 @@ Result<Snapshot> Table::BeginSnapshot(const SnapshotOptions& wanted) const {
 }
 
 std::string Table::lineage() const {
+  if (impl_->forked()) return {};
   const SharedLock lock(impl_->structure);
   if (impl_->state == nullptr) return {};
   const SharedLock changes(impl_->changes);

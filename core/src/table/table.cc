@@ -42,6 +42,7 @@ Result<std::shared_ptr<Table>> Table::Create(const TableOptions& given) {
     impl->state = std::move(state).value();
   }
   if (!tiered) return table;
+  impl->made_by = ::getpid();
   try {
     impl->workers = std::make_unique<TierWorkers>(
         [impl] { impl->SpillAhead(); },
@@ -59,14 +60,22 @@ Table::Table(TableOptions options)
   impl_->options = std::move(options);
 }
 
-Table::~Table() = default;
+Table::~Table() {
+  if (impl_->forked()) (void)impl_.release();  // no thread to join, no file to delete
+}
 
 TableOptions Table::options() const {
   const SharedLock lock(impl_->structure);
   return impl_->options;
 }
 
+Status Table::CheckProcess() const { return mxrec::CheckProcess(name_, *impl_); }
+
 int64_t Table::size() const {
+  if (impl_->forked()) {
+    impl_->structure.AssumeHeldShared();  // this process has one thread
+    return impl_->state == nullptr ? 0 : impl_->state->rows();
+  }
   const SharedLock lock(impl_->structure);
   if (impl_->state == nullptr) return 0;
   return impl_->state->rows() - (impl_->state->sweeping() ? impl_->state->CountExpired() : 0);
@@ -87,11 +96,16 @@ int64_t Table::optimizer_step() const { return impl_->step; }
 uint64_t Table::version() const { return impl_->version; }
 
 bool Table::closed() const {
+  if (impl_->forked()) {
+    impl_->structure.AssumeHeldShared();  // this process has one thread
+    return impl_->state == nullptr;
+  }
   const SharedLock lock(impl_->structure);
   return impl_->state == nullptr;
 }
 
 void Table::Close() {
+  if (impl_->forked()) return;
   const StructureLock lock(*impl_);
   impl_->state.reset();
   ++impl_->version;
@@ -245,6 +259,7 @@ Result<int64_t> Table::Erase(KeySpan keys) {
 
 Status Table::BindOptimizer(const OptimizerOptions& optimizer) {
   MXREC_RETURN_IF_ERROR(Validate(optimizer));
+  MXREC_RETURN_IF_ERROR(CheckProcess());
   const StructureLock lock(*impl_);
   if (impl_->state == nullptr) return Closed(name_);
   const OptimizerOptions& bound = impl_->options.optimizer;
@@ -279,6 +294,7 @@ Table::ReadLock::ReadLock(ReadLock&&) noexcept = default;
 Table::ReadLock::~ReadLock() = default;
 
 Result<Table::ReadLock> Table::LockForRead() const {
+  MXREC_RETURN_IF_ERROR(CheckProcess());
   ReadLock lock(this);
   impl_->structure.AssumeHeldShared();  // by the ReadLock
   if (impl_->state == nullptr) return Closed(name_);
@@ -396,6 +412,7 @@ Result<RowLoader> Table::NewLoader(const OptimizerOptions& saved) const {
 }
 
 Status Table::Adopt(RowLoader loader, int64_t optimizer_step, const Lineage& lineage) {
+  MXREC_RETURN_IF_ERROR(CheckProcess());
   StructureLock lock(*impl_);
   if (impl_->state == nullptr) return Closed(name_);
   const int64_t rows = loader.state_->rows(), capacity = impl_->state->capacity();
@@ -434,6 +451,7 @@ Status Table::Adopt(RowLoader loader, int64_t optimizer_step, const Lineage& lin
 
 TableStats Table::Stats() const {
   TableStats stats;
+  if (impl_->forked()) return stats;
   const SharedLock lock(impl_->structure);
   stats.optimizer_step = impl_->step;
   stats.updates = stats.optimizer_step - impl_->step_before;

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -46,6 +47,10 @@ struct TableData {
   std::atomic<int64_t> rows_{0};
   // Batches that trained, inserted or erased, modulo 2^32; changed by the one change at a time.
   uint32_t batches_ = 0;
+  // Who may have an address of a row that leaves memory; changed by the one change at a time.
+  uint32_t steps_ = 0;                // AddressTrail::Time::steps
+  bool applied_ = false;              // gradients have come by address since the last lookup
+  std::optional<uint32_t> given_at_;  // batches_ when a lookup gave addresses last
   // Admission; changed by the one change at a time.
   AdmissionOptions admission_;
   std::atomic<int64_t> threshold_{kNeverAdmit};  // in force

@@ -20,6 +20,7 @@ std::string Text(const AdmissionOptions& admission) {
 
 Status Table::ConfigureAdmission(const AdmissionOptions& admission) {
   MXREC_RETURN_IF_ERROR(Validate(admission));
+  MXREC_RETURN_IF_ERROR(CheckProcess());
   const StructureLock lock(*impl_);
   if (impl_->state == nullptr) return Closed(name_);
   const AdmissionOptions& now = impl_->options.admission;
@@ -38,6 +39,7 @@ Status Table::ConfigureAdmission(const AdmissionOptions& admission) {
 }
 
 bool Table::admits_none() const {
+  if (impl_->forked()) return false;
   const SharedLock lock(impl_->structure);
   return impl_->state != nullptr && impl_->state->admits_none();
 }
@@ -65,6 +67,7 @@ Status Table::SetThreshold(int64_t threshold) {
 
 Status Table::ConfigureEviction(const EvictionOptions& eviction) {
   MXREC_RETURN_IF_ERROR(Validate(eviction));
+  MXREC_RETURN_IF_ERROR(CheckProcess());
   const ExclusiveLock lock(impl_->structure);
   if (impl_->state == nullptr) return Closed(name_);
   impl_->options.eviction = eviction;

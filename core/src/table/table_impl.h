@@ -1,6 +1,8 @@
 // What a Table has, and how its calls take its locks. Included by the files that define Table.
 #pragma once
 
+#include <unistd.h>
+
 #include <atomic>
 #include <limits>
 #include <memory>
@@ -36,6 +38,10 @@ struct Table::Impl {
   // While there is a snapshot, `state` is not replaced.
   SnapshotGate snapshot;
   std::atomic<int64_t> image_limit{std::numeric_limits<int64_t>::max()};  // of the running snapshot
+  // Of a table with an SSD tier: the process that made it. A forked one has none of its threads and
+  // shares its files; it leaves all of them, and the locks, which a thread may have held, alone.
+  pid_t made_by = 0;  // 0: any may use it
+  bool forked() const { return made_by != 0 && made_by != ::getpid(); }
   // Of a table with an SSD tier; their threads take the locks above. Last: they end first.
   std::unique_ptr<TierWorkers> workers;
 
@@ -61,6 +67,17 @@ inline Status Closed(const std::string& name) {
   return FailedPrecondition("table '" + name + "' is closed; create or load it again");
 }
 
+// Comes before the locks.
+inline Status CheckProcess(const std::string& name, const Table::Impl& impl) {
+  if (!impl.forked()) [[likely]]
+    return {};
+  return FailedPrecondition("table '" + name + "' has an SSD tier and belongs to process " +
+                            std::to_string(impl.made_by) + ", from which process " +
+                            std::to_string(::getpid()) +
+                            " was forked: the files and threads are not its own. Make or load "
+                            "the table after the fork, or start processes by spawn");
+}
+
 // Runs one call on an open table under the structure lock; memory that runs out outside the
 // shards becomes a Status.
 template <class Impl, class Call>
@@ -69,6 +86,7 @@ Status WithState(const std::string& name, Impl& impl, size_t batch, Call&& call)
     return InvalidArgument("keys has " + std::to_string(batch) + " elements; at most " +
                            std::to_string(kMaxBatch) + " in one call");
   }
+  MXREC_RETURN_IF_ERROR(CheckProcess(name, impl));
   const SharedLock lock(impl.structure);
   if (impl.state == nullptr) return Closed(name);
   try {
@@ -80,6 +98,7 @@ Status WithState(const std::string& name, Impl& impl, size_t batch, Call&& call)
 }
 
 // The structure lock of a call that replaces or rebuilds the state: while there is no snapshot.
+// After CheckProcess.
 class MXREC_SCOPED_CAPABILITY StructureLock {
  public:
   template <class Impl>

@@ -219,10 +219,9 @@ class TableState : private TieredRows {
   bool Expired(uint32_t s, const Entry& entry) const MXREC_REQUIRES_SHARED(ShardAt(s).mu) {
     return entry.spilled == nullptr ? Expired(s, entry.ref) : Expired(*entry.spilled);
   }
-  bool IsBelow(float norm, const float* row) const;
-  // Of the shard's entries, those with a row that is below.
-  std::vector<Entry> Below(float norm, uint32_t s, const std::vector<Entry>& entries) const
-      MXREC_REQUIRES_SHARED(ShardAt(s).mu);
+  // Of the shard's entries, those with a row that is below sweep_.min_l2. Marks rows on SSD.
+  std::vector<Entry> Below(uint32_t s, const std::vector<Entry>& entries)
+      MXREC_REQUIRES(ShardAt(s).mu);
   uint32_t FrequencyOf(uint32_t s, const Entry& entry) const MXREC_REQUIRES_SHARED(ShardAt(s).mu);
   void RemoveRow(uint32_t s, int64_t key, RowRef ref) MXREC_REQUIRES(ShardAt(s).mu);
   // Returns how many.

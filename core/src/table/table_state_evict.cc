@@ -1,11 +1,9 @@
 // TableState: removing what is too old, too rare or too small, a bounded part at a time.
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <iterator>
 #include <mutex>
 #include <new>
-#include <numeric>
 
 #include "table/table_state.h"
 #include "util/prefetch.h"
@@ -85,6 +83,11 @@ void TableState::BeginSweep(const EvictionOptions& rules, int64_t now) {
   sweep_.by_age = by_age;
   sweep_.cutoff = limit;
   sweep_.min_l2 = rules.min_l2;
+  if (tier_ != nullptr && rules.min_l2 > 0.0f) {
+    // Marks of more are good for less. Of less they are not: this sweep makes them anew.
+    tier_->known_norm = std::min(tier_->known_norm, rules.min_l2);
+    tier_->marked_norm = rules.min_l2;
+  }
   sweep_.max_rows = rules.max_rows;
   sweep_.least_frequency = 0;
   sweep_.frequencies.assign(shards(), {});
@@ -187,7 +190,7 @@ int64_t TableState::SweepRows(uint32_t s, int64_t most, EvictionSweep::Lap* lap,
     others.insert(others.end(), tied.begin() + static_cast<ptrdiff_t>(take), tied.end());
   }
   tied.resize(take);
-  std::vector<Entry> small = Below(sweep_.min_l2, s, others);
+  std::vector<Entry> small = Below(s, others);
 
   int64_t here = 0;
   const auto remove = [&](std::vector<Entry>& rows, std::atomic<int64_t>* counter) MXREC_REQUIRES(
@@ -215,37 +218,6 @@ int64_t TableState::SweepRows(uint32_t s, int64_t most, EvictionSweep::Lap* lap,
     lap->MoveTo(next);
   }
   return static_cast<int64_t>(entries.size()) + kMoveLooks * here;
-}
-
-bool TableState::IsBelow(float norm, const float* row) const {
-  std::vector<float> embedding(static_cast<size_t>(dim_));
-  LoadEmbedding(row, embedding.data());
-  const double squares =
-      std::inner_product(embedding.begin(), embedding.end(), embedding.begin(), 0.0, std::plus<>(),
-                         [](float a, float b) { return double{a} * double{b}; });
-  return std::sqrt(squares) < double{norm};
-}
-
-// Rows on SSD that cannot be read stay: they have no norm.
-std::vector<TableState::Entry> TableState::Below(float norm, uint32_t s,
-                                                 const std::vector<Entry>& entries) const {
-  std::vector<Entry> below;
-  std::vector<Entry> spilled;
-  std::vector<Wanted> wanted;
-  for (const Entry& entry : entries) {
-    if (entry.spilled != nullptr) {
-      spilled.push_back(entry);
-      wanted.push_back({entry.key, entry.spilled->location});
-    } else if (IsBelow(norm, ShardAt(s).arena->Row(entry.ref))) {
-      below.push_back(entry);
-    }
-  }
-  if (wanted.empty()) return below;
-  const ssd::SsdLog::Guard guard = tier_->log().Enter();
-  (void)ReadSpilled(guard, wanted, [&](size_t i, const float* row) {
-    if (IsBelow(norm, row)) below.push_back(spilled[i]);
-  });
-  return below;
 }
 
 int64_t TableState::DrainSegment(uint32_t s, int64_t most, EvictionSweep::Lap* lap,
@@ -314,6 +286,9 @@ void TableState::NextPhase(bool at_once) {
     sweep_.phase = Phase::kRows;
     for (EvictionSweep::Lap& lap : sweep_.laps) lap.Begin();
     return;
+  }
+  if (sweep_.phase == Phase::kRows && sweep_.min_l2 > 0.0f && tier_ != nullptr) {
+    tier_->known_norm = sweep_.min_l2;
   }
   if (sweep_.phase == Phase::kRows && sweep_.by_age && admission_.on()) {
     sweep_.phase = Phase::kCounts;

@@ -16,6 +16,7 @@ void TableState::WriteInverse(uint32_t s, const KeyBatch& batch, int32_t* invers
 
 Status TableState::Resolve(KeySpan keys, ResolveMode mode, InsertRequest use, int32_t* inverse,
                            const UniqueAllocator& allocate) {
+  NoteGivenAddresses();
   KeyBatch::Ptr batch = mode == ResolveMode::kInsert ? prepared_.Take(keys) : nullptr;
   use.prepared = batch != nullptr;
   if (!use.prepared) {

@@ -92,8 +92,13 @@ struct TieredRows : TableData {
   // The same for rows by address. *renewed: the addresses that they have now; empty: the same.
   Status BringInAddresses(std::span<const int64_t> addresses, std::vector<int64_t>* renewed);
   struct Arrival;
+  // A lookup is going to give addresses.
+  void NoteGivenAddresses();
   Status Promote(std::span<const Arrival> arrivals);
   int64_t PromoteInShard(uint32_t s, std::span<const Arrival> arrivals, const char* rows);
+
+  // Whether the embedding's norm is.
+  bool IsBelow(float norm, const float* row) const;
 
   // --- Out of memory (tiered_rows_spill.cc).
   // By shard, by slot: not 0 for rows that stay.
@@ -131,7 +136,8 @@ struct TieredRows : TableData {
       metas.push_back(row.meta());
     }
   };
-  // The values of the i-th of them go to use(i, row).
+  // The values of the i-th of them go to use(i, row). An error is the first one; it keeps back the
+  // values that could not be read, no others.
   Status ReadSpilled(const ssd::SsdLog::Guard& guard, std::span<const Wanted> wanted,
                      const std::function<void(size_t, const float*)>& use) const;
   // The keys of a read that were not in memory when it came to them; out: [n, dim].

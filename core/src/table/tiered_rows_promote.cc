@@ -204,9 +204,7 @@ int64_t TieredRows::PromoteInShard(uint32_t s, std::span<const Arrival> arrivals
     meta.last_time = from.last_time;
     meta.stamp = from.stamp;
     if (tracker_.active()) {
-      tracker_.Promote(s, key, &meta, from.reprieve, row);
-      // Its uses before are not known: it is no rare row.
-      if (tracker_.counts_recent()) tracker_.CountRecent(s, ref, ~uint32_t{0});
+      tracker_.Promote(s, key, ref, &meta, from.reprieve, row);
     }
     tier.hand.Forget(ref);
     tier.spilled.Erase(hash, key);
@@ -219,9 +217,16 @@ int64_t TieredRows::PromoteInShard(uint32_t s, std::span<const Arrival> arrivals
   return static_cast<int64_t>(freed.size());
 }
 
+void TieredRows::NoteGivenAddresses() {
+  steps_ += applied_ ? 1 : 0;
+  applied_ = false;
+  given_at_ = batches_;
+}
+
 Status TieredRows::BringInAddresses(std::span<const int64_t> addresses,
                                     std::vector<int64_t>* renewed) {
   renewed->clear();
+  applied_ = true;
   if (tier_ == nullptr) return {};
   std::vector<int64_t> keys;
   std::vector<size_t> positions;  // in keys, of those that were on the trail

@@ -35,6 +35,7 @@ Status TieredRows::ReadSpilled(const ssd::SsdLog::Guard& guard, std::span<const 
   const std::unique_ptr<float[]> rows(new float[most * row_floats]);
   std::vector<ssd::RecordOut> reads;
   reads.reserve(most);
+  Status first;
   for (size_t begin = 0; begin < wanted.size(); begin += most) {
     const size_t n = std::min(most, wanted.size() - begin);
     reads.clear();
@@ -43,10 +44,13 @@ Status TieredRows::ReadSpilled(const ssd::SsdLog::Guard& guard, std::span<const 
                        .location = wanted[begin + i].location,
                        .row = rows.get() + i * row_floats});
     }
-    MXREC_RETURN_IF_ERROR(tier_->Read(guard, reads));
-    for (size_t i = 0; i < n; ++i) use(begin + i, rows.get() + i * row_floats);
+    const Status status = tier_->Read(guard, reads);
+    if (first.ok()) first = status;
+    for (size_t i = 0; i < n; ++i) {
+      if (reads[i].ok) use(begin + i, rows.get() + i * row_floats);
+    }
   }
-  return {};
+  return first;
 }
 
 Status TieredRows::ReadMissed(KeySpan keys, uint64_t moves, size_t found, float* out,

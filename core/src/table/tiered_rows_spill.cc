@@ -3,8 +3,11 @@
 #include <array>
 #include <atomic>
 #include <bit>
+#include <cmath>
+#include <functional>
 #include <limits>
 #include <new>
+#include <numeric>
 #include <tuple>
 
 #include "table/tiered_rows.h"
@@ -53,12 +56,16 @@ std::vector<TieredRows::Victim> TieredRows::ChooseCold(size_t want, const KeptRo
     const auto again = std::ranges::unique(victims, {}, by_place);
     victims.erase(again.begin(), again.end());
   };
+  const uint32_t half_life = frozen_ ? ClockHand::kFrozenHalfLife : ClockHand::kHalfLife;
   uint32_t limit = tier_->threshold;
   int64_t looked = 0, laps_of_any = 0;
   size_t turns = 0;
   int64_t lap = 0;
   Scores scores;
-  while (victims.size() < want && looked < looks) {
+  // Few rows are looked through as a whole, for the coldest of them: the hand goes round faster
+  // than batches come, and rows that are in use have not had the time to show it.
+  const int64_t whole = memory_rows() <= kFewLooks ? memory_rows() : 0;
+  while (looked < looks && (victims.size() < want || looked < whole)) {
     const uint32_t s = tier_->next_shard;
     tier_->next_shard = (s + 1) % shards();
     const Shard& shard = ShardAt(s);
@@ -86,7 +93,7 @@ std::vector<TieredRows::Victim> TieredRows::ChooseCold(size_t want, const KeptRo
         const auto earlier = std::span(victims).first(sorted);
         if (std::ranges::binary_search(earlier, std::pair(s, ref), {}, by_place)) continue;
         uint32_t score;
-        if (!hand.Visit(ref, meta.frequency, &score)) continue;
+        if (!hand.Visit(ref, meta.frequency, meta.last_time, half_life, &score)) continue;
         if (score <= limit) {
           victims.push_back({key, ref, s, meta.last_time, score});
         } else {
@@ -119,6 +126,15 @@ std::vector<TieredRows::Victim> TieredRows::ChooseCold(size_t want, const KeptRo
     victims.resize(want);
   }
   return victims;
+}
+
+bool TieredRows::IsBelow(float norm, const float* row) const {
+  std::vector<float> embedding(static_cast<size_t>(dim_));
+  format_.Load(row, embedding.data());
+  const double squares =
+      std::inner_product(embedding.begin(), embedding.end(), embedding.begin(), 0.0, std::plus<>(),
+                         [](float a, float b) { return double{a} * double{b}; });
+  return std::sqrt(squares) < double{norm};
 }
 
 Status TieredRows::Spill(size_t want, const KeptRows* kept, int64_t looks, int64_t* spilled) {
@@ -169,9 +185,11 @@ int64_t TieredRows::SpillInShard(uint32_t s, std::span<const Victim> victims,
   TierShard& tier = tier_->shard(s);
   int64_t here = 0;
   bool no_memory = false;
+  const AddressTrail::Time now = {batches_, steps_};
+  const bool given = given_at_.has_value() && batches_ - *given_at_ <= AddressTrail::kMostBatches;
   const ExclusiveLock lock(shard.mu);
   SameLock(shard.mu, *tier.mu);
-  tier.trail.ForgetOld(batches_);
+  tier.trail.ForgetOld(now);
   for (size_t i = 0; i < victims.size(); ++i) {
     const auto& [key, ref, of, last_time, score] = victims[i];
     if (of != s) continue;
@@ -182,16 +200,20 @@ int64_t TieredRows::SpillInShard(uint32_t s, std::span<const Victim> victims,
     const uint64_t hash = HashKey(key);
     RowMeta& meta = shard.arena->Meta(ref);
     const bool reprieved = !shard.reprieved.empty() && shard.reprieved.contains(ref);
+    const float norm = tier_->marked_norm;
+    bool large = false;
+    try {
+      large = norm > 0.0f && !IsBelow(norm, shard.arena->Row(ref));
+      if (given) tier.trail.Add(ref, meta.generation, key, now);
+    } catch (const std::bad_alloc&) {
+      no_memory = true;
+    }
     const SpilledRow row{.location = locations[i],
+                         .large = large,
                          .frequency = meta.frequency,
                          .last_time = meta.last_time,
                          .stamp = meta.stamp,
                          .reprieve = reprieved ? sweep_.number : uint16_t{0}};
-    try {
-      tier.trail.Add(ref, meta.generation, key, batches_);
-    } catch (const std::bad_alloc&) {
-      no_memory = true;
-    }
     if (no_memory || !tier.spilled.Insert(hash, key, row)) {
       no_memory = true;
       tier_->log().Free({&locations[i], 1});

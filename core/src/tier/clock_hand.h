@@ -1,10 +1,12 @@
 // ClockHand: which rows of a shard have been cold the longest, as far as a hand can tell that comes
 // by now and then: a CLOCK over frequency and age.
 //
-// Nobody marks a row when it is used: a row counts its uses anyway, so one whose count has changed
-// since the hand last came by has been used. Such a row, and one that the hand has not seen before,
-// stays. Of the others the score is the row's frequency, halved for every kHalfLife times that the
-// hand came by in vain; rows with a score up to the caller's threshold are cold.
+// Nobody marks a row when it is used: a row counts its uses and notes the time of the last one, so
+// one where either has changed since the hand last came by has been used. (Both only grow. Counts
+// stand still while admission is frozen; times do for uses within a second.) Such a row, and one
+// that the hand has not seen before, stays. Of the others the score is the row's frequency, halved
+// for every half-life, that is so many times that the hand came by in vain; rows with a score up to
+// the caller's threshold are cold.
 //
 // Not thread-safe.
 #pragma once
@@ -21,6 +23,8 @@ namespace mxrec {
 class ClockHand {
  public:
   static constexpr uint32_t kHalfLife = 64;
+  // While counts stand still: they say less and less of what is popular now.
+  static constexpr uint32_t kFrozenHalfLife = 4;
 
   uint64_t position = 0;  // in the shard's index
 
@@ -30,15 +34,16 @@ class ClockHand {
     if (slots > seen_.size()) seen_.resize(slots);
   }
   // The hand comes by. *score is set for rows that were not used.
-  bool Visit(RowRef ref, uint32_t frequency, uint32_t* score) {
+  bool Visit(RowRef ref, uint32_t frequency, uint32_t last_time, uint32_t half_life,
+             uint32_t* score) {
     Seen& seen = seen_[ref];
-    const auto uses = static_cast<uint16_t>(frequency);
+    const auto uses = static_cast<uint16_t>(frequency + last_time);
     if (seen.visits == 0 || seen.uses != uses) {
       seen = {uses, 1};
       return false;
     }
     seen.visits = static_cast<uint16_t>(std::min<uint32_t>(seen.visits + 1u, 0xFFFF));
-    *score = frequency >> std::min<uint32_t>(31, seen.visits / kHalfLife);
+    *score = frequency >> std::min<uint32_t>(31, seen.visits / half_life);
     return true;
   }
   // The slot is another row's from now on.
@@ -49,7 +54,7 @@ class ClockHand {
 
  private:
   struct Seen {
-    uint16_t uses = 0;    // the count's last bits
+    uint16_t uses = 0;    // last bits of the count and the time, added up
     uint16_t visits = 0;  // since the row was used; 0: not seen yet
   };
   std::vector<Seen> seen_;  // by slot

@@ -5,7 +5,7 @@
 namespace mxrec {
 
 bool SpilledRows::Insert(uint64_t hash, int64_t key, const SpilledRow& row) {
-  const bool reused = first_free_ != kNoRow;
+  const bool reused = first_free_ != kNoPlace;
   if (!reused && used_ == chunks_.size() * kChunk) {
     try {
       chunks_.push_back(std::make_unique<SpilledRow[]>(kChunk));

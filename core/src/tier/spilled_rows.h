@@ -14,7 +14,8 @@
 namespace mxrec {
 
 struct SpilledRow {
-  uint32_t location = 0;  // in the SSD log
+  uint32_t location : 31 = 0;  // in the SSD log
+  uint32_t large : 1 = 0;      // its norm is known to be SsdTier::known_norm or more
   uint32_t frequency = 0;
   uint32_t last_time = 0;
   uint16_t stamp = 0;     // RowMeta::stamp
@@ -23,6 +24,7 @@ struct SpilledRow {
   // As ChangeTracker takes it.
   RowMeta meta() const { return {last_time, frequency, 0, stamp}; }
 };
+static_assert(sizeof(SpilledRow) == 16);
 
 class SpilledRows {
  public:
@@ -63,7 +65,8 @@ class SpilledRows {
   KeyIndex index_;  // of places in chunks_
   std::vector<std::unique_ptr<SpilledRow[]>> chunks_;
   uint32_t used_ = 0;
-  uint32_t first_free_ = kNoRow;  // SpilledRow::location of a free place is the next one
+  static constexpr uint32_t kNoPlace = 0x7FFFFFFF;
+  uint32_t first_free_ = kNoPlace;  // SpilledRow::location of a free place is the next one
 };
 
 }  // namespace mxrec

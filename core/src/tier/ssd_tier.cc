@@ -74,6 +74,11 @@ Status SsdTier::Read(const ssd::SsdLog::Guard& guard, std::span<ssd::RecordOut> 
   return status;
 }
 
+void SsdTier::NoteError(const Status& error) {
+  const MutexLock lock(error_mu_);
+  error_ = error.message();
+}
+
 void SsdTier::Moved(std::span<const ssd::Move> moves, bool* taken) {
   for (uint32_t s = 0; s < shards_.size(); ++s) {
     TierShard& shard = *shards_[s];

@@ -6,7 +6,7 @@
 // log), never both, and a spilled row never changes: it is brought into memory first. A row moves
 // with everything that belongs to it; nobody but these files can tell where it is.
 //
-// Guarded: a TierShard as it says; `threshold` and `next_shard` as the table's change.
+// Guarded: a TierShard as it says; `threshold`, `next_shard` and the norms as the table's change.
 #pragma once
 
 #include <atomic>
@@ -65,6 +65,9 @@ class SsdTier final : public ssd::LogOwner {
   // Reads rows; errors name the table. row_bytes each.
   Status Read(const ssd::SsdLog::Guard& guard, std::span<ssd::RecordOut> records);
 
+  // An error that no call returns: stats have it.
+  void NoteError(const Status& error);
+
   void Moved(std::span<const ssd::Move> moves, bool* taken) override;
 
   // An empty log for rows of another size, to be given to Adopt. The caller holds a guard of it
@@ -78,6 +81,10 @@ class SsdTier final : public ssd::LogOwner {
   // Of cold rows: see ClockHand. Adapted so that about one row in eight counts as cold.
   uint32_t threshold = 1;
   uint32_t next_shard = 0;
+  // Of sweeps by norm. Rows on SSD that are marked as large have norms of at least known_norm;
+  // those that are marked from now on, of marked_norm, which is not less.
+  float known_norm = 0.0f;
+  float marked_norm = 0.0f;  // 0: no row is marked
   // Rises with every row that comes into memory or leaves it, under its shard's lock.
   std::atomic<uint64_t> moves{0};
   // For stats.

@@ -97,6 +97,37 @@ TEST(TableTiersCacheTest, MissesAreCloseToThoseOfAnIdealFrequencyCache) {
   EXPECT_LE(ratio, 1.15);
 }
 
+// With a threshold of 0 no use is counted, and what was popular when counting ended need not be so.
+TEST(TableTiersCacheTest, RowsInUseStayWhileCountsStandStill) {
+  constexpr int64_t kKeys = 20'000, kHot = 1000, kMemory = 2000, kBatch = 512;
+  TableOptions options = Options(kMemory, kKeys);
+  options.admission.threshold = 1;
+  const auto table = Table::Create(options).value();
+  const auto range = [](int64_t begin, int64_t end) {
+    std::vector<int64_t> keys;
+    for (int64_t key = begin; key < end; ++key) keys.push_back(key);
+    return keys;
+  };
+  int64_t time = 0;
+  for (int64_t key = 0; key < kKeys - kBatch; key += kBatch) {
+    Train(table.get(), range(key, key + kBatch), ++time);
+  }
+  for (int i = 0; i < 20; ++i) Train(table.get(), range(0, kMemory), ++time);
+  ASSERT_TRUE(table->SetThreshold(0).ok());
+  std::mt19937_64 random(7);
+  int64_t before = 0, cold = 0;
+  constexpr int kWarmUp = 100, kMeasured = 100;
+  for (int batch = 0; batch < kWarmUp + kMeasured; ++batch) {
+    if (batch == kWarmUp) before = table->Stats().tiers->promoted;
+    std::vector<int64_t> keys = range(10'000, 10'000 + kHot);  // not those of before
+    for (int i = 0; i < 100; ++i) keys.push_back(static_cast<int64_t>(random() % 10'000));
+    Train(table.get(), keys, ++time);
+    if (batch >= kWarmUp) cold += 100;
+  }
+  // What is used in each batch is there; of the others memory has a few.
+  EXPECT_LE(table->Stats().tiers->promoted - before, cold * 11 / 10);
+}
+
 TEST(TableTiersCacheTest, RowsThatWereUsedTogetherAreReadTogether) {
   constexpr int64_t kCohorts = 20, kCohort = 4000, kBatch = 2048;
   const auto table = Table::Create(Options(8000, kCohorts * kCohort + 1000)).value();

@@ -14,6 +14,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "env/fault_env.h"
@@ -362,6 +363,88 @@ TEST_F(TableTiersDamageTest, DeletedSegmentsAreReadFromTheOpenFile) {
   drill_->ExpectAll();
   EXPECT_TRUE(drill_->Assign(Range(0, 3000), 2));
   drill_->ExpectAll();
+}
+
+// A sweep by norms leaves the rows alone that it cannot read, no others, and says so.
+TEST_F(TableTiersFaultTest, ASweepByNormsMissesOnlyRowsThatCannotBeRead) {
+  const TempDir dir;
+  TableOptions options;
+  options.name = "ads";
+  options.dim = kDim;
+  options.num_shards = 4;
+  options.memory_rows = 100;
+  options.ssd_rows = 200'000;
+  options.ssd_paths = {dir.path()};
+  options.eviction.min_l2 = 1e6f;
+  const auto table = Table::Create(options).value();
+  constexpr int64_t kRows = 90'000;
+  for (int64_t key = 0; key < kRows; key += 3000) {
+    const std::vector<int64_t> keys = Range(key, key + 3000);
+    ASSERT_TRUE(table->Assign(keys, std::vector<float>(keys.size() * kDim, 0.3f).data()).ok());
+  }
+  const std::string segment = FilledSegment(dir.path());
+  {
+    std::fstream file(segment, std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(400'000);
+    file.write("wrong bytes, some twenty", 24);  // of a row or two
+  }
+  ASSERT_TRUE(table->Evict(std::nullopt, std::nullopt).ok());
+  EXPECT_GT(table->size(), 0);
+  EXPECT_LE(table->size(), 3);
+  const TierStats tiers = table->Stats().tiers.value();
+  EXPECT_GT(tiers.errors, 0);
+  EXPECT_NE(tiers.background_error.find("table 'ads'"), std::string::npos);
+  EXPECT_NE(tiers.background_error.find(segment), std::string::npos) << tiers.background_error;
+}
+
+// Norms of rows on SSD do not change: each is read once, whatever becomes of the rule.
+TEST_F(TableTiersFaultTest, ASweepByNormsReadsARowOnce) {
+  const TempDir dir;
+  TableOptions options;
+  options.name = "ads";
+  options.dim = kDim;
+  options.num_shards = 4;
+  options.memory_rows = 100;
+  options.ssd_rows = 200'000;
+  options.ssd_paths = {dir.path()};
+  const auto table = Table::Create(options).value();
+  constexpr int64_t kRows = 60'000;
+  for (int64_t key = 0; key < kRows; key += 3000) {  // norms are 2 x (key % 4 + 1)
+    const std::vector<int64_t> keys = Range(key, key + 3000);
+    std::vector<float> values;
+    for (const int64_t each : keys)
+      values.insert(values.end(), kDim, static_cast<float>(each % 4 + 1));
+    ASSERT_TRUE(table->Assign(keys, values.data()).ok());
+  }
+  int64_t reads = table->Stats().tiers->read_requests;
+  const auto sweep = [&](float norm) {
+    EXPECT_TRUE(table->ConfigureEviction({.min_l2 = norm}).ok());
+    EXPECT_TRUE(table->Evict(std::nullopt, std::nullopt).ok());
+    const int64_t now = table->Stats().tiers->read_requests;
+    return now - std::exchange(reads, now);
+  };
+  EXPECT_GT(sweep(3.0f), 0);
+  EXPECT_EQ(table->size(), kRows / 4 * 3);
+  EXPECT_EQ(sweep(3.0f), 0) << "what is left is known to be large enough";
+  EXPECT_EQ(sweep(1.0f), 0) << "and so by a lower rule";
+  EXPECT_GT(sweep(5.0f), 0) << "a higher one is another question";
+  EXPECT_EQ(table->size(), kRows / 4 * 2);
+  EXPECT_EQ(sweep(5.0f), 0);
+  EXPECT_EQ(sweep(3.0f), 0);
+  EXPECT_GT(sweep(7.0f), 0);
+  EXPECT_EQ(table->size(), kRows / 4);
+  // Rows that come to SSD while there is a rule are known, too.
+  std::vector<int64_t> small, large;
+  for (int64_t key = 100'000; key < 110'000; key += 2)
+    small.push_back(key), large.push_back(key + 1);
+  ASSERT_TRUE(table->Assign(small, std::vector<float>(small.size() * kDim, 1.0f).data()).ok());
+  ASSERT_TRUE(table->Assign(large, std::vector<float>(large.size() * kDim, 9.0f).data()).ok());
+  const std::vector<int64_t> others = Range(200'000, 200'100);
+  ASSERT_TRUE(table->Assign(others, std::vector<float>(others.size() * kDim, 9.0f).data()).ok());
+  const int64_t moved = sweep(7.0f);
+  EXPECT_EQ(table->size(), kRows / 4 + 5000 + 100);
+  EXPECT_EQ(sweep(7.0f), 0);
+  (void)moved;
 }
 
 TEST_F(TableTiersFaultTest, APathThatCannotBeUsedIsRefused) {

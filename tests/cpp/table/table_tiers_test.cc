@@ -245,5 +245,42 @@ TEST(TableTiersTest, GradientsByAddressFindRowsThatHaveLeftLongAgo) {
   for (size_t i = 0; i < after.size(); ++i) EXPECT_EQ(after[i], before[i] - 1.0f);
 }
 
+// A step may look a table up any number of times before it applies its gradients.
+TEST(TableTiersTest, GradientsFindTheirRowsHoweverManyLookupsAStepHas) {
+  constexpr int64_t kLookups = 200, kKeys = 30;
+  const auto table = Table::Create(SmallOptions(100'000, 40)).value();
+  for (int step = 1; step <= 3; ++step) {
+    std::vector<UniqueKeys> lookups(kLookups);
+    for (int64_t i = 0; i < kLookups; ++i) {
+      ASSERT_TRUE(table
+                      ->Resolve(Range(i * kKeys, (i + 1) * kKeys), ResolveMode::kInsert, nullptr,
+                                &lookups[static_cast<size_t>(i)])
+                      .ok());
+    }
+    const std::vector<float> before = Look(*table, Range(0, kLookups * kKeys));
+    const std::vector<float> grads(kKeys * 4, 1.0f);
+    int64_t updated = 0;
+    for (const UniqueKeys& lookup : lookups) {
+      ApplyResult result;
+      const Status applied = table->ApplyToAddresses(
+          lookup.addresses, grads.data(), 1.0f,
+          step == 1 ? StaleAddress::kReject : StaleAddress::kFallBack, &result);
+      ASSERT_TRUE(applied.ok()) << applied.message();
+      updated += result.updated;
+    }
+    EXPECT_EQ(updated, kLookups * kKeys);
+    const std::vector<float> after = Look(*table, Range(0, kLookups * kKeys));
+    for (size_t i = 0; i < after.size(); ++i) ASSERT_EQ(after[i], before[i] - 1.0f) << i / 4;
+  }
+}
+
+TEST(TableTiersTest, AddressesThatNobodyHasTakeNoMemory) {
+  const auto table = Table::Create(SmallOptions(200'000, 1000)).value();
+  for (int64_t key = 0; key < 100'000; key += 1000) Use(table.get(), Range(key, key + 1000));
+  const TierStats tiers = Tiers(*table);
+  EXPECT_GT(tiers.ssd_rows, 90'000);
+  EXPECT_LT(tiers.bytes_index, 60 * tiers.ssd_rows);
+}
+
 }  // namespace
 }  // namespace mxrec

@@ -248,6 +248,7 @@ def test_a_row_that_changes_after_a_prefetch_is_the_changed_one(tmp_path: Path) 
         ({"memory_rows": 5, "ssd_rows": 5, "ssd_paths": "."}, TypeError, "must be a list or tuple"),
         ({"memory_rows": 5, "ssd_rows": 5, "ssd_paths": [1]}, TypeError, "must hold directories"),
         ({"memory_rows": 5, "ssd_rows": 5, "ssd_paths": []}, ValueError, "ssd_paths is empty"),
+        ({"memory_rows": 5, "ssd_rows": 5, "ssd_paths": [""]}, ValueError, "holds an empty path"),
         (
             {"memory_rows": 5, "ssd_rows": 5, "ssd_paths": [".", "nowhere"]},
             FileNotFoundError,
@@ -349,6 +350,35 @@ def test_files_of_a_killed_process_go_when_another_table_is_made(tmp_path: Path)
         (mine,) = tier_files(tmp_path)
         assert mine != theirs
         table.lookup(np.arange(1000))
+    assert tier_files(tmp_path) == []
+
+
+FORKED = """
+import os, sys
+import numpy, mxrec
+t = mxrec.Table("t", 2, memory_rows=9, ssd_rows=9999, ssd_paths=[sys.argv[1]])
+t.lookup(numpy.arange(5000))
+child = os.fork()
+if child == 0:
+    for call in (t.stats, lambda: t.lookup(numpy.arange(5000)), lambda: t.save(sys.argv[1] + "/s")):
+        try:
+            call()
+        except RuntimeError as error:
+            assert "was forked" in str(error), error
+        else:
+            raise AssertionError("not refused")
+    t.close()
+    sys.exit(7)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 7, status
+t.lookup(numpy.arange(5000, 9000))
+assert t.contains(numpy.arange(9000)).all() and t.stats()["tiers"]["ssd"]["errors"] == 0
+print("goes on")
+"""
+
+
+def test_a_forked_process_leaves_its_parents_table_alone(tmp_path: Path) -> None:
+    assert run(FORKED, tmp_path).stdout == "goes on\n"
     assert tier_files(tmp_path) == []
 
 

@@ -18,6 +18,7 @@ from tier_sizes import ROWS, assert_moved, assert_same, files, sizes, until_spil
 import mxrec
 import mxrec.tf as mx
 from mx_rec.graph import GraphModifierHook
+from mx_rec.optimizers.gradient_descent import create_hash_optimizer
 from mx_rec.saver.sparse import export
 from tf_adapter import NPUEstimator, NPURunConfig
 
@@ -102,6 +103,30 @@ def test_another_graph_attaches_with_equal_options(tmp_path: Path) -> None:
 
 
 # --- Training -------------------------------------------------------------------------------------
+
+
+def test_gradients_of_many_lookups_in_a_step(tmp_path: Path) -> None:
+    """Rows of the first lookups have left memory long before the gradients come."""
+    mx.init()
+    lookups, keys = 80, 20
+    with tf.Graph().as_default(), v1.Session() as session:
+        table = make(**sizes(tmp_path))
+        rows: list[Any] = []
+        for number in range(lookups):
+            with tf.control_dependencies(rows[-1:]):
+                ids = tf.range(number * keys, (number + 1) * keys, dtype=tf.int64) + 0
+            rows.append(mx.sparse_lookup(table, ids))
+        loss = tf.add_n([tf.reduce_sum(each) for each in rows])
+        _, sparse = mx.get_dense_and_sparse_variable()
+        optimizer = create_hash_optimizer(1.0)
+        step = optimizer.apply_gradients(zip(tf.gradients(loss, sparse), sparse, strict=True))
+        ids = tf.range(lookups * keys, dtype=tf.int64)
+        all_rows = mx.sparse_lookup(table, ids, is_train=False)
+        session.run(v1.global_variables_initializer())
+        for _ in range(2):
+            session.run(step)
+        found = session.run(all_rows)
+    np.testing.assert_array_equal(found, -2.0)
 
 
 @pytest.mark.parametrize("rewritten", [False, True])
