@@ -218,10 +218,10 @@ Status RecordReader::RunReads(Lane* lane, std::span<RecordOut> records) {
   blocks_ += bytes / kBlockBytes;
 
   Status first;
-  for (size_t i = 0; i < lane->reads.size() && first.ok(); ++i) {
-    if (!lane->reads[i].status.ok()) {
-      first = Explain(*lane->plans[i].segment, lane->reads[i].status);
-    }
+  for (size_t i = 0; i < lane->reads.size(); ++i) {
+    if (lane->reads[i].status.ok()) continue;
+    lane->plans[i].segment->unreadable = true;
+    if (first.ok()) first = Explain(*lane->plans[i].segment, lane->reads[i].status);
   }
   lane->reads.clear();
   lane->plans.clear();

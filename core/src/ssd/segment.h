@@ -83,6 +83,9 @@ struct Segment {
     return true;
   }
 
+  // A read of it has failed, now or before: it is read once more, not passed on unread.
+  std::atomic<bool> unreadable{false};
+
   // Of records that are not yet on the disk, for their checksums and the footer. Written by the
   // stream, read by the writer for chunks that it was given; null once sealed.
   std::unique_ptr<int64_t[]> keys;

@@ -181,6 +181,7 @@ bool SegmentSet::Crowded() const {
 }
 
 void SegmentSet::Damaged(Segment* segment) {
+  segment->unreadable = true;
   const MutexLock lock(mu_);
   segment->damaged = true;
 }

@@ -229,7 +229,8 @@ SsdLog::Pins SsdLog::Pin() {
                             .bytes = segment->bytes,
                             .first_location = segments_->LocationOf(*segment, 0),
                             .records = segment->written,
-                            .live = std::move(live)});
+                            .live = std::move(live),
+                            .unreadable = segment->unreadable});
   }
   return pins;
 }
@@ -242,11 +243,22 @@ SsdLog::Pins::~Pins() {
 
 Status SsdLog::Pins::Sync(size_t i) const {
   MXREC_RETURN_IF_ERROR(log_->CheckOpen());
+  const Pinned& pinned = pinned_[i];
   Status synced = segments_[i]->file->Sync();
-  if (synced.ok()) synced = log_->directories_->StillThere(pinned_[i].file);
+  if (synced.ok()) synced = log_->directories_->StillThere(pinned.file);
+  if (synced.ok()) {
+    const auto size = segments_[i]->file->Size();
+    if (!size.ok()) {
+      synced = size.status();
+    } else if (size.value() != pinned.bytes) {
+      synced = DataLoss(pinned.file + " has " + std::to_string(size.value()) +
+                        " bytes, but was written with " + std::to_string(pinned.bytes) +
+                        "; restore the table from its last checkpoint");
+    }
+  }
   if (synced.ok()) return {};
   return {synced.code(), "table '" + log_->options_.table + "': SSD segment " +
-                             std::to_string(pinned_[i].segment) + ": " + synced.message()};
+                             std::to_string(pinned.segment) + ": " + synced.message()};
 }
 
 LogStats SsdLog::stats() const {

@@ -117,12 +117,13 @@ class SsdLog {
       uint32_t first_location = 0;
       uint32_t records = 0;
       std::vector<uint64_t> live;  // a bit for each record, at the time of Pin
+      bool unreadable = false;     // a read of it has failed
     };
     Pins(Pins&& other) noexcept = default;
     Pins& operator=(Pins&&) = delete;
     ~Pins();
     const std::vector<Pinned>& segments() const { return pinned_; }
-    // The file's data is on the disk, and the file under its name.
+    // The file's data is on the disk, all of it, and the file under its name.
     Status Sync(size_t i) const;
 
    private:

@@ -60,7 +60,7 @@ Status TableState::LinkSegments(const LinkSegment& link, std::vector<SnapshotSeg
   for (Candidate& each : candidates) {
     if (each.pin == kNone) continue;
     const ssd::SsdLog::Pins::Pinned& pinned = pins.segments()[each.pin];
-    if (!IsMostlyRows(each.rows, pinned.records)) continue;
+    if (!IsMostlyRows(each.rows, pinned.records) || pinned.unreadable) continue;
     const Status synced = pins.Sync(each.pin);
     if (synced.code() == StatusCode::kNotFound)
       continue;  // others have deleted it: nothing to link

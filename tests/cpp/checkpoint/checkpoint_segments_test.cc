@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
+#include <numeric>
 #include <random>
 #include <string>
 #include <thread>
@@ -284,6 +286,37 @@ TEST_F(CheckpointSegments, DamageIsNamedOrHarmless) {
         << restored.status().message();
   }
   EXPECT_LT(harmless, 100);
+}
+
+std::vector<std::string> TierFiles() {
+  std::vector<std::string> files;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(SsdDirectory())) {
+    if (entry.path().filename().string().starts_with("segment-")) files.push_back(entry.path());
+  }
+  std::ranges::sort(files);
+  return files;
+}
+
+TEST_F(CheckpointSegments, WhatIsKnownToBeDamagedIsNotTakenUnread) {
+  const auto table = WideTable(WideOptions(OptimizerKind::kSgd), 13);
+  ASSERT_GT(TierFiles().size(), 3u);
+  const std::string file = TierFiles()[1];
+  const auto size = std::filesystem::file_size(file);
+  std::filesystem::resize_file(file, size - 4096);
+  const Status cut = SaveTable(*table, path_, 1).status();
+  EXPECT_EQ(cut.code(), StatusCode::kDataLoss);
+  EXPECT_NE(cut.message().find(file + " has "), std::string::npos) << cut.message();
+  // Of the same length, but with rows that cannot be read, as a lookup has found.
+  std::filesystem::resize_file(file, size);
+  std::fstream(file, std::ios::in | std::ios::out | std::ios::binary).seekp(8192)
+      << std::string(200'000, 'x');
+  std::vector<int64_t> keys(kRows);
+  std::iota(keys.begin(), keys.end(), 0);
+  std::vector<float> out(keys.size() * kDim);
+  EXPECT_FALSE(table->Lookup(keys, nullptr, out.data()).ok());
+  const Status damaged = SaveTable(*table, path_, 2).status();
+  EXPECT_NE(damaged.message().find("cannot read " + file), std::string::npos) << damaged.message();
+  EXPECT_TRUE(Files(dir_.path()).empty());
 }
 
 TEST_F(CheckpointSegments, OfAnotherSaveDoNotPass) {
