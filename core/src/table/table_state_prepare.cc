@@ -7,7 +7,7 @@
 
 namespace mxrec {
 
-void TableState::Prepare(KeySpan keys) const {
+void TableState::Prepare(KeySpan keys, std::vector<int64_t>* missing) const {
   KeyBatch::Ptr batch = KeyBatch::Acquire();
   batch->Partition(keys, shard_bits_, KeyBatch::Grouping::kKeys);
   batch->generation.Reserve(batch->size());
@@ -23,6 +23,14 @@ void TableState::Prepare(KeySpan keys) const {
   });
   if (!ok) throw std::bad_alloc();
   batch->distinct = batch->Number();
+  if (missing != nullptr) {
+    missing->clear();
+    for (uint32_t s = 0; s < shards(); ++s) {
+      for (size_t u = batch->begin(s); u < batch->unique_end(s); ++u) {
+        if (batch->ref[u] == kNoRow) missing->push_back(batch->key[u]);
+      }
+    }
+  }
   prepared_.Put(keys, std::move(batch));
 }
 

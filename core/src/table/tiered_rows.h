@@ -108,6 +108,10 @@ struct TieredRows : TableData {
       metas.push_back(row.meta());
     }
   };
+  // Their values go to use(begin, n, rows), some of them at a time: rows of stored_bytes each, of
+  // the n entries from `begin` on.
+  Status ReadPieces(const ssd::SsdLog::Guard& guard, std::span<const Wanted> wanted,
+                    const std::function<void(size_t, size_t, const float*)>& use) const;
   // The values of the i-th of them go to use(i, row).
   Status ReadSpilled(const ssd::SsdLog::Guard& guard, std::span<const Wanted> wanted,
                      const std::function<void(size_t, const float*)>& use) const;
@@ -117,6 +121,7 @@ struct TieredRows : TableData {
   // Reads rows ahead of the batch with these keys. Beside any other call. A read that fails is left
   // to the batch.
   void Stage(KeySpan keys) const;
+  void PutStaged(std::span<const Wanted> wanted, const float* rows) const;
 
   // --- On SSD (tiered_rows_change.cc). Of a shard whose lock is held exclusively.
   void RemoveSpilled(uint32_t s, std::span<const Entry> entries);

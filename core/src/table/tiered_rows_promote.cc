@@ -123,13 +123,17 @@ Status TieredRows::Promote(std::span<const Arrival> arrivals) {
   reads.reserve(n);
   {
     const ssd::SsdLog::Guard guard = tier_->log().Enter();
+    std::vector<StagedRows::Out> wanted(n);
+    for (size_t i = 0; i < n; ++i) wanted[i] = {arrivals[i].key, rows.get() + i * row_bytes};
+    std::vector<uint8_t> copied(n);
+    tier_->staged().Copy(wanted, copied);
     for (size_t i = 0; i < n; ++i) {
-      char* const row = rows.get() + i * row_bytes;
+      if (copied[i] != 0) continue;
       const auto [s, key] = arrivals[i];
-      if (tier_->staged().Copy(key, row)) continue;
       std::shared_lock lock(shards_[s]->mu);  // compaction may be moving the record
-      reads.push_back(
-          {.key = key, .location = FindSpilled(s, HashKey(key), key)->location, .row = row});
+      reads.push_back({.key = key,
+                       .location = FindSpilled(s, HashKey(key), key)->location,
+                       .row = wanted[i].row});
     }
     MXREC_RETURN_IF_ERROR(tier_->Read(guard, reads));
   }
@@ -155,7 +159,9 @@ int64_t TieredRows::PromoteInShard(uint32_t s, std::span<const Arrival> arrivals
   Shard& shard = *shards_[s];
   TierShard& tier = tier_->shard(s);
   std::vector<uint32_t> freed;
+  std::vector<int64_t> here;
   freed.reserve(arrivals.size());
+  here.reserve(arrivals.size());
   std::unique_lock lock(shard.mu);
   shard.reprieved.reserve(shard.reprieved.size() + arrivals.size());
   for (size_t i = 0; i < arrivals.size(); ++i) {
@@ -186,9 +192,10 @@ int64_t TieredRows::PromoteInShard(uint32_t s, std::span<const Arrival> arrivals
     }
     tier.hand.Forget(ref);
     tier.spilled.Erase(hash, key);
-    tier_->staged().Drop(key);
+    here.push_back(key);
     freed.push_back(from.location);
   }
+  tier_->staged().Drop(here);
   tier_->moves.fetch_add(freed.size(), std::memory_order_release);
   tier_->AddRows(-static_cast<int64_t>(freed.size()));
   tier_->log().Free(freed);

@@ -28,8 +28,8 @@ class Finally {
 
 }  // namespace
 
-Status TieredRows::ReadSpilled(const ssd::SsdLog::Guard& guard, std::span<const Wanted> wanted,
-                               const std::function<void(size_t, const float*)>& use) const {
+Status TieredRows::ReadPieces(const ssd::SsdLog::Guard& guard, std::span<const Wanted> wanted,
+                              const std::function<void(size_t, size_t, const float*)>& use) const {
   if (wanted.empty()) return {};
   const size_t row_floats = stored_bytes() / sizeof(float);
   const size_t most = std::min(kPiece, wanted.size());
@@ -45,9 +45,17 @@ Status TieredRows::ReadSpilled(const ssd::SsdLog::Guard& guard, std::span<const 
                        .row = rows.get() + i * row_floats});
     }
     MXREC_RETURN_IF_ERROR(tier_->Read(guard, reads));
-    for (size_t i = 0; i < n; ++i) use(begin + i, rows.get() + i * row_floats);
+    use(begin, n, rows.get());
   }
   return {};
+}
+
+Status TieredRows::ReadSpilled(const ssd::SsdLog::Guard& guard, std::span<const Wanted> wanted,
+                               const std::function<void(size_t, const float*)>& use) const {
+  const size_t row_floats = stored_bytes() / sizeof(float);
+  return ReadPieces(guard, wanted, [&](size_t begin, size_t n, const float* rows) {
+    for (size_t i = 0; i < n; ++i) use(begin + i, rows + i * row_floats);
+  });
 }
 
 Status TieredRows::ReadMissed(KeySpan keys, uint64_t moves, size_t found, float* out,
@@ -104,28 +112,45 @@ void TieredRows::Stage(KeySpan keys) const {
       if (row != nullptr) wanted.push_back({keys[i], row->location});
     }
   }
-  std::ranges::sort(wanted, {}, &Wanted::key);
+  // Those of a shard lie together.
+  std::ranges::sort(wanted, {}, [](const Wanted& each) { return HashKey(each.key); });
   const auto again = std::ranges::unique(wanted, {}, &Wanted::key);
   wanted.erase(again.begin(), again.end());
   StagedRows& staged = tier_->staged();
   if (wanted.size() > staged.most_rows()) wanted.resize(staged.most_rows());
-  std::vector<int64_t> begun;
-  begun.reserve(wanted.size());
-  const Finally finish([&] { staged.Finish(begun); });
-  std::erase_if(wanted, [&](const Wanted& each) {
-    const bool mine = staged.Begin(each.key);
-    if (mine) begun.push_back(each.key);
-    return !mine;
-  });
+  std::vector<int64_t> begun(wanted.size());
+  std::ranges::transform(wanted, begun.begin(), &Wanted::key);
+  std::vector<uint8_t> mine(wanted.size());
+  const Finally finish([&] { staged.Finish(begun, mine); });
+  staged.Begin(begun, mine);
+  size_t reads = 0;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    if (mine[i] != 0) wanted[reads++] = wanted[i];
+  }
+  wanted.resize(reads);
   // The batch reads again what could not be read, and reports it.
-  (void)ReadSpilled(guard, wanted, [&](size_t i, const float* row) {
-    const auto& [key, location] = wanted[i];
-    const uint64_t hash = HashKey(key);
-    const uint32_t s = ShardOf(hash, shard_bits_);
-    std::shared_lock lock(shards_[s]->mu);
-    const SpilledRow* now = FindSpilled(s, hash, key);
-    if (now != nullptr && now->location == location) staged.Put(key, row);
+  (void)ReadPieces(guard, wanted, [&](size_t begin, size_t n, const float* rows) {
+    PutStaged(std::span(wanted).subspan(begin, n), rows);
   });
+}
+
+// wanted: in the order of their hashes, hence of their shards.
+void TieredRows::PutStaged(std::span<const Wanted> wanted, const float* rows) const {
+  const size_t row_floats = stored_bytes() / sizeof(float);
+  std::vector<StagedRows::In> in;
+  for (size_t i = 0; i < wanted.size();) {
+    const uint32_t s = ShardOf(HashKey(wanted[i].key), shard_bits_);
+    in.clear();
+    std::shared_lock lock(shards_[s]->mu);
+    for (; i < wanted.size(); ++i) {
+      const auto& [key, location] = wanted[i];
+      const uint64_t hash = HashKey(key);
+      if (ShardOf(hash, shard_bits_) != s) break;
+      const SpilledRow* now = FindSpilled(s, hash, key);
+      if (now != nullptr && now->location == location) in.push_back({key, rows + i * row_floats});
+    }
+    tier_->staged().Put(in);
+  }
 }
 
 }  // namespace mxrec

@@ -6,10 +6,12 @@
 // one that is never taken makes room for later ones.
 //
 // Invariant: a staged copy is that of the record that its key has on SSD. Put is called under the
-// shard's lock, after a look at the index; Drop before a key's record changes or goes, under that
-// lock exclusively. Thread-safe.
+// shard's lock, after a look at the index; Drop when a key's record changes or goes, under that
+// lock exclusively. Thread-safe; calls take many rows at a time, because a batch that takes rows
+// and the threads that bring those of later ones meet here.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -17,8 +19,10 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 namespace mxrec {
 
@@ -30,62 +34,86 @@ class StagedRows {
   size_t size() const { return size_.load(std::memory_order_relaxed); }
   int64_t bytes() const { return static_cast<int64_t>(size() * (row_bytes_ + 96)); }
 
-  // The row is going to be read, and Put or Finish follows, without waiting for a table's change.
-  // False: it is here, or somebody else is reading it. May throw.
-  bool Begin(int64_t key) {
+  // A row and its key: values to be staged, or where they are to be copied to.
+  struct In {
+    int64_t key;
+    const void* row;
+  };
+  struct Out {
+    int64_t key;
+    void* row;
+  };
+
+  // The rows of these keys are going to be read, and Put or Finish follows, without waiting for a
+  // table's change. mine[i] = 0: the row is here, or somebody else is reading it. May throw; what
+  // has been begun then is in `mine`.
+  void Begin(std::span<const int64_t> keys, std::span<uint8_t> mine) {
+    std::ranges::fill(mine, uint8_t{0});
     const std::lock_guard lock(mu_);
-    const bool mine = rows_.try_emplace(key).second;
-    if (mine) ++size_;
-    return mine;
-  }
-  // May throw. The rows that have waited longest make room.
-  void Put(int64_t key, const void* row) {
-    std::unique_ptr<char[]> bytes(new char[row_bytes_]);
-    std::memcpy(bytes.get(), row, row_bytes_);
-    const std::lock_guard lock(mu_);
-    const auto begun = rows_.find(key);
-    if (begun == rows_.end()) return;  // it has left SSD since Begin
-    order_.emplace_back(next_, key);
-    begun->second = {next_++, std::move(bytes)};
-    for (; rows_.size() > most_ && order_.size() > 1; order_.pop_front()) {
-      const auto oldest = rows_.find(order_.front().second);
-      if (oldest != rows_.end() && oldest->second.number == order_.front().first) {
-        rows_.erase(oldest);
-      }
-    }
+    for (size_t i = 0; i < keys.size(); ++i) mine[i] = rows_.try_emplace(keys[i]).second ? 1 : 0;
     size_ = rows_.size();
   }
-  // Of the keys that Begin was called for: none is being read any more.
-  template <class Keys>
-  void Finish(const Keys& keys) {
+  // May throw. The rows that have waited longest make room.
+  void Put(std::span<const In> in) {
+    std::vector<std::unique_ptr<char[]>> copies(in.size());
+    for (size_t i = 0; i < in.size(); ++i) {
+      copies[i].reset(new char[row_bytes_]);
+      std::memcpy(copies[i].get(), in[i].row, row_bytes_);
+    }
     {
       const std::lock_guard lock(mu_);
-      for (const auto& key : keys) {
-        const auto found = rows_.find(key);
+      for (size_t i = 0; i < in.size(); ++i) {
+        const auto begun = rows_.find(in[i].key);
+        if (begun == rows_.end()) continue;  // it has left SSD since Begin
+        order_.emplace_back(next_, in[i].key);
+        std::swap(begun->second.bytes, copies[i]);
+        begun->second.number = next_++;
+      }
+      for (; rows_.size() > most_ && order_.size() > 1; order_.pop_front()) {
+        const auto oldest = rows_.find(order_.front().second);
+        if (oldest != rows_.end() && oldest->second.number == order_.front().first) {
+          rows_.erase(oldest);
+        }
+      }
+      size_ = rows_.size();
+    }
+    put_.notify_all();
+  }
+  // After Begin: none of these is being read any more.
+  void Finish(std::span<const int64_t> keys, std::span<const uint8_t> mine) {
+    {
+      const std::lock_guard lock(mu_);
+      for (size_t i = 0; i < keys.size(); ++i) {
+        if (mine[i] == 0) continue;
+        const auto found = rows_.find(keys[i]);
         if (found != rows_.end() && found->second.bytes == nullptr) rows_.erase(found);
       }
       size_ = rows_.size();
     }
-    finished_.notify_all();
+    put_.notify_all();
   }
-  // Copies the row out; waits if it is being read. False: it is not here.
-  bool Copy(int64_t key, void* row) {
-    if (size() == 0) return false;
+  // Copies rows out; waits for those that are being read. copied[i] = 0: the row is not here.
+  void Copy(std::span<const Out> out, std::span<uint8_t> copied) {
+    std::ranges::fill(copied, uint8_t{0});
+    if (size() == 0) return;
     std::unique_lock lock(mu_);
-    for (;;) {
-      const auto found = rows_.find(key);
-      if (found == rows_.end()) return false;
-      if (found->second.bytes != nullptr) {
-        std::memcpy(row, found->second.bytes.get(), row_bytes_);
-        return true;
+    for (size_t i = 0; i < out.size();) {
+      const auto found = rows_.find(out[i].key);
+      if (found != rows_.end() && found->second.bytes == nullptr) {
+        put_.wait(lock);
+        continue;
       }
-      finished_.wait(lock);
+      if (found != rows_.end()) {
+        std::memcpy(out[i].row, found->second.bytes.get(), row_bytes_);
+        copied[i] = 1;
+      }
+      ++i;
     }
   }
-  void Drop(int64_t key) {
+  void Drop(std::span<const int64_t> keys) {
     if (size() == 0) return;
     const std::lock_guard lock(mu_);
-    rows_.erase(key);
+    for (const int64_t key : keys) rows_.erase(key);
     size_ = rows_.size();
     if (order_.size() > 4 * most_ + 1024) Tidy();
   }
@@ -105,8 +133,8 @@ class StagedRows {
   const size_t row_bytes_;
   const size_t most_;
   std::atomic<size_t> size_{0};
-  std::mutex mu_;  // guards what follows
-  std::condition_variable finished_;
+  std::mutex mu_;                // guards what follows
+  std::condition_variable put_;  // rows, or they are not being read any more
   std::unordered_map<int64_t, Row> rows_;
   std::deque<std::pair<uint64_t, int64_t>> order_;  // number, key: oldest first
   uint64_t next_ = 0;
