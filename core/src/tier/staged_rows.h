@@ -92,22 +92,20 @@ class StagedRows {
     }
     put_.notify_all();
   }
-  // Copies rows out; waits for those that are being read. copied[i] = 0: the row is not here.
+  // Copies rows out. copied[i] = 0: the row is not here. Waits for rows that are being read if they
+  // are a part of the batch that matters: a few are those that a later batch needs as well, with
+  // which they come when all of that is read; who wants them now is faster alone.
   void Copy(std::span<const Out> out, std::span<uint8_t> copied) {
     std::ranges::fill(copied, uint8_t{0});
     if (size() == 0) return;
     std::unique_lock lock(mu_);
-    for (size_t i = 0; i < out.size();) {
-      const auto found = rows_.find(out[i].key);
-      if (found != rows_.end() && found->second.bytes == nullptr) {
-        put_.wait(lock);
-        continue;
-      }
-      if (found != rows_.end()) {
-        std::memcpy(out[i].row, found->second.bytes.get(), row_bytes_);
-        copied[i] = 1;
-      }
-      ++i;
+    std::vector<size_t> coming;
+    for (size_t i = 0; i < out.size(); ++i) {
+      if (CopyOne(out[i], &copied[i])) coming.push_back(i);
+    }
+    if (coming.size() < out.size() / kFew) return;
+    for (const size_t i : coming) {
+      while (CopyOne(out[i], &copied[i])) put_.wait(lock);
     }
   }
   void Drop(std::span<const int64_t> keys) {
@@ -119,6 +117,18 @@ class StagedRows {
   }
 
  private:
+  static constexpr size_t kFew = 8;  // less than one in so many rows of a batch are few
+
+  // True: it is being read.
+  bool CopyOne(const Out& out, uint8_t* copied) {
+    const auto found = rows_.find(out.key);
+    if (found == rows_.end()) return false;
+    if (found->second.bytes == nullptr) return true;
+    std::memcpy(out.row, found->second.bytes.get(), row_bytes_);
+    *copied = 1;
+    return false;
+  }
+
   struct Row {
     uint64_t number = 0;
     std::unique_ptr<char[]> bytes;  // null: being read

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -103,6 +104,28 @@ TEST_F(StagedRowsTest, ACopyWaitsForItsOwnRowsOnly) {
   waiter.join();
   staged_.Finish(keys, mine);
   EXPECT_EQ(Copy({3, 4}), (std::vector<int64_t>{-1, -1}));
+}
+
+TEST_F(StagedRowsTest, ACopyDoesNotWaitForAFewRowsOfALaterBatch) {
+  StagedRows staged(sizeof(int64_t), 100);
+  Keys keys, values(20, -1);
+  std::vector<StagedRows::In> in;
+  std::vector<StagedRows::Out> out;
+  for (int64_t key = 0; key < 20; ++key) keys.push_back(key);
+  for (size_t i = 0; i < keys.size(); ++i) {
+    out.push_back({keys[i], &values[i]});
+    if (i > 0) in.push_back({keys[i], &keys[i]});
+  }
+  Flags mine(keys.size()), copied(keys.size());
+  staged.Begin(keys, mine);
+  staged.Put(in);  // 0 is still being read
+  staged.Copy(out, copied);
+  EXPECT_EQ(copied[0], 0);
+  EXPECT_EQ(std::ranges::count(copied, 1), 19);
+  staged.Drop(keys);
+  staged.Put(std::vector<StagedRows::In>{{0, keys.data()}});
+  staged.Finish(keys, mine);
+  EXPECT_EQ(staged.size(), 0) << "the batch has it";
 }
 
 TEST_F(StagedRowsTest, ACopyDoesNotWaitForAReadThatFailed) {
