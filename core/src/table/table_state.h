@@ -124,8 +124,9 @@ class TableState : private TieredRows {
                  const UniqueAllocator& allocate);
 
   // Does ahead what Resolve(keys, kInsert) would do and what changes nothing
-  // (table_state_prepare.cc). Any number of calls may run beside a change.
-  void Prepare(KeySpan keys) const;
+  // (table_state_prepare.cc). *missing: the distinct keys without a row in memory; null: not
+  // wanted. Any number of calls may run beside a change.
+  void Prepare(KeySpan keys, std::vector<int64_t>* missing) const;
 
   // --- Updates (table_state_update.cc): one step of the optimizer, which is there. There is one
   // change at a time. `step` is advanced, unless the call fails. grads: [n, dim].

@@ -118,8 +118,9 @@ Status Table::Resolve(KeySpan keys, ResolveMode mode, int32_t* inverse, UniqueKe
 
 Status Table::Prepare(KeySpan keys) const {
   return WithState(name_, *impl_, keys.size(), [&](const TableState& state) {
-    if (state.tiered()) impl_->ReadAhead(keys);
-    state.Prepare(keys);
+    std::vector<int64_t> missing;
+    state.Prepare(keys, state.tiered() ? &missing : nullptr);
+    if (!missing.empty()) impl_->workers->Stage(std::move(missing));
     return Status();
   });
 }

@@ -136,6 +136,10 @@ struct TieredRows : TableData {
       metas.push_back(row.meta());
     }
   };
+  // Reads them, some at a time: those from `begin` on go to use(begin, reads), whose rows of
+  // stored_bytes are there where reads[i].ok. An error is the first one.
+  Status ReadPieces(const ssd::SsdLog::Guard& guard, std::span<const Wanted> wanted,
+                    const std::function<void(size_t, std::span<const ssd::RecordOut>)>& use) const;
   // The values of the i-th of them go to use(i, row). An error is the first one; it keeps back the
   // values that could not be read, no others.
   Status ReadSpilled(const ssd::SsdLog::Guard& guard, std::span<const Wanted> wanted,
@@ -146,6 +150,7 @@ struct TieredRows : TableData {
   // Reads rows ahead of the batch with these keys. Beside any other call. A read that fails is left
   // to the batch.
   void Stage(KeySpan keys) const;
+  void PutStaged(std::span<const Wanted> wanted, std::span<const ssd::RecordOut> reads) const;
 
   // --- On SSD (tiered_rows_change.cc). Of a shard whose lock is held exclusively.
   void RemoveSpilled(uint32_t s, std::span<const Entry> entries) MXREC_REQUIRES(ShardAt(s).mu);

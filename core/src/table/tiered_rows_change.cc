@@ -33,7 +33,9 @@ void TieredRows::RemoveSpilled(uint32_t s, std::span<const Entry> entries) {
     if (!status.ok()) tracker_.LoseImage();
   }
   std::vector<uint32_t> freed;
+  std::vector<int64_t> gone;
   freed.reserve(entries.size());
+  gone.reserve(entries.size());
   for (size_t i = 0; i < entries.size(); ++i) {
     const SpilledRow row = *entries[i].spilled;
     const int64_t key = entries[i].key;
@@ -41,9 +43,10 @@ void TieredRows::RemoveSpilled(uint32_t s, std::span<const Entry> entries) {
       tracker_.RemoveSpilled(s, key, row.meta(), row.reprieve, image_of[i]);
     }
     spilled.Erase(HashKey(key), key);
-    tier_->staged().Drop(key);
+    gone.push_back(key);
     freed.push_back(row.location);
   }
+  tier_->staged().Drop(gone);
   tier_->log().Free(freed);
   tier_->AddRows(-static_cast<int64_t>(freed.size()));
 }

@@ -67,6 +67,7 @@ RowRef TieredRows::RowAt(const Address& address) const {
 
 Status TieredRows::BringIn(KeySpan keys, std::span<const int64_t> addresses) {
   if (tier_ == nullptr || keys.empty()) return {};
+  tier_->batch.store(batches_, std::memory_order_relaxed);
   const int64_t room = tier_->memory_rows() - memory_rows();
   if (tier_->rows() == 0 && room >= static_cast<int64_t>(keys.size())) return {};
   std::vector<uint8_t> where(keys.size());
@@ -146,13 +147,17 @@ Status TieredRows::Promote(std::span<const Arrival> arrivals) {
   reads.reserve(n);
   {
     const ssd::SsdLog::Guard guard = tier_->log().Enter();
+    std::vector<StagedRows::Out> wanted(n);
+    for (size_t i = 0; i < n; ++i) wanted[i] = {arrivals[i].key, rows.get() + i * row_bytes};
+    std::vector<uint8_t> copied(n);
+    tier_->staged().Copy(wanted, copied);
     for (size_t i = 0; i < n; ++i) {
-      char* const row = rows.get() + i * row_bytes;
+      if (copied[i] != 0) continue;
       const auto [s, key] = arrivals[i];
-      if (tier_->staged().Copy(key, row)) continue;
       const SharedLock lock(ShardAt(s).mu);  // compaction may be moving the record
-      reads.push_back(
-          {.key = key, .location = FindSpilled(s, HashKey(key), key)->location, .row = row});
+      reads.push_back({.key = key,
+                       .location = FindSpilled(s, HashKey(key), key)->location,
+                       .row = wanted[i].row});
     }
     MXREC_RETURN_IF_ERROR(tier_->Read(guard, reads));
   }
@@ -178,7 +183,9 @@ int64_t TieredRows::PromoteInShard(uint32_t s, std::span<const Arrival> arrivals
   Shard& shard = ShardAt(s);
   TierShard& tier = tier_->shard(s);
   std::vector<uint32_t> freed;
+  std::vector<int64_t> here;
   freed.reserve(arrivals.size());
+  here.reserve(arrivals.size());
   const ExclusiveLock lock(shard.mu);
   SameLock(shard.mu, *tier.mu);
   shard.reprieved.reserve(shard.reprieved.size() + arrivals.size());
@@ -208,9 +215,10 @@ int64_t TieredRows::PromoteInShard(uint32_t s, std::span<const Arrival> arrivals
     }
     tier.hand.Forget(ref);
     tier.spilled.Erase(hash, key);
-    tier_->staged().Drop(key);
+    here.push_back(key);
     freed.push_back(from.location);
   }
+  tier_->staged().Drop(here);
   tier_->moves.fetch_add(freed.size(), std::memory_order_release);
   tier_->AddRows(-static_cast<int64_t>(freed.size()));
   tier_->log().Free(freed);

@@ -27,8 +27,9 @@ class Finally {
 
 }  // namespace
 
-Status TieredRows::ReadSpilled(const ssd::SsdLog::Guard& guard, std::span<const Wanted> wanted,
-                               const std::function<void(size_t, const float*)>& use) const {
+Status TieredRows::ReadPieces(
+    const ssd::SsdLog::Guard& guard, std::span<const Wanted> wanted,
+    const std::function<void(size_t, std::span<const ssd::RecordOut>)>& use) const {
   if (wanted.empty()) return {};
   const size_t row_floats = stored_bytes() / sizeof(float);
   const size_t most = std::min(kPiece, wanted.size());
@@ -46,11 +47,18 @@ Status TieredRows::ReadSpilled(const ssd::SsdLog::Guard& guard, std::span<const 
     }
     const Status status = tier_->Read(guard, reads);
     if (first.ok()) first = status;
-    for (size_t i = 0; i < n; ++i) {
-      if (reads[i].ok) use(begin + i, rows.get() + i * row_floats);
-    }
+    use(begin, reads);
   }
   return first;
+}
+
+Status TieredRows::ReadSpilled(const ssd::SsdLog::Guard& guard, std::span<const Wanted> wanted,
+                               const std::function<void(size_t, const float*)>& use) const {
+  return ReadPieces(guard, wanted, [&](size_t begin, std::span<const ssd::RecordOut> reads) {
+    for (size_t i = 0; i < reads.size(); ++i) {
+      if (reads[i].ok) use(begin + i, static_cast<const float*>(reads[i].row));
+    }
+  });
 }
 
 Status TieredRows::ReadMissed(KeySpan keys, uint64_t moves, size_t found, float* out,
@@ -114,28 +122,46 @@ void TieredRows::Stage(KeySpan keys) const {
       if (row != nullptr) wanted.push_back({keys[i], row->location});
     }
   }
-  std::ranges::sort(wanted, {}, &Wanted::key);
+  // Those of a shard lie together.
+  std::ranges::sort(wanted, {}, [](const Wanted& each) { return HashKey(each.key); });
   const auto again = std::ranges::unique(wanted, {}, &Wanted::key);
   wanted.erase(again.begin(), again.end());
   StagedRows& staged = tier_->staged();
   if (wanted.size() > staged.most_rows()) wanted.resize(staged.most_rows());
-  std::vector<int64_t> begun;
-  begun.reserve(wanted.size());
-  const Finally finish([&] { staged.Finish(begun); });
-  std::erase_if(wanted, [&](const Wanted& each) {
-    const bool mine = staged.Begin(each.key);
-    if (mine) begun.push_back(each.key);
-    return !mine;
-  });
+  std::vector<int64_t> begun(wanted.size());
+  std::ranges::transform(wanted, begun.begin(), &Wanted::key);
+  std::vector<uint8_t> mine(wanted.size());
+  const Finally finish([&] { staged.Finish(begun, mine); });
+  staged.Begin(begun, mine);
+  size_t reads = 0;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    if (mine[i] != 0) wanted[reads++] = wanted[i];
+  }
+  wanted.resize(reads);
   // The batch reads again what could not be read, and reports it.
-  (void)ReadSpilled(guard, wanted, [&](size_t i, const float* row) {
-    const auto& [key, location] = wanted[i];
-    const uint64_t hash = HashKey(key);
-    const uint32_t s = ShardOf(hash, shard_bits_);
-    const SharedLock lock(ShardAt(s).mu);
-    const SpilledRow* now = FindSpilled(s, hash, key);
-    if (now != nullptr && now->location == location) staged.Put(key, row);
+  (void)ReadPieces(guard, wanted, [&](size_t begin, std::span<const ssd::RecordOut> read) {
+    PutStaged(std::span(wanted).subspan(begin, read.size()), read);
   });
+}
+
+// wanted: in the order of their hashes, hence of their shards.
+void TieredRows::PutStaged(std::span<const Wanted> wanted,
+                           std::span<const ssd::RecordOut> reads) const {
+  std::vector<StagedRows::In> in;
+  for (size_t i = 0; i < wanted.size();) {
+    const uint32_t s = ShardOf(HashKey(wanted[i].key), shard_bits_);
+    in.clear();
+    const SharedLock lock(ShardAt(s).mu);
+    for (; i < wanted.size(); ++i) {
+      const auto& [key, location] = wanted[i];
+      const uint64_t hash = HashKey(key);
+      if (ShardOf(hash, shard_bits_) != s) break;
+      const SpilledRow* now = FindSpilled(s, hash, key);
+      if (!reads[i].ok || now == nullptr || now->location != location) continue;
+      in.push_back({key, reads[i].row});
+    }
+    tier_->staged().Put(in);
+  }
 }
 
 }  // namespace mxrec

@@ -89,6 +89,7 @@ std::vector<TieredRows::Victim> TieredRows::ChooseCold(size_t want, const KeptRo
         if (i + kAhead < seen.size()) Prefetch(&shard.arena->Meta(seen[i + kAhead].ref));
         const auto [key, ref] = seen[i];
         if (kept != nullptr && ref < (*kept)[s].size() && (*kept)[s][ref] != 0) continue;
+        if (limit != kAnyScore && hand.Wanted(ref, batches_)) continue;
         const RowMeta& meta = shard.arena->Meta(ref);
         const auto earlier = std::span(victims).first(sorted);
         if (std::ranges::binary_search(earlier, std::pair(s, ref), {}, by_place)) continue;

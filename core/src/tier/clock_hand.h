@@ -8,10 +8,14 @@
 // for every half-life, that is so many times that the hand came by in vain; rows with a score up to
 // the caller's threshold are cold.
 //
-// Not thread-safe.
+// A row that a batch announced for later needs is wanted until that batch has passed: it leaves
+// when nothing else can.
+//
+// Not thread-safe, except that Want and Wanted may run beside each other.
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -31,7 +35,9 @@ class ClockHand {
   bool Knows(uint32_t slots) const { return slots <= seen_.size(); }
   // Rows with slots below are known of. May throw.
   void Reserve(uint32_t slots) {
-    if (slots > seen_.size()) seen_.resize(slots);
+    if (slots <= seen_.size()) return;
+    wanted_.resize(slots);
+    seen_.resize(slots);
   }
   // The hand comes by. *score is set for rows that were not used.
   bool Visit(RowRef ref, uint32_t frequency, uint32_t last_time, uint32_t half_life,
@@ -46,18 +52,33 @@ class ClockHand {
     *score = frequency >> std::min<uint32_t>(31, seen.visits / half_life);
     return true;
   }
+  // By the table's batch number `until`. What the hand has not heard of does not leave yet anyway.
+  void Want(RowRef ref, uint32_t until) {
+    if (ref < wanted_.size()) std::atomic_ref(wanted_[ref]).store(until, std::memory_order_relaxed);
+  }
+  bool Wanted(RowRef ref, uint32_t batch) {
+    const uint32_t until = std::atomic_ref(wanted_[ref]).load(std::memory_order_relaxed);
+    return until - batch - 1 < kFarthest;
+  }
   // The slot is another row's from now on.
   void Forget(RowRef ref) {
-    if (ref < seen_.size()) seen_[ref] = {};
+    if (ref >= seen_.size()) return;
+    seen_[ref] = {};
+    wanted_[ref] = 0;
   }
-  int64_t bytes() const { return static_cast<int64_t>(seen_.capacity() * sizeof(Seen)); }
+  int64_t bytes() const {
+    return static_cast<int64_t>(seen_.capacity() * sizeof(Seen) +
+                                wanted_.capacity() * sizeof(uint32_t));
+  }
 
  private:
   struct Seen {
     uint16_t uses = 0;    // last bits of the count and the time, added up
     uint16_t visits = 0;  // since the row was used; 0: not seen yet
   };
-  std::vector<Seen> seen_;  // by slot
+  static constexpr uint32_t kFarthest = 1024;  // batches ahead
+  std::vector<Seen> seen_;                     // by slot
+  std::vector<uint32_t> wanted_;               // by slot: until when
 };
 
 }  // namespace mxrec

@@ -9,10 +9,12 @@
 namespace mxrec {
 namespace {
 
-// Rows read ahead: enough for the batches that an input pipeline prepares, a part of what memory
-// holds anyway.
+// Rows read ahead: enough for the batches that an input pipeline prepares, or those that are needed
+// next make room for later ones and are read twice. As many as memory holds where it is small, else
+// a part of that.
 size_t MostStaged(int64_t memory_rows) {
-  return static_cast<size_t>(std::clamp<int64_t>(memory_rows / 4, 32768, int64_t{1} << 20));
+  const int64_t small = std::clamp<int64_t>(memory_rows, 32768, 131'072);
+  return static_cast<size_t>(std::clamp<int64_t>(memory_rows / 4, small, int64_t{1} << 20));
 }
 
 ssd::LogOptions LogOptionsOf(const TableOptions& options, size_t row_bytes) {

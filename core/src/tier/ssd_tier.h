@@ -85,6 +85,8 @@ class SsdTier final : public ssd::LogOwner {
   // those that are marked from now on, of marked_norm, which is not less.
   float known_norm = 0.0f;
   float marked_norm = 0.0f;  // 0: no row is marked
+  // The batch that the table is at, for those who announce later ones.
+  std::atomic<uint32_t> batch{0};
   // Rises with every row that comes into memory or leaves it, under its shard's lock.
   std::atomic<uint64_t> moves{0};
   // For stats.

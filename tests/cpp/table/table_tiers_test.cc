@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -194,6 +195,36 @@ TEST(TableTiersTest, PreparedBatchesThatNobodyUsesTakeBoundedMemory) {
   EXPECT_EQ(Look(*table, Range(0, 50'000)), before);
   // Those that were staged are as they are on SSD.
   EXPECT_EQ(Use(table.get(), Range(0, 50'000)), before);
+}
+
+TEST(TableTiersTest, RowsOfAPreparedBatchDoNotLeaveBeforeIt) {
+  MXREC_TRACE_SEED();
+  std::mt19937_64 random(testing::TestSeed());
+  const auto table = Table::Create(SmallOptions(100'000, 3000)).value();
+  for (int64_t key = 0; key < 20'000; key += 500) Use(table.get(), Range(key, key + 500));
+  const auto batch = [&](size_t n) {
+    std::vector<int64_t> keys(n);
+    for (int64_t& key : keys) key = static_cast<int64_t>(random() % 20'000);
+    return keys;
+  };
+  const auto tiers = [&] { return table->Stats().tiers.value(); };
+  int64_t in_memory = 0;
+  for (int round = 0; round < 30; ++round) {
+    std::vector<int64_t> keys = Range(round * 300, round * 300 + 600);
+    Use(table.get(), keys);
+    for (int i = 0; i < 3; ++i) Use(table.get(), batch(500));  // some of them leave
+    const int64_t before = tiers().read_in_place;
+    Look(*table, keys);
+    const int64_t on_ssd = tiers().read_in_place - before;
+    in_memory += static_cast<int64_t>(keys.size()) - on_ssd;
+    ASSERT_TRUE(table->Prepare(keys).ok());
+    Use(table.get(), batch(1500));
+    const int64_t promoted = tiers().promoted;
+    Use(table.get(), keys);
+    // The other batch may have brought some of them.
+    ASSERT_LE(tiers().promoted - promoted, on_ssd) << "round " << round;
+  }
+  EXPECT_GT(in_memory, 30 * 50);
 }
 
 TEST(TableTiersTest, ErasingDoesNotReadRows) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from rewrite_runs import (
 import mxrec.tf as mx
 from mx_rec.optimizers.adagrad import create_hash_optimizer
 from mxrec.tf.rewrite.edges import Edges
-from mxrec.tf.rewrite.pipeline import PREFETCH, Body, extended
+from mxrec.tf.rewrite.pipeline import MOST_PREFETCH, PREFETCH, Body, extended
 from mxrec.tf.rewrite.plan import make_plan
 from mxrec.tf.rewrite.state import Wishes, rewriting_of
 
@@ -122,6 +123,50 @@ def test_a_dataset_is_extended(start: Any) -> None:
         assert rows == [(x, x + 10, (x + 10) * 2 + x) for x in range(5)]
         stats = table.engine.stats()
         assert table.size() == 0 and stats["prepared_waiting"] == 5
+
+
+@pytest.mark.parametrize("make_iterator", ITERATORS)
+@pytest.mark.parametrize(
+    ("end", "depth"),
+    [
+        (lambda data: data.prefetch(8), 8),
+        (lambda data: data.prefetch(5).with_options(tf.data.Options()), 5),
+        (lambda data: data.prefetch(1), PREFETCH),
+        (lambda data: data.prefetch(1000), MOST_PREFETCH),
+        (lambda data: data.prefetch(tf.data.AUTOTUNE), PREFETCH),
+        (lambda data: data.prefetch(v1.placeholder_with_default(np.int64(8), [])), PREFETCH),
+        (lambda data: data.prefetch(8).map(lambda x: x), PREFETCH),
+        (lambda data: data, PREFETCH),
+    ],
+    ids=["8", "5", "1", "1000", "tuned", "fed", "not at the end", "none"],
+)
+def test_batches_are_prepared_as_far_ahead_as_the_dataset_prefetches(
+    start: Any, make_iterator: Any, end: Any, depth: int, request: pytest.FixtureRequest
+) -> None:
+    if make_iterator is one_shot and request.node.callspec.id.startswith("fed"):
+        pytest.skip("a one-shot iterator captures nothing that is fed")
+    start()
+    with tf.Graph().as_default() as graph:
+        feed = make_iterator(end(dataset(40)))
+        table = create("t")
+        rows = lookup(table, feed.batch["id"])
+        mx.modify_graph_and_start_emb_cache()
+        made = [op for op in graph.get_operations() if op.type == "PrefetchDataset"]
+        depths = {
+            int(tf.get_static_value(op.inputs[1]))
+            for op in made
+            if op.name.startswith("mxrec_rewrite/")
+        }
+        assert depths == {depth} or (make_iterator is reinitializable and depth in depths)
+        with v1.Session() as session:
+            session.run([v1.global_variables_initializer(), *feed.initializers])
+            session.run(rows)
+            deadline = time.monotonic() + 20
+            while table.engine.stats()["prepared_waiting"] < depth:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(0.02)
+            assert table.engine.stats()["prepared_waiting"] <= depth + 1
 
 
 # --- Whole graphs ---------------------------------------------------------------------------------

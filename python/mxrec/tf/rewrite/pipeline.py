@@ -12,7 +12,8 @@ from mxrec.tf.ops import library
 from mxrec.tf.rewrite.plan import Move
 from mxrec.tf.rewrite.slicing import Slicer
 
-PREFETCH = 2  # batches that are prepared while one is trained
+PREFETCH, MOST_PREFETCH = 2, 16  # batches that are prepared while one is trained
+_TRANSPARENT = ("OptionsDataset", "ModelDataset", "FinalizeDataset")
 
 
 class Body:
@@ -59,18 +60,64 @@ class Body:
         return library.mxrec_prepare(ids=tensor, table=move.table)
 
 
-def extended(variant: Any, specs: Sequence[Any], body: Body, prefetch: int = PREFETCH) -> Any:
+def extended(variant: Any, specs: Sequence[Any], body: Body) -> Any:
     """Returns a dataset that maps ``body`` over another one, ahead of the step.
 
     Args:
         variant: the other dataset.
         specs: tf.TensorSpec of each component of its elements.
         body: what to map.
-        prefetch: batches that are computed ahead.
     """
     dataset = dataset_ops._VariantDataset(variant, tuple(specs))
     mapped = dataset.map(tf.autograph.experimental.do_not_convert(body.__call__))
-    return mapped.prefetch(prefetch)
+    return mapped.prefetch(prefetch_of(variant))
+
+
+def prefetch_of(variant: Any) -> int:
+    """Returns how many batches to prepare ahead of the step: as many as the dataset prefetches.
+
+    What is prepared comes out of the dataset, so the depth of a prefetch that it ends in holds for
+    reading ahead only if preparation runs as far ahead. PREFETCH where there is no such prefetch,
+    or a smaller one, or one that TensorFlow tunes: it goes by empty buffers, and a read that is
+    late leaves none.
+
+    Args:
+        variant: the dataset.
+    """
+    op, index = variant.op, variant.value_index
+    depth: Any = None
+    if "f" in op.node_def.attr and op.type.endswith("PartitionedCall"):
+        depth = _prefetch_of_call(op, index)
+    else:
+        while op.type in _TRANSPARENT:
+            op = op.inputs[0].op
+        if op.type == "PrefetchDataset":
+            depth = tf.get_static_value(op.inputs[1])
+    return PREFETCH if depth is None else min(max(int(depth), PREFETCH), MOST_PREFETCH)
+
+
+def _prefetch_of_call(op: Any, index: int) -> Any:
+    """The same of what a function returns; None: it ends in no prefetch of a constant depth."""
+    name = op.get_attr("f").name
+    library = op.graph.as_graph_def().library.function
+    definition = next(f for f in library if f.signature.name == name)
+    nodes = {node.name: node for node in definition.node_def}
+    result = definition.signature.output_arg[index].name
+
+    def source(tensor: str) -> Any:
+        """The node that gives a tensor; None: an argument of the function."""
+        node = nodes.get(tensor.split(":")[0])
+        while node is not None and node.op == "Identity":
+            node = nodes.get(node.input[0].split(":")[0])
+        return node
+
+    node = source(definition.ret[result])
+    while node is not None and node.op in _TRANSPARENT:
+        node = source(node.input[0])
+    if node is None or node.op != "PrefetchDataset":
+        return None
+    size = source(node.input[1])
+    return tf.make_ndarray(size.attr["value"].tensor) if size and size.op == "Const" else None
 
 
 def _taken(ops: Sequence[Any], source: Any) -> list[str]:
