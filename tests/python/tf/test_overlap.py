@@ -47,7 +47,6 @@ def test_steps_overlap_with_the_keys_of_the_next():
     assert figures["share of a step waiting for keys"] <= 0.05
 
 
-@pytest.mark.xfail(reason="2.1 to 2.3 in the median of rounds, 1.2 to 3.4 in single ones")
 @one_processor
 def test_steps_overlap_with_the_reads_of_a_slow_tier(tmp_path: Path):
     figures = figures_of("112", tmp_path, MXREC_SSD_READ_DELAY_MICROS="2000")
