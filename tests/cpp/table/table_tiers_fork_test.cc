@@ -109,6 +109,9 @@ TEST(TableTiersForkTest, AForkedProcessIsRefusedAndHarmsNothing) {
 }
 
 TEST(TableTiersForkTest, AForkedProcessUsesTablesInMemoryAndMakesItsOwn) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "the sanitizer lets no forked process start threads";
+#endif
   const std::shared_ptr<Table> memory = MakeTable(false), theirs = MakeTable(true);
   ASSERT_TRUE(Use(memory.get(), Range(0, 1000)).ok());
   ASSERT_TRUE(Use(theirs.get(), Range(0, 1000)).ok());

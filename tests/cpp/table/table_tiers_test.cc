@@ -213,11 +213,11 @@ TEST(TableTiersTest, RowsOfAPreparedBatchDoNotLeaveBeforeIt) {
     std::vector<int64_t> keys = Range(round * 300, round * 300 + 600);
     Use(table.get(), keys);
     for (int i = 0; i < 3; ++i) Use(table.get(), batch(500));  // some of them leave
+    ASSERT_TRUE(table->Prepare(keys).ok());
     const int64_t before = tiers().read_in_place;
     Look(*table, keys);
     const int64_t on_ssd = tiers().read_in_place - before;
     in_memory += static_cast<int64_t>(keys.size()) - on_ssd;
-    ASSERT_TRUE(table->Prepare(keys).ok());
     Use(table.get(), batch(1500));
     const int64_t promoted = tiers().promoted;
     Use(table.get(), keys);
