@@ -21,6 +21,12 @@ BLOCKS = {
     "warm-start": 4,
     "incremental-checkpoints": 4,
     "tiers": 3,
+    "admission-and-eviction": 2,
+    "feature-spec-pipeline": 2,
+    "gather-modes": 1,
+    "half-precision": 1,
+    "numpy-api": 1,
+    "pooled-lookups": 1,
 }
 
 

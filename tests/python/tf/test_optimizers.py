@@ -354,6 +354,17 @@ def test_none_gradients_and_foreign_variables(start, caplog):
         optimizer.apply_gradients([(tf.ones([2, DIM]), tf.ones([2]))])
 
 
+@pytest.mark.parametrize("shape", [(), (2 * DIM,), (1, 2 * DIM), (2, DIM + 1), (DIM, 2)])
+def test_gradients_of_another_width_are_refused(start, shape):
+    start()
+    table = make()
+    optimizer = opt.gradient_descent.create_hash_optimizer(1.0)
+    proxy = table.nodes().proxy
+    slices = tf.IndexedSlices(tf.ones(shape), tf.constant([0, 0], tf.int64))
+    with pytest.raises(ValueError, match=rf"table 't' has the shape .*must be .* dim, {DIM}"):
+        optimizer.apply_gradients([(slices, proxy)])
+
+
 def test_another_kind_of_optimizer_is_refused(start):
     start()
     table = make()

@@ -80,7 +80,15 @@ def _update_of_variable(grad: Any, variable: Any) -> Update:
 
 
 def _rows_of(grad: Any, table: SparseTable) -> Any:
+    """Gradients [..., dim] as rows; other values of as many bytes would be taken apart wrongly."""
     grad = tf.cast(tf.convert_to_tensor(grad), tf.float32)
+    shape = grad.shape
+    if shape.rank == 0 or (shape.rank is not None and shape[-1] not in (None, table.dim)):
+        raise ValueError(
+            f"grads_and_vars: the gradient of table {table.table_name!r} has the shape {shape}; "
+            f"its last dimension must be the table's dim, {table.dim}, as that of the looked-up "
+            "rows is whose gradient tf.gradients returns."
+        )
     return tf.reshape(grad, [-1, table.dim])
 
 
