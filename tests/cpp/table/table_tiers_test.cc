@@ -1,6 +1,7 @@
 // What a table with an SSD tier does is what the same table with all rows in memory does.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <random>
@@ -208,7 +209,7 @@ TEST(TableTiersTest, RowsOfAPreparedBatchDoNotLeaveBeforeIt) {
     return keys;
   };
   const auto tiers = [&] { return table->Stats().tiers.value(); };
-  int64_t in_memory = 0;
+  int64_t in_memory = 0, left = 0;
   for (int round = 0; round < 30; ++round) {
     std::vector<int64_t> keys = Range(round * 300, round * 300 + 600);
     Use(table.get(), keys);
@@ -218,12 +219,14 @@ TEST(TableTiersTest, RowsOfAPreparedBatchDoNotLeaveBeforeIt) {
     Look(*table, keys);
     const int64_t on_ssd = tiers().read_in_place - before;
     in_memory += static_cast<int64_t>(keys.size()) - on_ssd;
-    Use(table.get(), batch(1500));
+    Use(table.get(), batch(800));  // others than these and those have to leave
     const int64_t promoted = tiers().promoted;
     Use(table.get(), keys);
-    // The other batch may have brought some of them.
-    ASSERT_LE(tiers().promoted - promoted, on_ssd) << "round " << round;
+    // The other batch may have brought some of them. Slots that nothing had left yet bear no marks.
+    if (round >= 3) left += std::max<int64_t>(0, tiers().promoted - promoted - on_ssd);
   }
+  // A hand that finds too few others takes some; without marks a third of them leave.
+  EXPECT_LE(left, in_memory / 20);
   EXPECT_GT(in_memory, 30 * 50);
 }
 
