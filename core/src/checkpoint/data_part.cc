@@ -67,11 +67,6 @@ void GetValues(const char* from, size_t n, const RowLayout& layout, std::vector<
   }
 }
 
-std::string Differs(const char* what, uint64_t found, uint64_t wanted, const char* by) {
-  return std::string(what) + " is " + std::to_string(found) + ", " + by + " " +
-         std::to_string(wanted);
-}
-
 }  // namespace
 
 // --- PartWriter ---------------------------------------------------------------------------------
@@ -141,82 +136,68 @@ Result<std::unique_ptr<PartReader>> PartReader::Open(Env* env, const std::string
                                                      const Uid& uid, uint32_t part,
                                                      const RowLayout& layout,
                                                      const PartInfo& expected) {
-  auto file = env->NewReadableFile(path);
-  if (!file.ok()) {
-    if (file.status().code() != StatusCode::kNotFound) return file.status();
-    return Damaged(path, 0, "the manifest lists this file, but it is missing");
-  }
-  std::unique_ptr<PartReader> reader(new PartReader(std::move(file).value(), path, layout));
+  auto file = ListedFile::Open(env, path, expected.bytes);
+  if (!file.ok()) return file.status();
+  std::unique_ptr<PartReader> reader(new PartReader(std::move(file).value(), layout));
   MXREC_RETURN_IF_ERROR(reader->CheckFrame(uid, part, expected));
   return reader;
 }
 
-Status PartReader::ReadExactly(uint64_t offset, size_t bytes, void* out) const {
-  auto read = file_->Read(offset, bytes, out);
-  if (!read.ok()) return read.status();
-  if (read.value() != bytes) return Damaged(path_, offset + read.value(), "the file ends here");
-  return {};
-}
-
 Status PartReader::CheckFrame(const Uid& uid, uint32_t part, const PartInfo& expected) {
-  auto size = file_->Size();
-  if (!size.ok()) return size.status();
-  if (size.value() != expected.bytes) {
-    return Damaged(path_, std::min(size.value(), expected.bytes),
-                   Differs("the file's size", size.value(), expected.bytes, "the manifest says"));
-  }
   if (expected.bytes < sizeof(PartHeader) + sizeof(PartTrailer)) {
-    return Damaged(path_, expected.bytes, "the file is too short for its header and trailer");
+    return Damaged(file_.path(), expected.bytes,
+                   "the file is too short for its header and trailer");
   }
 
   PartHeader header;
-  MXREC_RETURN_IF_ERROR(ReadExactly(0, sizeof(header), &header));
-  if (header.magic != PartHeader::kMagic) return Damaged(path_, 0, "this is no data part");
+  MXREC_RETURN_IF_ERROR(file_.ReadExactly(0, sizeof(header), &header));
+  if (header.magic != PartHeader::kMagic) return Damaged(file_.path(), 0, "this is no data part");
   if (header.checksum != ChecksumOf(header)) {
-    return Damaged(path_, 0, "the checksum of the header does not match");
+    return Damaged(file_.path(), 0, "the checksum of the header does not match");
   }
   if (header.version != layout_.version()) {
-    return Damaged(path_, offsetof(PartHeader, version),
+    return Damaged(file_.path(), offsetof(PartHeader, version),
                    Differs("the version", header.version, layout_.version(), "the manifest's is"));
   }
   if (header.part != part) {
-    return Damaged(path_, offsetof(PartHeader, part),
+    return Damaged(file_.path(), offsetof(PartHeader, part),
                    Differs("the part number", header.part, part, "the file's name says"));
   }
   if (header.uid != uid) {
     return Damaged(
-        path_, offsetof(PartHeader, uid),
+        file_.path(), offsetof(PartHeader, uid),
         "the file is of checkpoint " + ToHex(header.uid) + ", the manifest of " + ToHex(uid));
   }
   if (header.row_floats != layout_.row_floats) {
     return Damaged(
-        path_, offsetof(PartHeader, row_floats),
+        file_.path(), offsetof(PartHeader, row_floats),
         Differs("floats per row", header.row_floats, layout_.row_floats, "the manifest says"));
   }
 
   end_ = expected.bytes - sizeof(PartTrailer);
   offset_ = sizeof(PartHeader);
-  MXREC_RETURN_IF_ERROR(ReadExactly(end_, sizeof(trailer_), &trailer_));
+  MXREC_RETURN_IF_ERROR(file_.ReadExactly(end_, sizeof(trailer_), &trailer_));
   if (trailer_.magic != PartTrailer::kMagic || trailer_.checksum != ChecksumOf(trailer_)) {
-    return Damaged(path_, end_, "the checksum of the trailer does not match");
+    return Damaged(file_.path(), end_, "the checksum of the trailer does not match");
   }
   if (trailer_.bytes != expected.bytes) {
-    return Damaged(path_, end_,
+    return Damaged(file_.path(), end_,
                    Differs("bytes", trailer_.bytes, expected.bytes, "the manifest says"));
   }
   if (trailer_.rows != expected.rows) {
-    return Damaged(path_, end_, Differs("rows", trailer_.rows, expected.rows, "the manifest says"));
+    return Damaged(file_.path(), end_,
+                   Differs("rows", trailer_.rows, expected.rows, "the manifest says"));
   }
   return {};
 }
 
 Status PartReader::CheckEnd() const {
   if (blocks_ != trailer_.blocks) {
-    return Damaged(path_, end_,
+    return Damaged(file_.path(), end_,
                    Differs("the number of blocks", blocks_, trailer_.blocks, "the trailer says"));
   }
   if (rows_ != trailer_.rows) {
-    return Damaged(path_, end_,
+    return Damaged(file_.path(), end_,
                    Differs("the number of rows", rows_, trailer_.rows, "the trailer says"));
   }
   return {};
@@ -228,17 +209,17 @@ Status PartReader::Next(RowBlock* rows) {
 
   BlockHeader header;
   if (end_ - offset_ < sizeof(header)) {
-    return Damaged(path_, offset_, "the block header does not fit before the trailer");
+    return Damaged(file_.path(), offset_, "the block header does not fit before the trailer");
   }
-  MXREC_RETURN_IF_ERROR(ReadExactly(offset_, sizeof(header), &header));
+  MXREC_RETURN_IF_ERROR(file_.ReadExactly(offset_, sizeof(header), &header));
   if (header.magic != BlockHeader::kMagic || header.offset != offset_) {
-    return Damaged(path_, offset_, "no block begins here");
+    return Damaged(file_.path(), offset_, "no block begins here");
   }
   // rows is 32 bits and row_floats below 2^15, so the product fits.
   if (header.rows == 0 || header.payload_bytes != header.rows * layout_.bytes() ||
       header.payload_bytes > kMaxBlockPayload ||
       header.payload_bytes > end_ - offset_ - sizeof(header)) {
-    return Damaged(path_, offset_,
+    return Damaged(file_.path(), offset_,
                    "a block of " + std::to_string(header.rows) + " rows and " +
                        std::to_string(header.payload_bytes) + " bytes cannot be here");
   }
@@ -246,10 +227,10 @@ Status PartReader::Next(RowBlock* rows) {
   constexpr size_t kCovered = offsetof(BlockHeader, magic);
   buffer_.resize(sizeof(header) + header.payload_bytes);
   std::memcpy(buffer_.data(), &header, sizeof(header));
-  MXREC_RETURN_IF_ERROR(
-      ReadExactly(offset_ + sizeof(header), header.payload_bytes, buffer_.data() + sizeof(header)));
+  MXREC_RETURN_IF_ERROR(file_.ReadExactly(offset_ + sizeof(header), header.payload_bytes,
+                                          buffer_.data() + sizeof(header)));
   if (Checksum(buffer_.data() + kCovered, buffer_.size() - kCovered) != header.checksum) {
-    return Damaged(path_, offset_,
+    return Damaged(file_.path(), offset_,
                    "the checksum of the block does not match (it ends at byte " +
                        std::to_string(offset_ + buffer_.size()) + ")");
   }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "checkpoint/format.h"
+#include "checkpoint/listed_file.h"
 #include "env/env.h"
 #include "mxrec/table.h"
 
@@ -57,14 +58,11 @@ class PartReader {
   uint64_t block_offset() const { return block_offset_; }
 
  private:
-  PartReader(std::unique_ptr<ReadableFile> file, std::string path, const RowLayout& layout)
-      : file_(std::move(file)), path_(std::move(path)), layout_(layout) {}
+  PartReader(ListedFile file, const RowLayout& layout) : file_(std::move(file)), layout_(layout) {}
   Status CheckFrame(const Uid& uid, uint32_t part, const PartInfo& expected);
-  Status ReadExactly(uint64_t offset, size_t bytes, void* out) const;
   Status CheckEnd() const;
 
-  std::unique_ptr<ReadableFile> file_;
-  const std::string path_;
+  const ListedFile file_;
   const RowLayout layout_;
   PartTrailer trailer_;
   uint64_t end_ = 0;  // of the blocks

@@ -14,24 +14,6 @@ namespace {
 
 constexpr uint64_t kReadBytes = uint64_t{4} << 20;  // of pages at a time, about
 
-std::string Differs(const std::string& what, uint64_t here, uint64_t there, const char* whose) {
-  return what + " is " + std::to_string(here) + ", " + whose + " " + std::to_string(there);
-}
-
-Result<std::unique_ptr<ReadableFile>> OpenListed(Env* env, const std::string& path,
-                                                 uint64_t bytes) {
-  auto file = env->NewReadableFile(path);
-  if (!file.ok()) {
-    if (file.status().code() != StatusCode::kNotFound) return file.status();
-    return Damaged(path, 0, "the manifest lists this file, but it is missing");
-  }
-  const auto size = file.value()->Size();
-  if (!size.ok()) return size.status();
-  if (size.value() == bytes) return file;
-  return Damaged(path, std::min(size.value(), bytes),
-                 Differs("the file's size", size.value(), bytes, "the manifest says"));
-}
-
 uint64_t HeaderChecksum(const SegmentRowsHeader& header) {
   return Checksum(&header, offsetof(SegmentRowsHeader, checksum));
 }
@@ -70,7 +52,7 @@ Result<uint64_t> WriteSegmentRows(Env* env, const std::string& dir, const Uid& u
 Result<SegmentBits> ReadSegmentRows(Env* env, const std::string& dir, const Uid& uid,
                                     const std::vector<SegmentInfo>& segments, uint64_t bytes) {
   const std::string path = JoinPath(dir, kSegmentRowsFile);
-  auto file = OpenListed(env, path, bytes);
+  auto file = ListedFile::Open(env, path, bytes);
   if (!file.ok()) return file.status();
   uint64_t words = 0;
   for (const SegmentInfo& segment : segments) words += BitWords(segment.records);
@@ -80,9 +62,7 @@ Result<SegmentBits> ReadSegmentRows(Env* env, const std::string& dir, const Uid&
                    Differs("the file's size", bytes, wanted, "the segments' records need"));
   }
   std::vector<char> data(bytes);
-  const auto read = file.value()->Read(0, bytes, data.data());
-  if (!read.ok()) return read.status();
-  if (read.value() != bytes) return Damaged(path, read.value(), "the file ends here");
+  MXREC_RETURN_IF_ERROR(file.value().ReadExactly(0, bytes, data.data()));
 
   SegmentRowsHeader header;
   std::memcpy(&header, data.data(), sizeof(header));
@@ -127,11 +107,9 @@ Result<SegmentBits> ReadSegmentRows(Env* env, const std::string& dir, const Uid&
 
 // --- SegmentReader ------------------------------------------------------------------------------
 
-SegmentReader::SegmentReader(std::unique_ptr<ReadableFile> file, std::string path,
-                             const TableOptions& options, const SegmentInfo& expected,
-                             const std::vector<uint64_t>* bits)
+SegmentReader::SegmentReader(ListedFile file, const TableOptions& options,
+                             const SegmentInfo& expected, const std::vector<uint64_t>* bits)
     : file_(std::move(file)),
-      path_(std::move(path)),
       expected_(expected),
       bits_(bits),
       format_(options),
@@ -145,55 +123,48 @@ Result<std::unique_ptr<SegmentReader>> SegmentReader::Open(Env* env, const std::
                                                            const TableOptions& options,
                                                            const SegmentInfo& expected,
                                                            const std::vector<uint64_t>* bits) {
-  auto file = OpenListed(env, path, expected.bytes);
+  auto file = ListedFile::Open(env, path, expected.bytes);
   if (!file.ok()) return file.status();
   std::unique_ptr<SegmentReader> reader(
-      new SegmentReader(std::move(file).value(), path, options, expected, bits));
+      new SegmentReader(std::move(file).value(), options, expected, bits));
   MXREC_RETURN_IF_ERROR(reader->CheckFrame());
   return reader;
-}
-
-Status SegmentReader::ReadExactly(uint64_t offset, size_t bytes, void* out) const {
-  const auto read = file_->Read(offset, bytes, out);
-  if (!read.ok()) return read.status();
-  if (read.value() != bytes) return Damaged(path_, offset + read.value(), "the file ends here");
-  return {};
 }
 
 Status SegmentReader::CheckFrame() {
   const uint64_t bytes = ssd::SegmentFileBytes(layout_, expected_.records);
   if (bytes != expected_.bytes) {
-    return Damaged(path_, std::min(bytes, expected_.bytes),
+    return Damaged(file_.path(), std::min(bytes, expected_.bytes),
                    Differs("the file's size", expected_.bytes, bytes,
                            "records of this table as many as the manifest says need"));
   }
   char block[kBlockBytes];
   ssd::SegmentHeader header;
-  MXREC_RETURN_IF_ERROR(ReadExactly(0, sizeof(block), block));
+  MXREC_RETURN_IF_ERROR(file_.ReadExactly(0, sizeof(block), block));
   if (const Status status = ssd::CheckHeader(block, &header); !status.ok()) {
-    return Damaged(path_, 0, status.message());
+    return Damaged(file_.path(), 0, status.message());
   }
   if (header.run != expected_.run || header.segment != expected_.id) {
-    return Damaged(path_, offsetof(ssd::SegmentHeader, run),
+    return Damaged(file_.path(), offsetof(ssd::SegmentHeader, run),
                    "this is another segment than the one in the manifest");
   }
   if (header.row_bytes != layout_.row_bytes() ||
       header.metadata_bytes != layout_.metadata_bytes() ||
       header.page_bytes != layout_.page_bytes() ||
       header.records_per_page != layout_.records_per_page()) {
-    return Damaged(path_, offsetof(ssd::SegmentHeader, row_bytes),
+    return Damaged(file_.path(), offsetof(ssd::SegmentHeader, row_bytes),
                    "its records are not rows of the table in the manifest");
   }
   ssd::SegmentTrailer trailer;
   const uint64_t last = expected_.bytes - kBlockBytes;
-  MXREC_RETURN_IF_ERROR(ReadExactly(last, sizeof(block), block));
+  MXREC_RETURN_IF_ERROR(file_.ReadExactly(last, sizeof(block), block));
   if (const Status status = ssd::CheckTrailer(block, &trailer); !status.ok()) {
-    return Damaged(path_, last, status.message());
+    return Damaged(file_.path(), last, status.message());
   }
   if (trailer.run != expected_.run || trailer.segment != expected_.id ||
       trailer.records != expected_.records ||
       trailer.keys_offset != ssd::KeysOffset(layout_, expected_.records)) {
-    return Damaged(path_, last, "its trailer is not that of the segment in the manifest");
+    return Damaged(file_.path(), last, "its trailer is not that of the segment in the manifest");
   }
   return {};
 }
@@ -225,8 +196,9 @@ Status SegmentReader::Next(RowBlock* rows) {
         ssd::KeysOffset(layout_, expected_.records) + begin * sizeof(int64_t);
     pages_.resize(pages * layout_.page_bytes());
     keys_.resize(end - begin);
-    MXREC_RETURN_IF_ERROR(ReadExactly(block_offset_, pages_.size(), pages_.data()));
-    MXREC_RETURN_IF_ERROR(ReadExactly(keys_offset, keys_.size() * sizeof(int64_t), keys_.data()));
+    MXREC_RETURN_IF_ERROR(file_.ReadExactly(block_offset_, pages_.size(), pages_.data()));
+    MXREC_RETURN_IF_ERROR(
+        file_.ReadExactly(keys_offset, keys_.size() * sizeof(int64_t), keys_.data()));
     for (uint64_t slot = begin; slot < end; ++slot) {
       if (!Picked(slot)) continue;
       const uint64_t offset = layout_.OffsetOf(static_cast<uint32_t>(slot - begin));
@@ -237,7 +209,7 @@ Status SegmentReader::Next(RowBlock* rows) {
       std::memcpy(&checksum, record, sizeof(checksum));
       if (checksum !=
           ssd::RecordChecksum(layout_, {expected_.run, expected_.id, slot, key}, record)) {
-        return Damaged(path_, block_offset_ + offset,
+        return Damaged(file_.path(), block_offset_ + offset,
                        "the checksum of record " + std::to_string(slot) +
                            " does not match (its key is at byte " +
                            std::to_string(keys_offset + (slot - begin) * sizeof(int64_t)) + ")");

@@ -71,15 +71,13 @@ class SegmentReader {
   uint64_t block_offset() const { return block_offset_; }
 
  private:
-  SegmentReader(std::unique_ptr<ReadableFile> file, std::string path, const TableOptions& options,
-                const SegmentInfo& expected, const std::vector<uint64_t>* bits);
+  SegmentReader(ListedFile file, const TableOptions& options, const SegmentInfo& expected,
+                const std::vector<uint64_t>* bits);
   Status CheckFrame();
-  Status ReadExactly(uint64_t offset, size_t bytes, void* out) const;
   bool Picked(uint64_t slot) const { return ((*bits_)[slot / 64] >> (slot % 64) & 1) != 0; }
   void Emit(int64_t key, const char* record, RowBlock* rows);
 
-  const std::unique_ptr<ReadableFile> file_;
-  const std::string path_;
+  const ListedFile file_;
   const SegmentInfo expected_;
   const std::vector<uint64_t>* const bits_;
   const RowFormat format_;

@@ -76,6 +76,7 @@ Status TableState::LinkSegments(const LinkSegment& link, std::vector<SnapshotSeg
                          .bits = std::vector<uint64_t>((pinned.records + 63) / 64)});
   }
 
+  if (segments->empty()) return {};
   ForEachUnsaved([&](uint32_t s, int64_t key, SpilledRow* row) {
     const Candidate* const found = candidate(row);
     if (found == nullptr || found->segment == kNone) return;

@@ -52,7 +52,7 @@ class ClockHand {
     *score = frequency >> std::min<uint32_t>(31, seen.visits / half_life);
     return true;
   }
-  // By the table's batch number `until`. What the hand has not heard of does not leave yet anyway.
+  // By the table's batch number `until`. A slot that the hand has not heard of bears no mark.
   void Want(RowRef ref, uint32_t until) {
     if (ref < wanted_.size()) std::atomic_ref(wanted_[ref]).store(until, std::memory_order_relaxed);
   }

@@ -32,14 +32,10 @@ using testing::FaultEnv;
 using testing::TempDir;
 using Mode = FaultEnv::Mode;
 
+using testing::Range;
+
 constexpr int kDim = 4;
 constexpr int kWide = 1024;  // so that a short run is written and read back
-
-std::vector<int64_t> Range(int64_t begin, int64_t end) {
-  std::vector<int64_t> keys;
-  for (int64_t key = begin; key < end; ++key) keys.push_back(key);
-  return keys;
-}
 
 std::vector<float> Rows(const std::vector<int64_t>& keys, int round, int dim = kDim) {
   std::vector<float> rows;
@@ -367,16 +363,21 @@ TEST_F(TableTiersDamageTest, DeletedSegmentsAreReadFromTheOpenFile) {
   drill_->ExpectAll();
 }
 
-// A sweep by norms leaves the rows alone that it cannot read, no others, and says so.
-TEST_F(TableTiersFaultTest, ASweepByNormsMissesOnlyRowsThatCannotBeRead) {
-  const TempDir dir;
+TableOptions SweptOptions(const std::string& dir) {
   TableOptions options;
   options.name = "ads";
   options.dim = kDim;
   options.num_shards = 4;
   options.memory_rows = 100;
   options.ssd_rows = 200'000;
-  options.ssd_paths = {dir.path()};
+  options.ssd_paths = {dir};
+  return options;
+}
+
+// A sweep by norms leaves the rows alone that it cannot read, no others, and says so.
+TEST_F(TableTiersFaultTest, ASweepByNormsMissesOnlyRowsThatCannotBeRead) {
+  const TempDir dir;
+  TableOptions options = SweptOptions(dir.path());
   options.eviction.min_l2 = 1e6f;
   const auto table = Table::Create(options).value();
   constexpr int64_t kRows = 90'000;
@@ -402,14 +403,7 @@ TEST_F(TableTiersFaultTest, ASweepByNormsMissesOnlyRowsThatCannotBeRead) {
 // Norms of rows on SSD do not change: each is read once, whatever becomes of the rule.
 TEST_F(TableTiersFaultTest, ASweepByNormsReadsARowOnce) {
   const TempDir dir;
-  TableOptions options;
-  options.name = "ads";
-  options.dim = kDim;
-  options.num_shards = 4;
-  options.memory_rows = 100;
-  options.ssd_rows = 200'000;
-  options.ssd_paths = {dir.path()};
-  const auto table = Table::Create(options).value();
+  const auto table = Table::Create(SweptOptions(dir.path())).value();
   constexpr int64_t kRows = 60'000;
   for (int64_t key = 0; key < kRows; key += 3000) {  // norms are 2 x (key % 4 + 1)
     const std::vector<int64_t> keys = Range(key, key + 3000);

@@ -21,6 +21,8 @@
 namespace mxrec {
 namespace {
 
+using testing::Range;
+
 constexpr int kDim = 4;
 
 std::shared_ptr<Table> MakeTable(bool tiered) {
@@ -31,12 +33,6 @@ std::shared_ptr<Table> MakeTable(bool tiered) {
   options.optimizer.kind = OptimizerKind::kSgd;
   options.initializer.kind = InitializerKind::kUniform;
   return Table::Create(tiered ? testing::Tiered(options, 100) : options).value();
-}
-
-std::vector<int64_t> Range(int64_t begin, int64_t end) {
-  std::vector<int64_t> keys(static_cast<size_t>(end - begin));
-  std::iota(keys.begin(), keys.end(), begin);
-  return keys;
 }
 
 Status Use(Table* table, const std::vector<int64_t>& keys) {

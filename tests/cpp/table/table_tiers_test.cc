@@ -20,6 +20,7 @@ namespace {
 using testing::Contents;
 using testing::ContentsOf;
 using testing::RandomHistory;
+using testing::Range;
 using testing::SsdDirectory;
 using testing::Tiered;
 
@@ -63,12 +64,6 @@ TableOptions SmallOptions(int64_t capacity, int64_t memory_rows) {
   options.optimizer.kind = OptimizerKind::kSgd;
   options.initializer.kind = InitializerKind::kUniform;
   return Tiered(options, memory_rows);
-}
-
-std::vector<int64_t> Range(int64_t begin, int64_t end) {
-  std::vector<int64_t> keys;
-  for (int64_t key = begin; key < end; ++key) keys.push_back(key);
-  return keys;
 }
 
 std::vector<float> Use(Table* table, const std::vector<int64_t>& keys) {

@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <numeric>
 #include <string>
+#include <vector>
 
 #include "mxrec/options.h"
 
@@ -30,6 +32,12 @@ inline const std::string& SsdDirectory() {
   };
   static const Directory directory;
   return directory.path();
+}
+
+inline std::vector<int64_t> Range(int64_t begin, int64_t end) {
+  std::vector<int64_t> keys(static_cast<size_t>(end - begin));
+  std::iota(keys.begin(), keys.end(), begin);
+  return keys;
 }
 
 // Of random histories: so many, or as MXREC_TEST_HISTORIES says.
