@@ -5,6 +5,12 @@
 #include <utility>
 
 namespace mxrec::ssd {
+namespace {
+
+// That two streams have: one each that is being filled, and one that compaction keeps in reserve.
+constexpr double kOpenSegments = 3;
+
+}  // namespace
 
 SegmentSet::SegmentSet(uint32_t segment_records, uint64_t segment_bytes, double record_bytes,
                        uint32_t payload_bytes)
@@ -39,6 +45,7 @@ void SegmentSet::Give(const Segment& segment) {
 
 void SegmentSet::Add(std::shared_ptr<Segment> segment) {
   bytes_ += segment->bytes;
+  unfilled_ += segment->bytes;
   const MutexLock lock(mu_);
   segments_[segment->number] = std::move(segment);
 }
@@ -91,7 +98,13 @@ void SegmentSet::AddChunk(Segment* segment, std::shared_ptr<Chunk> chunk) {
 
 void SegmentSet::Appended(Segment* segment, uint32_t records) {
   const MutexLock lock(mu_);
+  unfilled_ -= UnfilledBytes(*segment);
   segment->records += records;
+  unfilled_ += UnfilledBytes(*segment);
+}
+
+uint64_t SegmentSet::UnfilledBytes(const Segment& segment) const {
+  return segment_bytes_ * (segment_records_ - segment.records) / segment_records_;
 }
 
 void SegmentSet::ChunkWritten(Segment* segment, uint32_t records) {
@@ -104,6 +117,7 @@ void SegmentSet::ChunkWritten(Segment* segment, uint32_t records) {
 
 void SegmentSet::Sealed(Segment* segment, uint64_t bytes) {
   const MutexLock lock(mu_);
+  unfilled_ -= UnfilledBytes(*segment);
   bytes_ -= segment->bytes - bytes;
   segment->bytes = bytes;
   segment->state = SegmentState::kSealed;
@@ -217,9 +231,11 @@ bool SegmentSet::HasRetired() const {
 
 bool SegmentSet::Exceeds(double ratio, int spare) const {
   const auto live = static_cast<double>(live_.load());
-  const auto bytes = static_cast<double>(bytes_) - static_cast<double>(progress_);
-  return bytes > std::max(ratio * live * payload_bytes_,
-                          live * record_bytes_ + spare * static_cast<double>(segment_bytes_));
+  const auto segment = static_cast<double>(segment_bytes_);
+  const double unfilled = std::min(static_cast<double>(unfilled_), kOpenSegments * segment);
+  const double bytes = static_cast<double>(bytes_) + kOpenSegments / 2 * segment - unfilled -
+                       static_cast<double>(progress_);
+  return bytes > std::max(ratio * live * payload_bytes_, live * record_bytes_ + spare * segment);
 }
 
 std::vector<std::shared_ptr<Segment>> SegmentSet::PinSealed() {

@@ -95,7 +95,9 @@ class SegmentSet {
   bool HasRetired() const;
   // Bytes of the segments, less what compaction has finished with, are more than `ratio` of the
   // bytes that the owner handed over for the live records. A log of a few segments gets `spare` of
-  // them in addition to its live records.
+  // them in addition to its live records. The open segments count with what they hold and as much
+  // as they lack on average, so that what is asked of compaction grows with each record, not by a
+  // segment at a time.
   bool Exceeds(double ratio, int spare) const;
   // More than twice as many segments as the live records need, and some: many were sealed early.
   bool Crowded() const;
@@ -120,6 +122,8 @@ class SegmentSet {
     return !guards_.empty() && segment.sealed_at > guards_.begin()->first;
   }
 
+  uint64_t UnfilledBytes(const Segment& segment) const;
+
   const uint32_t segment_records_;
   const uint64_t segment_bytes_;
   const double record_bytes_;
@@ -127,6 +131,7 @@ class SegmentSet {
 
   std::atomic<int64_t> live_{0};
   std::atomic<uint64_t> bytes_{0};     // of segments that are not retired
+  std::atomic<uint64_t> unfilled_{0};  // bytes of the open ones that no record has taken yet
   std::atomic<uint64_t> progress_{0};  // within the segment that is being compacted
 
   mutable Mutex mu_;  // guards a part of each Segment as well, which cannot name it
