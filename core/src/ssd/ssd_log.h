@@ -36,7 +36,7 @@ struct LogOptions {
   uint64_t segment_bytes = 0;      // 0: 1/512 of a full log, at least 1 MiB
   uint64_t chunk_bytes = 1 << 20;  // of a write
   uint64_t buffer_bytes = 16 << 20;  // of records that wait for the disk
-  uint32_t read_depth = 64;          // reads of one call under way at a time
+  uint32_t read_depth = 256;         // reads of one call under way at a time
   bool prefer_uring = true;
   uint32_t patrol_millis = 5000;  // [1, 2^31): between looks at whether all files are there
 };
