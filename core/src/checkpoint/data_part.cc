@@ -204,14 +204,20 @@ Status PartReader::CheckEnd() const {
 }
 
 Status PartReader::Next(RowBlock* rows) {
-  rows->clear();
-  if (offset_ == end_) return CheckEnd();
+  // Not cleared before: what is made larger again is filled with zeros.
+  if (offset_ == end_) {
+    rows->clear();
+    return CheckEnd();
+  }
 
+  if (stream_ == nullptr) stream_ = std::make_unique<FileStream>(&file_, offset_);
   BlockHeader header;
   if (end_ - offset_ < sizeof(header)) {
     return Damaged(file_.path(), offset_, "the block header does not fit before the trailer");
   }
-  MXREC_RETURN_IF_ERROR(file_.ReadExactly(offset_, sizeof(header), &header));
+  const auto head = stream_->View(offset_, sizeof(header));
+  if (!head.ok()) return head.status();
+  std::memcpy(&header, head.value(), sizeof(header));
   if (header.magic != BlockHeader::kMagic || header.offset != offset_) {
     return Damaged(file_.path(), offset_, "no block begins here");
   }
@@ -225,24 +231,23 @@ Status PartReader::Next(RowBlock* rows) {
   }
 
   constexpr size_t kCovered = offsetof(BlockHeader, magic);
-  buffer_.resize(sizeof(header) + header.payload_bytes);
-  std::memcpy(buffer_.data(), &header, sizeof(header));
-  MXREC_RETURN_IF_ERROR(file_.ReadExactly(offset_ + sizeof(header), header.payload_bytes,
-                                          buffer_.data() + sizeof(header)));
-  if (Checksum(buffer_.data() + kCovered, buffer_.size() - kCovered) != header.checksum) {
+  const size_t bytes = sizeof(header) + header.payload_bytes;
+  const auto block = stream_->View(offset_, bytes);
+  if (!block.ok()) return block.status();
+  if (Checksum(block.value() + kCovered, bytes - kCovered) != header.checksum) {
     return Damaged(file_.path(), offset_,
                    "the checksum of the block does not match (it ends at byte " +
-                       std::to_string(offset_ + buffer_.size()) + ")");
+                       std::to_string(offset_ + bytes) + ")");
   }
 
   const size_t n = header.rows;
-  const char* from = buffer_.data() + sizeof(header);
+  const char* from = block.value() + sizeof(header);
   from = GetColumn(from, n, &rows->keys);
   from = GetColumn(from, n, &rows->frequency);
   from = GetColumn(from, n, &rows->last_time);
   GetValues(from, n, layout_, &rows->values);
   block_offset_ = offset_;
-  offset_ += buffer_.size();
+  offset_ += bytes;
   ++blocks_;
   rows_ += n;
   return {};

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/file_stream.h"
 #include "checkpoint/format.h"
 #include "checkpoint/listed_file.h"
 #include "env/env.h"
@@ -70,7 +71,7 @@ class PartReader {
   uint64_t block_offset_ = 0;
   uint64_t blocks_ = 0;
   uint64_t rows_ = 0;
-  std::vector<char> buffer_;
+  std::unique_ptr<FileStream> stream_;  // from the first Next on
 };
 
 }  // namespace mxrec::checkpoint

@@ -18,7 +18,7 @@ Result<ListedFile> ListedFile::Open(Env* env, const std::string& path, uint64_t 
     return Damaged(path, std::min(size.value(), bytes),
                    Differs("the file's size", size.value(), bytes, "the manifest says"));
   }
-  return ListedFile(std::move(file).value(), path);
+  return ListedFile(std::move(file).value(), path, bytes);
 }
 
 Status ListedFile::ReadExactly(uint64_t offset, size_t bytes, void* out) const {

@@ -194,15 +194,16 @@ Status SegmentReader::Next(RowBlock* rows) {
     block_offset_ = ssd::kPagesOffset + begin / per_page * layout_.page_bytes();
     const uint64_t keys_offset =
         ssd::KeysOffset(layout_, expected_.records) + begin * sizeof(int64_t);
-    pages_.resize(pages * layout_.page_bytes());
     keys_.resize(end - begin);
-    MXREC_RETURN_IF_ERROR(file_.ReadExactly(block_offset_, pages_.size(), pages_.data()));
     MXREC_RETURN_IF_ERROR(
         file_.ReadExactly(keys_offset, keys_.size() * sizeof(int64_t), keys_.data()));
+    if (stream_ == nullptr) stream_ = std::make_unique<FileStream>(&file_, block_offset_);
+    const auto page = stream_->View(block_offset_, pages * layout_.page_bytes());
+    if (!page.ok()) return page.status();
     for (uint64_t slot = begin; slot < end; ++slot) {
       if (!Picked(slot)) continue;
       const uint64_t offset = layout_.OffsetOf(static_cast<uint32_t>(slot - begin));
-      const char* const record = pages_.data() + offset;
+      const char* const record = page.value() + offset;
       const int64_t key = keys_[slot - begin];
       uint64_t checksum;
       static_assert(offsetof(ssd::RecordHead, checksum) == 0);

@@ -86,9 +86,9 @@ class SegmentReader {
   const ssd::RecordLayout layout_;
   uint64_t slot_ = 0;
   uint64_t block_offset_ = 0;
-  std::vector<char> pages_;
   std::vector<int64_t> keys_;
-  std::vector<float> row_;  // aligned, as rows are in memory
+  std::vector<float> row_;              // aligned, as rows are in memory
+  std::unique_ptr<FileStream> stream_;  // from the first Next on
 };
 
 }  // namespace mxrec::checkpoint

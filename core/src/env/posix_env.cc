@@ -17,111 +17,19 @@
 #include "env/env.h"
 #include "env/posix_direct.h"
 #include "env/posix_error.h"
+#include "env/posix_files.h"
 #include "env/slow_reader.h"
 
 namespace mxrec {
 namespace {
 
-class PosixWritableFile : public WritableFile {
- public:
-  PosixWritableFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
-  ~PosixWritableFile() override {
-    if (fd_ >= 0) ::close(fd_);
-  }
-
-  Status Append(const void* data, size_t bytes) override {
-    if (fd_ < 0) return FromErrno("write to", path_, EBADF);
-    const char* from = static_cast<const char*>(data);
-    while (bytes > 0) {
-      const ssize_t n = ::write(fd_, from, bytes);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return FromErrno("write to", path_, errno);
-      from += n;
-      bytes -= static_cast<size_t>(n);
-      written_ += n;
-    }
-    StartWriting();
-    return {};
-  }
-
-  Status Sync() override {
-    if (fd_ < 0) return FromErrno("sync", path_, EBADF);
-    if (::fsync(fd_) != 0) return FromErrno("sync", path_, errno);
-    return {};
-  }
-
-  Status Close() override {
-    if (fd_ < 0) return {};
-    // Even a failed close has released the descriptor on Linux: it must not be tried again.
-    const int result = ::close(fd_);
-    const int error = errno;
-    fd_ = -1;
-    if (result != 0 && error != EINTR) return FromErrno("close", path_, error);
-    return {};
-  }
-
- private:
-  // Has the system begin to write what has come together, so that the disk works while more comes
-  // and a sync need not wait for all of it. No more than a hint: errors are those of Sync.
-  void StartWriting() {
-    constexpr off_t kAtOnce = off_t{8} << 20;
-    if (written_ - started_ < kAtOnce) return;
-    ::sync_file_range(fd_, started_, written_ - started_, SYNC_FILE_RANGE_WRITE);
-    started_ = written_;
-  }
-
-  const std::string path_;
-  int fd_;
-  off_t written_ = 0;
-  off_t started_ = 0;  // of written_, what the system has been told to write
-};
-
-class PosixReadableFile : public ReadableFile {
- public:
-  PosixReadableFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
-  ~PosixReadableFile() override { ::close(fd_); }
-
-  Result<size_t> Read(uint64_t offset, size_t bytes, void* out) const override {
-    char* to = static_cast<char*>(out);
-    size_t done = 0;
-    while (done < bytes) {
-      const ssize_t n = ::pread(fd_, to + done, bytes - done, static_cast<off_t>(offset + done));
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return FromErrno("read", path_, errno);
-      if (n == 0) break;
-      done += static_cast<size_t>(n);
-    }
-    return done;
-  }
-
-  Result<uint64_t> Size() const override {
-    struct stat info;
-    if (::fstat(fd_, &info) != 0) return FromErrno("measure", path_, errno);
-    return static_cast<uint64_t>(info.st_size);
-  }
-
- private:
-  const std::string path_;
-  const int fd_;
-};
-
 class PosixEnv : public Env {
  public:
   Result<std::unique_ptr<WritableFile>> NewWritableFile(const std::string& path) override {
-    const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) return FromErrno("create", path, errno);
-    return std::unique_ptr<WritableFile>(std::make_unique<PosixWritableFile>(path, fd));
+    return PosixWritableFile::Create(path);
   }
-
   Result<std::unique_ptr<ReadableFile>> NewReadableFile(const std::string& path) override {
-    // O_NONBLOCK: opening a pipe must fail below instead of waiting for its writer.
-    const int fd = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0) return FromErrno("open", path, errno);
-    auto file = std::make_unique<PosixReadableFile>(path, fd);
-    struct stat info;
-    if (::fstat(fd, &info) != 0) return FromErrno("open", path, errno);
-    if (!S_ISREG(info.st_mode)) return IoError("cannot open " + path + ": not a regular file");
-    return std::unique_ptr<ReadableFile>(std::move(file));
+    return PosixReadableFile::Open(path);
   }
 
   Result<bool> Exists(const std::string& path) override {

@@ -4,34 +4,15 @@
 #include <atomic>
 #include <bit>
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
 #include <deque>
 #include <memory>
-#include <new>
 #include <string>
 #include <vector>
 
+#include "env/aligned_bytes.h"
 #include "env/direct_file.h"
 
 namespace mxrec::ssd {
-
-// Memory at a block boundary, zeroed unless it is only lent to reads.
-class AlignedBytes {
- public:
-  explicit AlignedBytes(size_t bytes, bool zeroed = true)
-      : data_(static_cast<char*>(std::aligned_alloc(kBlockBytes, bytes))) {
-    if (data_ == nullptr) throw std::bad_alloc();
-    if (zeroed) std::memset(data_.get(), 0, bytes);
-  }
-  char* get() const { return data_.get(); }
-
- private:
-  struct Freer {
-    void operator()(char* data) const { std::free(data); }
-  };
-  std::unique_ptr<char, Freer> data_;
-};
 
 // Whole pages of one segment on their way to the disk.
 //

@@ -2,9 +2,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "env/aligned_bytes.h"
 #include "env/env.h"
 #include "env/temp_dir.h"
 
@@ -48,6 +51,67 @@ TEST(PosixEnv, ReadStopsAtTheEndOfTheFile) {
   EXPECT_EQ(std::string(buffer, 3), "789");
   EXPECT_EQ(file.value()->Read(10, 1, buffer).value(), 0u);
   EXPECT_EQ(file.value()->Read(1000, 1, buffer).value(), 0u);
+}
+
+// Bytes that say where they are.
+std::string Numbered(size_t bytes) {
+  std::string text(bytes, '\0');
+  for (size_t i = 0; i < bytes; ++i) text[i] = static_cast<char>(i * 2654435761u >> 13);
+  return text;
+}
+
+// Large files go past the page cache, in whole blocks, whatever the sizes of the pieces.
+TEST(PosixEnv, LargeFilesHoldWhatWasAppended) {
+  const TempDir dir;
+  for (const size_t bytes : {size_t{1} << 20, (size_t{1} << 20) + 1, (size_t{5} << 20) - 4095,
+                             (size_t{3} << 20) + 4096}) {
+    const std::string text = Numbered(bytes);
+    for (const size_t piece : {size_t{999'983}, size_t{4096}, size_t{1} << 20, bytes}) {
+      auto file = Env::Default()->NewWritableFile(dir / "a");
+      ASSERT_TRUE(file.ok());
+      for (size_t at = 0; at < bytes; at += piece) {
+        ASSERT_TRUE(file.value()->Append(text.data() + at, std::min(piece, bytes - at)).ok());
+      }
+      ASSERT_TRUE(file.value()->Close().ok());
+      ASSERT_EQ(Read(dir / "a"), text) << bytes << " in pieces of " << piece;
+    }
+  }
+}
+
+TEST(PosixEnv, MoreCanBeAppendedAfterASync) {
+  const TempDir dir;
+  const std::string text = Numbered(size_t{7} << 20);
+  auto file = Env::Default()->NewWritableFile(dir / "a");
+  ASSERT_TRUE(file.ok());
+  size_t at = 0;
+  for (const size_t end : {size_t{100}, size_t{2'000'000}, size_t{5} << 20, text.size()}) {
+    ASSERT_TRUE(file.value()->Append(text.data() + at, end - at).ok());
+    ASSERT_TRUE(file.value()->Sync().ok());
+    ASSERT_EQ(Read(dir / "a"), text.substr(0, end));
+    at = end;
+  }
+  ASSERT_TRUE(file.value()->Close().ok());
+}
+
+TEST(PosixEnv, ReadsOfWholeBlocksAreThoseOfBytes) {
+  const TempDir dir;
+  const std::string text = Numbered((size_t{3} << 20) + 123);
+  Write(dir / "a", text);
+  auto file = Env::Default()->NewReadableFile(dir / "a");
+  ASSERT_TRUE(file.ok());
+  const AlignedBytes out(size_t{4} << 20);
+  const auto check = [&](uint64_t offset, size_t bytes) {
+    const size_t there = std::min<size_t>(bytes, text.size() - std::min(offset, text.size()));
+    ASSERT_EQ(file.value()->Read(offset, bytes, out.get()).value(), there) << offset;
+    EXPECT_EQ(std::string_view(out.get(), there), std::string_view(text).substr(offset, there));
+  };
+  for (int round = 0; round < 2; ++round) {  // the first ones leave a part in the page cache
+    check(0, size_t{1} << 20);
+    check(4096, size_t{4} << 20);
+    check(size_t{3} << 20, size_t{1} << 20);
+    check(1000, 5000);
+    check(12'288, 65'536);
+  }
 }
 
 TEST(PosixEnv, DirectoriesAreListedSortedAndDeletedWhole) {
@@ -120,7 +184,14 @@ TEST(PosixEnv, AFullDiskIsResourceExhausted) {
   if (::access("/dev/full", W_OK) != 0) GTEST_SKIP() << "no /dev/full here";
   auto file = Env::Default()->NewWritableFile("/dev/full");
   ASSERT_TRUE(file.ok());
-  const Status status = file.value()->Append("x", 1);
+  EXPECT_TRUE(file.value()->Append("x", 1).ok()) << "kept until there is more";
+  for (const Status& status : {file.value()->Sync(), file.value()->Close()}) {
+    EXPECT_EQ(status.code(), StatusCode::kResourceExhausted) << status.message();
+  }
+  file = Env::Default()->NewWritableFile("/dev/full");
+  ASSERT_TRUE(file.ok());
+  const std::string large(3 << 20, 'x');
+  const Status status = file.value()->Append(large.data(), large.size());
   EXPECT_EQ(status.code(), StatusCode::kResourceExhausted) << status.message();
 }
 
