@@ -8,6 +8,7 @@ from mxrec.tf import ops  # isort: skip
 from mxrec.tf import (
     constants,
     eos_map,
+    eviction_notice,
     gradients,
     hccl_ops,
     incremental_hook,
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
 saver.install()
 incremental_hook.install()
 precision_mode.install()
-sessions.install(before_run=fetches.before_run)
+sessions.install(fetches.before_run, eviction_notice.before_run)
 fetches.install()
 batches.install()
 eos_map.install()
