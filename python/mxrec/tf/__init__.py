@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 # Loads the ops, and says which TensorFlow versions work if it cannot; so it comes first.
-from mxrec.tf import ops  # isort: skip
+from mxrec.tf import ops  # isort: skip # noqa: F401
 
 from mxrec.tf import (
     constants,
     eos_map,
     eviction_notice,
-    gradients,
+    gradients,  # noqa: F401
     hccl_ops,
     incremental_hook,
     npu_ops,
@@ -110,7 +110,6 @@ __all__ = [
     "get_rank_size",
     "get_target_batch",
     "get_use_dynamic_expansion",
-    "gradients",
     "grouped_lookup",
     "hccl_ops",
     "import_host_pipeline_ops",
@@ -118,7 +117,6 @@ __all__ = [
     "logger",
     "modify_graph_and_start_emb_cache",
     "npu_ops",
-    "ops",
     "optimizers",
     "registered_tables",
     "restore_tables",
