@@ -6,6 +6,7 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import mxrec
@@ -45,6 +46,23 @@ def test_released_wheels_are_tried_on_each_tensorflow() -> None:
     assert tried == {"2.15.1", "2.16.2", "2.18.1", "2.21.0"}
     newest = (ROOT / "requirements-test-newest.txt").read_text("utf-8")
     assert {"2.15.1", *re.findall(r"tensorflow-cpu==(\S+)", newest)} <= tried
+
+
+def test_the_extra_brings_a_tensorflow_that_is_tested() -> None:
+    """From the oldest to the newest, and what messages and pages advise is the same."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    (extra,) = project["optional-dependencies"]["tensorflow"]
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8")
+    tried = [int(minor) for minor in re.findall(r'tensorflow: "2\.(\d+)\.\d+"', workflow)]
+    assert extra == f"tensorflow-cpu>=2.{min(tried)},<2.{max(tried) + 1}"
+    texts = [*(ROOT / "python" / "mxrec").rglob("*.py"), *(ROOT / "docs").rglob("*.md")]
+    found = [
+        (path.name, advice)
+        for path in texts
+        for advice in re.findall(r"tensorflow-cpu[<>][^'\"`]+", path.read_text("utf-8"))
+    ]
+    assert len(found) >= 3
+    assert [where for where in found if where[1] != extra] == []
 
 
 def test_the_smoke_test_runs() -> None:

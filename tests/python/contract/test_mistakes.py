@@ -266,6 +266,21 @@ def load_op_library(path):
 """
 
 
+def run_with(package: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Imports ``mx_rec.core.embedding`` with another package for TensorFlow."""
+    package.mkdir()
+    (package / "__init__.py").write_text(code)
+    path = [str(package.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.run(
+        [sys.executable, "-c", "import mxrec; print('numpy level'); import mx_rec.core.embedding"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize(
     ("version", "texts"),
     [
@@ -275,22 +290,25 @@ def load_op_library(path):
     ],
 )
 def test_another_tensorflow(tmp_path, version: str | None, texts: list[str]) -> None:
-    package = tmp_path / "tensorflow"
-    package.mkdir()
     missing = "raise ModuleNotFoundError('No module named tensorflow')\n"
-    (package / "__init__.py").write_text(
-        missing if version is None else FAKE.format(version=version)
-    )
-    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    result = subprocess.run(
-        [sys.executable, "-c", "import mxrec; print('numpy level'); import mx_rec.core.embedding"],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    code = missing if version is None else FAKE.format(version=version)
+    result = run_with(tmp_path / "tensorflow", code)
     assert result.stdout == "numpy level\n" and result.returncode == 1
     message = result.stderr.splitlines()[-1]
     assert message.startswith("ImportError: ") and "pip install" in message
     assert not [text for text in texts if text not in message], message
+
+
+@pytest.mark.parametrize(("version", "is_new"), [("2.21.9", False), ("2.22.0", True)])
+def test_a_tensorflow_that_is_too_new_is_named_before_it_fails(
+    tmp_path, version: str, is_new: bool
+) -> None:
+    """Its ops load; what mxrec takes hold of besides may not be there."""
+    code = FAKE.format(version=version).replace("raise errors.OpError", "return ")
+    result = run_with(tmp_path / "tensorflow", code)
+    assert result.returncode == 1
+    warning = (
+        "TensorFlow 2.22.0 is newer than mxrec is tested with, which is TensorFlow 2.15 to 2.21. "
+        "Should something fail, install one of these: pip install 'tensorflow-cpu>=2.15,<2.22'."
+    )
+    assert (warning in result.stderr) == is_new
