@@ -141,6 +141,8 @@ def versions(directory: str, all: bool = False) -> list[Version]:
     Raises:
         FileNotFoundError: there is no such directory.
     """
+    if not os.path.isdir(directory):
+        raise FileNotFoundError(foreign.why_no_version(directory))
     check = Check(every_byte=all)
     found: list[Version] = []
     latest: dict[int, int] = {}

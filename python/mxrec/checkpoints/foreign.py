@@ -80,6 +80,25 @@ def why_no_version(directory: str) -> str:
     return f"{directory} has no complete version. Save one first, or name another directory."
 
 
+def why_no_table(directory: str) -> str:
+    """What a local directory is that has no saved table, and what to do.
+
+    Args:
+        directory: that has no file ``manifest``.
+    """
+    if not os.path.isdir(directory):
+        what = "is a file" if os.path.exists(directory) else "is not there"
+        return f"{directory} {what}; name the directory that Table.save was given."
+    names = sorted(os.listdir(directory))
+    if naming.MANIFEST_NAME in names or any(_may_be_ours(name) for name in names):
+        return (
+            f"{directory} holds versions of tables, as mxrec.save and Savers write them: make the "
+            "tables and read them with mxrec.restore, or name the directory of one table in a full "
+            "version."
+        )
+    return f"What is there is {_listed(names)}. {_FIX}" if names else f"{directory} is empty."
+
+
 def _may_be_ours(name: str) -> bool:
     place = name.split(".tmp-")[0].split(".old-")[0]
     return place.startswith(naming.SPARSE_PREFIX) or naming.parse_numbered(place) is not None

@@ -69,6 +69,8 @@ def list_versions(arguments: argparse.Namespace, console: Console) -> tuple[int,
         for version in versions
     ]
     console.table(directory, _HEADER, rows)
+    if not versions and os.listdir(directory):
+        console.line(foreign.why_no_version(directory))
     for version in versions:
         if version.problem is not None:
             console.line(f"{version.name}: {version.problem}")

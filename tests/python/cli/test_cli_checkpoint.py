@@ -195,6 +195,8 @@ def test_checkpoints_of_other_programs(
             message = capsys.readouterr().err
             assert f"{tables.parent} was not written by mxrec" in message
             assert "no checkpoint-manifest.json" in message and "'user_table'" in message
+    assert main(["checkpoint", "ls", "--plain", str(tmp_path)]) == 0
+    assert "was not written by mxrec" in capsys.readouterr().out
     code, found = run(capsys, "ls", tmp_path, "--all")
     assert code == 0 and [version["kind"] for version in found["versions"]] == [""]
     assert "was not written by mxrec" in found["versions"][0]["problem"]

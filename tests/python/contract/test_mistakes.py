@@ -16,6 +16,7 @@ import tensorflow as tf
 from mx_rec.core.asc.feature_spec import FeatureSpec
 from mx_rec.core.embedding import create_table, sparse_lookup
 from mx_rec.graph.modifier import GraphModifierHook, modify_graph_and_start_emb_cache
+from mx_rec.optimizers import ftrl
 from mx_rec.optimizers.gradient_descent import create_hash_optimizer
 from mx_rec.util.initialize import get_initializer, init, terminate_config_initializer
 
@@ -86,6 +87,26 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], type[BaseException], tuple[str,
         lambda _: sparse_lookup(make(), tf.constant(["a"])),
         TypeError,
         ("ids must be an integer tensor", "string"),
+    ),
+    "no ids": (
+        lambda _: sparse_lookup(make(), None),
+        TypeError,
+        ("ids must be an integer tensor", "None (NoneType)"),
+    ),
+    "ids in lists of several lengths": (
+        lambda _: sparse_lookup(make(), [[1], [2, 3]]),
+        TypeError,
+        ("ids must be an integer tensor", "[[1], [2, 3]] (list)", "tf.ragged.constant"),
+    ),
+    "a shape for the width": (
+        lambda _: make(dim=[2, 4]),
+        TypeError,
+        ("dim must be an int or a TensorShape", "[1, 8192]", "[2, 4] (list)", "reshape"),
+    ),
+    "an option that Ftrl does not have": (
+        lambda _: ftrl.create_hash_optimizer(0.1, l1=0.5),
+        TypeError,
+        ("unknown arguments: l1", "known are", "l1_regularization_strength"),
     ),
     "a batch without the feature": (
         lambda _: sparse_lookup(make(), FeatureSpec("user"), batch={"item": tf.constant([1])}),
@@ -178,6 +199,14 @@ def test_an_error_names_the_way_out(start, tmp_path, mistake: str) -> None:
         act(tmp_path)
     message = str(caught.value)
     assert not [text for text in texts if text not in message], message
+
+
+def test_misspelt_options_are_named_with_what_may_be_meant(start, caplog) -> None:
+    start(use_dynamic_expension=True, zzz=1)
+    assert "unknown arguments are ignored: use_dynamic_expension (did you mean" in caplog.text
+    assert "did you mean use_dynamic_expansion?), zzz" in caplog.text
+    sparse_lookup(make(), [1], serving_default_valeu=1.0, combine="sum")
+    assert "combine (did you mean combiner?), serving_default_valeu (did you mean" in caplog.text
 
 
 # --- After terminate ----------------------------------------------------------------------------

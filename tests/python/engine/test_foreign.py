@@ -96,6 +96,26 @@ def test_restore(tmp_path: Path, make: Callable[[Path], Path]) -> None:
         np.testing.assert_array_equal(table.lookup(KEYS, train=False), before)
 
 
+LOADS: dict[Callable[[Path], Path], tuple[str, ...]] = {
+    of_another_program: ("it has no file 'manifest'. What is there is 'embeddings'", "assign()"),
+    beside_a_tensorflow_checkpoint: ("holds versions of tables", "mxrec.restore"),
+    a_version: ("holds versions of tables", "name the directory of one table"),
+    a_file: ("{} is a file; name the directory that Table.save was given",),
+    lambda path: path: ("{} is not there; name the directory",),
+    lambda path: (path.mkdir(), path)[1]: ("{} is empty",),
+}
+
+
+@pytest.mark.parametrize("make", LOADS)
+def test_load(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    place = make(tmp_path / "there")
+    with pytest.raises(FileNotFoundError) as caught:
+        mxrec.Table.load(place)
+    message = str(caught.value)
+    wanted = [text.format(place) for text in LOADS[make]]
+    assert not [text for text in wanted if text not in message], message
+
+
 def test_others_beside_versions_of_ours_do_not_matter(tmp_path: Path) -> None:
     a_version(tmp_path)
     beside_a_tensorflow_checkpoint(tmp_path)

@@ -387,7 +387,7 @@ def test_restoring_what_does_not_fit_changes_nothing(tables, tmp_path):
     for empty, text in (("nothing", "no complete version"), ("absent", "absent is not there")):
         with pytest.raises(FileNotFoundError, match=text):
             mxrec.restore(tables, tmp_path / empty)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="absent is not there; name the directory"):
         mxrec.versions(tmp_path / "absent")
 
 
