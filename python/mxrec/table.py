@@ -14,7 +14,7 @@ from mxrec._admission_calls import AdmissionCalls
 from mxrec._fields import boolean, integer, value_dtype_name
 from mxrec._tier_calls import TierCalls, tier_options
 from mxrec.admission import Admission, Eviction
-from mxrec.checkpoints import loading
+from mxrec.checkpoints import foreign, loading
 from mxrec.initializers import Initializer
 from mxrec.optimizers import Optimizer
 
@@ -194,7 +194,15 @@ class Table(AdmissionCalls, TierCalls):
             options |= tiers
         if admission is not None:
             options["admission"] = admission.to_options()
-        table._engine = loading.load(os.fsdecode(dir), **options)
+        try:
+            table._engine = loading.load(os.fsdecode(dir), **options)
+        except OSError as error:
+            path = os.fsdecode(dir)
+            nothing = isinstance(error, FileNotFoundError) or os.path.isfile(path)
+            is_there = os.path.exists(os.path.join(path, foreign.TABLE_MANIFEST))
+            if not nothing or is_there or "interrupted save" in str(error):  # says what to do
+                raise
+            raise FileNotFoundError(f"{error}. {foreign.why_no_table(path)}") from error
         if eviction is not None:
             table._engine.configure_eviction(eviction.to_options())
         rule = table.admission

@@ -15,6 +15,7 @@ from mxrec.bench.results import Results
 from mxrec.bench.sides import GROUPS, measure_group
 from mxrec.bench.workload import Config
 from mxrec.cli.console import Console
+from mxrec.cli.lines import DataError
 
 # Sizes and rounds by kind of run. Quick: a first impression. Smoke: does the harness work?
 _CONFIGS = {
@@ -59,12 +60,19 @@ def run_bench(arguments: argparse.Namespace, console: Console) -> int:
     )
     groups = _groups(arguments, results)
     pythons = _pythons(arguments, results)
+    known: list[str] = []
     for group in groups:
         if group in GROUPS:
-            measure_group(group, pythons, config, arguments.cases, results, console)
+            known += measure_group(group, pythons, config, arguments.cases, results, console)
         else:
             extra = shlex.split(arguments.native_flags)
             native.run(group, arguments.native, extra, results, console)
+    wanted = arguments.cases or ()
+    if wanted and known and not any(part in case for part in wanted for case in known):
+        raise DataError(
+            f"--cases {' '.join(wanted)}: no case has such a name; there are: "
+            f"{', '.join(dict.fromkeys(known))}. Nothing was measured or written."
+        )
     _write(arguments, results, console)
     for failure in results.failed:
         print(f"mxrec: failed: {failure}", file=sys.stderr)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mxrec import _mxrec
 from mxrec.checkpoints import chain as chains
-from mxrec.checkpoints import dense, naming
+from mxrec.checkpoints import dense, foreign, naming
 from mxrec.checkpoints import manifest as manifests
 from mxrec.checkpoints.chain import Link
 from mxrec.errors import DataLossError
@@ -105,9 +105,7 @@ def of_step(directory: str, step: int | None) -> str:
     """
     paths = entries(directory) if os.path.isdir(directory) else []
     if not paths:
-        raise FileNotFoundError(
-            f"{directory} has no complete version. Save one first, or name another directory."
-        )
+        raise FileNotFoundError(foreign.why_no_version(directory))
     if step is None:
         return paths[-1]
     for path in reversed(paths):
@@ -143,6 +141,8 @@ def versions(directory: str, all: bool = False) -> list[Version]:
     Raises:
         FileNotFoundError: there is no such directory.
     """
+    if not os.path.isdir(directory):
+        raise FileNotFoundError(foreign.why_no_version(directory))
     check = Check(every_byte=all)
     found: list[Version] = []
     latest: dict[int, int] = {}
@@ -173,6 +173,9 @@ def _passing_entries(directory: str, complete: Sequence[str]) -> Iterator[str]:
 
 
 def _passing(path: str) -> Version:
+    problem = None if naming.is_passing(os.path.basename(path)) else foreign.problem_of(path)
+    if problem is not None:
+        return Version(-1, "", None, size_of(path), path, problem)
     try:
         manifest = manifests.read(path)
         step, kind = manifest.step, str(manifest.kind)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from mxrec.checkpoints import archives, catalog, naming, tools
+from mxrec.checkpoints import archives, catalog, foreign, naming, tools
 from mxrec.checkpoints import chain as chains
 from mxrec.checkpoints import manifest as manifests
 from mxrec.checkpoints.chain import Link
@@ -69,6 +69,8 @@ def list_versions(arguments: argparse.Namespace, console: Console) -> tuple[int,
         for version in versions
     ]
     console.table(directory, _HEADER, rows)
+    if not versions and os.listdir(directory):
+        console.line(foreign.why_no_version(directory))
     for version in versions:
         if version.problem is not None:
             console.line(f"{version.name}: {version.problem}")
@@ -81,7 +83,7 @@ def verify(arguments: argparse.Namespace, console: Console) -> tuple[int, Any]:
     if arguments.step is None and _version_at(path) is None:
         paths = catalog.entries(_existing(path))
         if not paths:
-            raise DataError(f"{path} has no complete version.")
+            raise DataError(foreign.why_no_version(path))
     else:
         paths = [_chosen(path, arguments.step)]
     check = catalog.Check(every_byte=True)
@@ -200,6 +202,10 @@ def _directory(path: str) -> str:
 
 
 def _existing(path: str) -> str:
+    parent, base = os.path.split(path)
+    of_prefix = foreign.problem_of(os.path.join(parent, naming.SPARSE_PREFIX + base))
+    if base and of_prefix is not None:
+        raise DataError(of_prefix)
     if not os.path.isdir(path):
         raise DataError(f"{path} is no directory, no version and no prefix of a checkpoint.")
     return path

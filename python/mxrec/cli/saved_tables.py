@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from mxrec import _mxrec
-from mxrec.checkpoints import catalog, chain, naming
+from mxrec.checkpoints import catalog, chain, foreign, naming
 from mxrec.checkpoints import manifest as manifests
 from mxrec.cli.config import MODEL_FOLDER, RunConfig
 from mxrec.cli.lines import DataError
 
-_TABLE_MANIFEST = "manifest"
+_TABLE_MANIFEST = foreign.TABLE_MANIFEST
 _DIGEST_LINE = 27  # bytes of the last line of a table's manifest: its checksum
 
 
@@ -109,6 +109,11 @@ def _find(path: Path) -> tuple[Path, int]:
         return Path(found[-1]), len(found)
     if RunConfig.present(path):
         return _find(path / MODEL_FOLDER)
+    for place in (beside, path):
+        if place.name.startswith(naming.SPARSE_PREFIX):
+            problem = foreign.problem_of(os.fspath(place))
+            if problem is not None:
+                raise DataError(problem)
     what = "has no saved tables" if path.is_dir() else "is not there"
     raise DataError(
         f"{path}: {what}. Give what Table.save has written, the prefix of a TensorFlow checkpoint "

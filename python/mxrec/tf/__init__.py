@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 # Loads the ops, and says which TensorFlow versions work if it cannot; so it comes first.
-from mxrec.tf import ops  # isort: skip
+from mxrec.tf import ops  # isort: skip # noqa: F401
 
 from mxrec.tf import (
     constants,
     eos_map,
-    gradients,
+    eviction_notice,
+    gradients,  # noqa: F401
     hccl_ops,
     incremental_hook,
     npu_ops,
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
 saver.install()
 incremental_hook.install()
 precision_mode.install()
-sessions.install(before_run=fetches.before_run)
+sessions.install(fetches.before_run, eviction_notice.before_run)
 fetches.install()
 batches.install()
 eos_map.install()
@@ -109,7 +110,6 @@ __all__ = [
     "get_rank_size",
     "get_target_batch",
     "get_use_dynamic_expansion",
-    "gradients",
     "grouped_lookup",
     "hccl_ops",
     "import_host_pipeline_ops",
@@ -117,7 +117,6 @@ __all__ = [
     "logger",
     "modify_graph_and_start_emb_cache",
     "npu_ops",
-    "ops",
     "optimizers",
     "registered_tables",
     "restore_tables",

@@ -13,7 +13,7 @@ from mxrec.tf import constants, graph_state, grouping
 from mxrec.tf.host_pipeline_ops import import_host_pipeline_ops
 from mxrec.tf.log import forget_warnings, logger
 from mxrec.tf.rewrite import targets
-from mxrec.tf.validation import INT32_MAX, check_bool, check_choice, check_int, check_str
+from mxrec.tf.validation import INT32_MAX, check_bool, check_choice, check_int, check_str, unknown
 
 _STEPS = ("max_steps", "train_steps", "eval_steps", "save_steps")
 _FLAGS = {
@@ -185,7 +185,7 @@ def _checked(kwargs: dict[str, Any]) -> dict[str, Any]:
     if settings["is_incremental_checkpoint"]:
         _check_intervals(settings)
     if kwargs:
-        logger.warning("init: unknown arguments are ignored: %s", ", ".join(sorted(kwargs)))
+        logger.warning("init: unknown arguments are ignored: %s", unknown(kwargs, list(settings)))
     return settings
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from mxrec.tf import graph_state, timestamps
+from mxrec.tf import eviction_notice, graph_state, timestamps
 from mxrec.tf.log import warn_once
 from mxrec.tf.ops import library
 from mxrec.tf.table import SparseTable, tables_of_graph
@@ -32,7 +32,8 @@ class EvictHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # Ten
     At a trigger every table of the graph that has an ``eviction_threshold`` (or another rule of
     eviction) loses what is too old. Memory is freed little by little by the training lookups that
     follow. In a graph without training lookups the hook does nothing; one hook may be given to
-    training and evaluation alike.
+    training and evaluation alike. A session that trains a table with such a rule and has no enabled
+    hook gets a warning.
 
     Args:
         evict_enable: False: the hook does nothing.
@@ -68,6 +69,7 @@ class EvictHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # Ten
     def begin(self) -> None:
         """Adds the ops that evict to the graph."""
         graph = tf.compat.v1.get_default_graph()
+        eviction_notice.note_hook(graph, self._enabled)
         trained = graph_state.state_of(graph).trained
         if not self._enabled or not trained:
             if self._enabled and not graph_state.state_of(graph).tables:

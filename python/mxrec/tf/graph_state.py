@@ -56,6 +56,12 @@ class GraphState:
     untimed: list[tuple[Any, int, Any]] = dataclasses.field(default_factory=list)
     # Ops of training lookups of tables that live in another process, by the table's name.
     governed: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+    # Whether an EvictHook has begun, and is enabled; None: there is none.
+    evict_hook: bool | None = None
+    # Runs by Sessions since there are training lookups (mxrec.tf.eviction_notice).
+    runs: int = 0
+    # A run has been late enough to say what nothing is evicted from.
+    eviction_looked_at: bool = False
     # Lookups outside of functions and tf.cond (mxrec.tf.lookup_ops.BuiltLookup).
     lookups: list[Any] = dataclasses.field(default_factory=list)
     # Functions that create a table when they are traced, by its name.

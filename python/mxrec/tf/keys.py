@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,16 @@ from mxrec.tf.log import warn_once
 
 def as_dense(ids: Any) -> tf.Tensor:
     """Returns dense ids, or what makes some, as a tensor. No ids at all are int64."""
-    if isinstance(ids, (list, tuple, np.ndarray)) and np.size(ids) == 0:
-        ids = np.asarray(ids, np.int64)
-    return tf.convert_to_tensor(ids)
+    try:
+        if isinstance(ids, (list, tuple, np.ndarray)) and np.size(ids) == 0:
+            ids = np.asarray(ids, np.int64)
+        return tf.convert_to_tensor(ids)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            "ids must be an integer tensor, a FeatureSpec, or what makes a tensor, got "
+            f"{reprlib.repr(ids)} ({type(ids).__name__}): {error} Lists of several lengths are "
+            "tf.ragged.constant(ids, dtype=tf.int64)."
+        ) from error
 
 
 def keys_of(tensor: tf.Tensor, source: str = "ids") -> tf.Tensor:

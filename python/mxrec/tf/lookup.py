@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -29,7 +31,7 @@ from mxrec.tf.lookup_ops import Lookup, build, insert_custom
 from mxrec.tf.ops import library
 from mxrec.tf.pooled import Pooling, as_composite, bags_of, pop_pooling
 from mxrec.tf.table import SparseTable
-from mxrec.tf.validation import INT32_MAX, check_bool, check_int
+from mxrec.tf.validation import INT32_MAX, check_bool, check_int, unknown
 
 
 def sparse_lookup(
@@ -88,7 +90,7 @@ def sparse_lookup(
         access = ids.access if isinstance(ids, FeatureSpec) else AccessConfig()
     pooling = pop_pooling(kwargs)
     if kwargs:
-        names = ", ".join(sorted(kwargs))
+        names = _unknown(tuple(kwargs))
         warn_once(
             ("sparse_lookup", names), "sparse_lookup: unknown arguments are ignored: %s", names
         )
@@ -246,6 +248,12 @@ def grouped_lookup(
         unique_size = 0 if config.use_dynamic else _static_unique_size(send_count)
         absents = [_absent_row(serving_default_value, table.dim) for table in tables]
         return _train_together(tables, keys, unique_size, is_grad, absents)
+
+
+@functools.cache
+def _unknown(names: tuple[str, ...]) -> str:
+    known = list(inspect.signature(sparse_lookup).parameters)[:-1]
+    return unknown(names, [*known, "combiner", "sp_weights", "weights"])
 
 
 # --- Arguments ----------------------------------------------------------------------------------

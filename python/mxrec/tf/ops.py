@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-_OLDEST = (2, 15)
+from mxrec.tf.log import logger
+
+_OLDEST, _NEWEST = (2, 15), (2, 21)
 _SUPPORTED = "TensorFlow 2.15 to 2.21"
 _REMEDY = "Install one: pip install 'tensorflow-cpu>=2.15,<2.22'."
 
@@ -45,6 +47,13 @@ def _check_version() -> None:
         raise ImportError(
             f"mxrec.tf needs {_SUPPORTED}; this is TensorFlow {tf.__version__}, which is too old. "
             f"{_REMEDY}"
+        )
+    if version > _NEWEST:
+        logger.warning(
+            "TensorFlow %s is newer than mxrec is tested with, which is %s. Should something fail, "
+            "install one of these: pip install 'tensorflow-cpu>=2.15,<2.22'.",
+            tf.__version__,
+            _SUPPORTED,
         )
 
 

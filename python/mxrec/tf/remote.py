@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from mxrec.checkpoints import files, naming, saving
+from mxrec.checkpoints import files, foreign, naming, saving
 from mxrec.checkpoints import manifest as manifests
 from mxrec.checkpoints.chain import Link
 from mxrec.checkpoints.manifest import Manifest
@@ -59,6 +59,19 @@ def read_manifest(directory: str) -> Manifest:
         return manifests.read(directory)
     path = os.path.join(directory, naming.MANIFEST_NAME)
     return manifests.decode(read(path, manifests.MAX_BYTES + 1), path)
+
+
+def problem_of(directory: str) -> str | None:
+    """``foreign.problem_of`` for a local or remote directory."""
+    if not is_remote(directory):
+        return foreign.problem_of(directory)
+    if not tf.io.gfile.isdir(directory):
+        return None
+    names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(directory))
+    tables = [os.path.join(directory, name, foreign.TABLE_MANIFEST) for name in names]
+    if not names or naming.MANIFEST_NAME in names or any(map(exists, tables)):
+        return None
+    return foreign.described(directory, names)
 
 
 def remove(directory: str) -> None:

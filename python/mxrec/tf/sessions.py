@@ -23,13 +23,13 @@ def base_session() -> Any:
     return session_class
 
 
-def install(before_run: Callable[[Any], None]) -> None:
+def install(*before_run: Callable[[Any], None]) -> None:
     """Has Sessions note on each graph that they have run it. Idempotent.
 
     TensorFlow itself knows, and says so only by ignoring later changes.
 
     Args:
-        before_run: called with the graph before each run.
+        *before_run: called with the graph before each run, in this order.
     """
     session_class = base_session()
     if hasattr(session_class, _INSTALLED):
@@ -59,11 +59,12 @@ def check_not_run(graph: Any, caller: str) -> None:
         )
 
 
-def _noting(plain: Any, before_run: Callable[[Any], None]) -> Any:
+def _noting(plain: Any, before_run: tuple[Callable[[Any], None], ...]) -> Any:
     @functools.wraps(plain)
     def _extend_graph(self: Any) -> None:
         graph = self.graph
-        before_run(graph)
+        for each in before_run:
+            each(graph)
         plain(self)
         setattr(graph, _HAS_RUN, True)
 

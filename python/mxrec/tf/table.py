@@ -27,6 +27,7 @@ _PREFIX = "mxrec/"  # of resource names: keeps a table apart from a dense variab
 _lock = threading.Lock()
 _tables: dict[str, SparseTable] = {}  # of the process, by name
 _access_rules: dict[str, dict[str, tuple[int, str]]] = {}  # by table name; see SparseTable
+_triggered: set[str] = set()  # names of tables that ``SparseTable.evict`` was called of
 _proxies: dict[int, SparseTable] = {}  # by id of the proxy, which the table's graph keeps alive
 
 
@@ -89,6 +90,11 @@ class SparseTable:
         rules = self.engine.eviction
         return bool(rules.max_age >= 0 or rules.max_rows > 0 or rules.min_l2 > 0)
 
+    @property
+    def was_triggered(self) -> bool:
+        """Whether ``evict`` was called of the table, in any graph."""
+        return self.table_name in _triggered
+
     def counts(self, keys: Any) -> Any:
         """Returns how often keys were used in training, as ``mxrec.Table.counts`` does.
 
@@ -121,12 +127,12 @@ class SparseTable:
             ValueError: one is out of its range.
             RuntimeError: the table has no rule of eviction.
         """
-        return int(
-            self._open_engine().evict(
-                None if now is None else check_int("now", now, 0, 2**32 - 1),
-                None if budget is None else check_int("budget", budget, 0, INT64_MAX),
-            )
+        freed = self._open_engine().evict(
+            None if now is None else check_int("now", now, 0, 2**32 - 1),
+            None if budget is None else check_int("budget", budget, 0, INT64_MAX),
         )
+        _triggered.add(self.table_name)
+        return int(freed)
 
     def prefetch(self, keys: Any) -> None:
         """Begins to read rows that are on SSD, as ``mxrec.Table.prefetch`` does.
@@ -473,4 +479,5 @@ def release_all() -> None:
             table.engine.close()
         _tables.clear()
         _access_rules.clear()
+        _triggered.clear()
         _proxies.clear()

@@ -221,7 +221,8 @@ def restored(
         counts_recent: count uses as well, so that it can have a threshold.
 
     Raises:
-        FileNotFoundError: the checkpoint lacks tables, or one of ``tables``.
+        FileNotFoundError: the checkpoint lacks tables, or one of ``tables``, or another program
+            wrote them.
         ValueError: a table's dim is not that of the checkpoint.
         RuntimeError: a table's optimizer is not that of the checkpoint.
         DataLossError: a file is damaged, or a link of the chain is missing or another one.
@@ -230,6 +231,11 @@ def restored(
     directory = directory or sparse_directory(prefix)
     if not has_manifest(directory):
         names = ", ".join(repr(table.table_name) for table in tables)
+        if (problem := remote.problem_of(directory)) is not None:
+            raise FileNotFoundError(
+                f"The checkpoint {prefix} has no embedding tables that could be restored into "
+                f"{names}: {problem}"
+            )
         raise FileNotFoundError(
             f"The checkpoint {prefix} has no embedding tables: {directory} is missing or "
             f"incomplete, and the graph has the tables {names}. {_REMEDY}"

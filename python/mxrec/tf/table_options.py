@@ -83,6 +83,12 @@ def check_dim(dim: Any) -> int:
             raise ValueError(f"dim must be an int or a TensorShape of one known size, got {dim}.")
         # Not dim[0]: that is no int once a script has called disable_v2_behavior().
         (dim,) = dim.as_list()
+    elif isinstance(dim, (list, tuple)):
+        raise TypeError(
+            f"dim must be an int or a TensorShape of one size in [1, {MAX_DIM}], got {dim!r} "
+            f"({type(dim).__name__}); for several axes give their product and reshape what is "
+            "looked up."
+        )
     return check_int("dim", dim, 1, MAX_DIM)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,20 @@ INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 def _type_error(name: str, value: Any, wanted: str) -> TypeError:
     return TypeError(f"{name} must be {wanted}, got {value!r} ({type(value).__name__}).")
+
+
+def unknown(names: Iterable[str], known: Sequence[str]) -> str:
+    """Names that are not known, each with the known one that may be meant.
+
+    Args:
+        names: that were passed.
+        known: that could have been.
+    """
+    texts = []
+    for name in sorted(names):
+        meant = difflib.get_close_matches(name, known, 1, 0.8)
+        texts.append(f"{name} (did you mean {meant[0]}?)" if meant else name)
+    return ", ".join(texts)
 
 
 def check_bool(name: str, value: Any) -> bool:

@@ -78,6 +78,17 @@ def test_sessions_and_steps_beside_stock_tensorflow(tmp_path: Path) -> None:
     assert not (tmp_path / "images").exists()
 
 
+def test_a_case_that_does_not_exist(tmp_path: Path) -> None:
+    report = tmp_path / "report.md"
+    done = run(
+        "--smoke", "--rounds", 1, "--groups", "table", "--cases", "insrt", "--peers",
+        "--report", report,
+    )  # fmt: skip
+    assert done.returncode == 2 and not report.exists()
+    assert "--cases insrt: no case has such a name; there are: " in done.stderr
+    assert ", insert, insert by lookup. Nothing was measured" in done.stderr
+
+
 def test_a_peer_that_is_not_installed_is_left_out(tmp_path: Path) -> None:
     # This very interpreter has no TFRA.
     report = tmp_path / "report.md"

@@ -178,6 +178,30 @@ def test_bad_arguments(
     assert text in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("action", ["verify", "compact", "export", "diff"])
+def test_checkpoints_of_other_programs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, action: str
+) -> None:
+    """A directory of them, the tables of one, and its prefix."""
+    tables = tmp_path / "sparse-model-7" / "user_table"
+    tables.mkdir(parents=True)
+    (tables / "slice.data").write_bytes(b"rows")
+    (tmp_path / "model-7.index").write_bytes(b"")
+    commands = [["checkpoint", action], ["inspect"], ["export", "--out", str(tmp_path / "out")]]
+    for place in (tmp_path, tmp_path / "sparse-model-7", tmp_path / "model-7"):
+        for command in commands[: 1 if place == tmp_path else 3]:
+            more = ["--from", "7", "--to", "8"] if command[-1] == "diff" else []
+            assert main([*command, str(place), *more]) == 2
+            message = capsys.readouterr().err
+            assert f"{tables.parent} was not written by mxrec" in message
+            assert "no checkpoint-manifest.json" in message and "'user_table'" in message
+    assert main(["checkpoint", "ls", "--plain", str(tmp_path)]) == 0
+    assert "was not written by mxrec" in capsys.readouterr().out
+    code, found = run(capsys, "ls", tmp_path, "--all")
+    assert code == 0 and [version["kind"] for version in found["versions"]] == [""]
+    assert "was not written by mxrec" in found["versions"][0]["problem"]
+
+
 def test_inspect_and_export_know_versions(
     saved: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

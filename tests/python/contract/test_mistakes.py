@@ -16,6 +16,7 @@ import tensorflow as tf
 from mx_rec.core.asc.feature_spec import FeatureSpec
 from mx_rec.core.embedding import create_table, sparse_lookup
 from mx_rec.graph.modifier import GraphModifierHook, modify_graph_and_start_emb_cache
+from mx_rec.optimizers import ftrl
 from mx_rec.optimizers.gradient_descent import create_hash_optimizer
 from mx_rec.util.initialize import get_initializer, init, terminate_config_initializer
 
@@ -86,6 +87,26 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], type[BaseException], tuple[str,
         lambda _: sparse_lookup(make(), tf.constant(["a"])),
         TypeError,
         ("ids must be an integer tensor", "string"),
+    ),
+    "no ids": (
+        lambda _: sparse_lookup(make(), None),
+        TypeError,
+        ("ids must be an integer tensor", "None (NoneType)"),
+    ),
+    "ids in lists of several lengths": (
+        lambda _: sparse_lookup(make(), [[1], [2, 3]]),
+        TypeError,
+        ("ids must be an integer tensor", "[[1], [2, 3]] (list)", "tf.ragged.constant"),
+    ),
+    "a shape for the width": (
+        lambda _: make(dim=[2, 4]),
+        TypeError,
+        ("dim must be an int or a TensorShape", "[1, 8192]", "[2, 4] (list)", "reshape"),
+    ),
+    "an option that Ftrl does not have": (
+        lambda _: ftrl.create_hash_optimizer(0.1, l1=0.5),
+        TypeError,
+        ("unknown arguments: l1", "known are", "l1_regularization_strength"),
     ),
     "a batch without the feature": (
         lambda _: sparse_lookup(make(), FeatureSpec("user"), batch={"item": tf.constant([1])}),
@@ -180,6 +201,14 @@ def test_an_error_names_the_way_out(start, tmp_path, mistake: str) -> None:
     assert not [text for text in texts if text not in message], message
 
 
+def test_misspelt_options_are_named_with_what_may_be_meant(start, caplog) -> None:
+    start(use_dynamic_expension=True, zzz=1)
+    assert "unknown arguments are ignored: use_dynamic_expension (did you mean" in caplog.text
+    assert "did you mean use_dynamic_expansion?), zzz" in caplog.text
+    sparse_lookup(make(), [1], serving_default_valeu=1.0, combine="sum")
+    assert "combine (did you mean combiner?), serving_default_valeu (did you mean" in caplog.text
+
+
 # --- After terminate ----------------------------------------------------------------------------
 
 
@@ -266,6 +295,21 @@ def load_op_library(path):
 """
 
 
+def run_with(package: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Imports ``mx_rec.core.embedding`` with another package for TensorFlow."""
+    package.mkdir()
+    (package / "__init__.py").write_text(code)
+    path = [str(package.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.run(
+        [sys.executable, "-c", "import mxrec; print('numpy level'); import mx_rec.core.embedding"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize(
     ("version", "texts"),
     [
@@ -275,22 +319,25 @@ def load_op_library(path):
     ],
 )
 def test_another_tensorflow(tmp_path, version: str | None, texts: list[str]) -> None:
-    package = tmp_path / "tensorflow"
-    package.mkdir()
     missing = "raise ModuleNotFoundError('No module named tensorflow')\n"
-    (package / "__init__.py").write_text(
-        missing if version is None else FAKE.format(version=version)
-    )
-    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    result = subprocess.run(
-        [sys.executable, "-c", "import mxrec; print('numpy level'); import mx_rec.core.embedding"],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    code = missing if version is None else FAKE.format(version=version)
+    result = run_with(tmp_path / "tensorflow", code)
     assert result.stdout == "numpy level\n" and result.returncode == 1
     message = result.stderr.splitlines()[-1]
     assert message.startswith("ImportError: ") and "pip install" in message
     assert not [text for text in texts if text not in message], message
+
+
+@pytest.mark.parametrize(("version", "is_new"), [("2.21.9", False), ("2.22.0", True)])
+def test_a_tensorflow_that_is_too_new_is_named_before_it_fails(
+    tmp_path, version: str, is_new: bool
+) -> None:
+    """Its ops load; what mxrec takes hold of besides may not be there."""
+    code = FAKE.format(version=version).replace("raise errors.OpError", "return ")
+    result = run_with(tmp_path / "tensorflow", code)
+    assert result.returncode == 1
+    warning = (
+        "TensorFlow 2.22.0 is newer than mxrec is tested with, which is TensorFlow 2.15 to 2.21. "
+        "Should something fail, install one of these: pip install 'tensorflow-cpu>=2.15,<2.22'."
+    )
+    assert (warning in result.stderr) == is_new

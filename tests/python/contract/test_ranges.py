@@ -14,8 +14,12 @@ import pytest
 import tensorflow as tf
 
 from mx_rec.core.asc.feature_spec import FeatureSpec
+from mx_rec.core.asc.helper import get_asc_insert_func
 from mx_rec.core.embedding import create_table, sparse_lookup
 from mx_rec.core.feature_process import EvictHook
+from mx_rec.graph.acg_push_ops import ACGPushOpsToDatasetHook
+from mx_rec.graph.merge_lookup import do_merge_lookup
+from mx_rec.graph.modifier import GraphModifierHook
 from mx_rec.optimizers import (
     adagrad,
     adagrad_by_addr,
@@ -26,7 +30,14 @@ from mx_rec.optimizers import (
     lazy_adam_by_addr,
     momentum,
 )
-from mx_rec.util.initialize import ConfigInitializer, init, terminate_config_initializer
+from mx_rec.util.initialize import (
+    ConfigInitializer,
+    clear_channel,
+    init,
+    set_if_load,
+    terminate_config_initializer,
+)
+from mx_rec.util.ops import import_host_pipeline_ops
 
 INT32_MAX = 2**31 - 1
 INT64 = -(2**63), 2**63 - 1
@@ -87,8 +98,13 @@ INIT: Cases = {
     "use_lccl": FLAG,
     "save_checkpoint_due_time": Range((1, INT32_MAX), (0, INT32_MAX + 1), (1.5, True, "1")),
     "save_delta_checkpoints_secs": Range((1, INT32_MAX), (0, INT32_MAX + 1), (1.5, True, "1")),
-    "restore_model_version": Range((), (-1, INT32_MAX + 1), (1.5, True, "1")),
-    "recent_key_count_threshold": Range((0,), (-1, INT32_MAX + 1), (1.5, True, "1")),
+    "is_incremental_checkpoint": FLAG,
+    "restore_model_version": ints(0, INT32_MAX, none=True),
+    "recent_key_count_threshold": ints(0, INT32_MAX),
+}
+# What parameters of ``init`` need beside them.
+OTHERS_OF_INIT = {
+    "is_incremental_checkpoint": {"save_checkpoint_due_time": 2, "save_delta_checkpoints_secs": 1}
 }
 CREATE_TABLE: Cases = {
     "key_dtype": Range(
@@ -105,7 +121,7 @@ CREATE_TABLE: Cases = {
     ),
     "device_vocabulary_size": ints(1, BILLION),
     "host_vocabulary_size": ints(0, BILLION),
-    "ssd_vocabulary_size": Range((0,), (-1, BILLION + 1), (1.5, True, "1", None)),
+    "ssd_vocabulary_size": ints(0, BILLION),
     "ssd_data_path": Range((["a"], ("a", "b"), None), (), ("a", 1, [1])),
     "is_save": FLAG,
     "is_dp": FLAG,
@@ -226,7 +242,37 @@ def test_init(start, name: str) -> None:
         if hasattr(ConfigInitializer.get_instance(), name):
             assert getattr(ConfigInitializer.get_instance(), name) == kwargs[name]
 
-    check(call, {}, name, INIT[name])
+    check(call, OTHERS_OF_INIT.get(name, {}), name, INIT[name])
+
+
+def test_incremental_checkpoints_need_two_intervals(start) -> None:
+    full, delta = "save_checkpoint_due_time", "save_delta_checkpoints_secs"
+    for missing, other in ((full, delta), (delta, full)):
+        with pytest.raises(ValueError, match=rf"{missing} must be given.*\[1, 2147483647\]"):
+            start(is_incremental_checkpoint=True, **{other: 5})
+    for bad in (5, 6):
+        with pytest.raises(ValueError, match=f"{delta} must be less than {full}=5, got {bad}"):
+            start(is_incremental_checkpoint=True, **{full: 5, delta: bad})
+    start(is_incremental_checkpoint=True, **{full: INT32_MAX, delta: INT32_MAX - 1})
+
+
+def test_init_as_the_product_description_writes_it(start) -> None:
+    """The arguments of its example of incremental checkpoints."""
+    start(
+        train_steps=100,
+        eval_steps=10,
+        save_steps=50,
+        max_steps=200,
+        use_dynamic=True,
+        use_dynamic_expansion=False,
+        save_checkpoint_due_time=4,
+        save_delta_checkpoints_secs=2,
+        is_incremental_checkpoint=True,
+        restore_model_version=3,
+    )
+    config = ConfigInitializer.get_instance()
+    assert config.save_checkpoint_due_time == 4 and config.save_delta_checkpoints_secs == 2
+    assert config.is_incremental_checkpoint is True and config.restore_model_version == 3
 
 
 def test_all_steps_0(start) -> None:
@@ -238,10 +284,12 @@ def test_all_steps_0(start) -> None:
 
 
 @pytest.mark.parametrize("name", CREATE_TABLE)
-def test_create_table(start, name: str) -> None:
+def test_create_table(start, name: str, tmp_path, monkeypatch) -> None:
     from mxrec.tf import registered_tables
 
     start()
+    monkeypatch.chdir(tmp_path)  # where the SSD tier's files are, unless ssd_data_path says
+    others = {"host_vocabulary_size": 1} if name == "ssd_vocabulary_size" else {}
 
     def call(**kwargs: Any) -> None:
         with tf.Graph().as_default():
@@ -252,7 +300,7 @@ def test_create_table(start, name: str) -> None:
                 raise
         start()
 
-    check(call, TABLE, name, CREATE_TABLE[name])
+    check(call, TABLE | others, name, CREATE_TABLE[name])
 
 
 def test_sizes_are_taken_as_they_are(start) -> None:
@@ -260,6 +308,21 @@ def test_sizes_are_taken_as_they_are(start) -> None:
     table = create_table(**TABLE, device_vocabulary_size=BILLION, host_vocabulary_size=BILLION)
     assert table.capacity() == 2 * BILLION and table.size() == 0
     assert table.stats()["bytes"] < 2**24  # no memory is taken before there are rows
+
+
+def test_an_ssd_tier_of_a_billion_rows(start, tmp_path) -> None:
+    start()
+    table = create_table(
+        **TABLE,
+        device_vocabulary_size=BILLION,
+        host_vocabulary_size=BILLION,
+        ssd_vocabulary_size=BILLION,
+        ssd_data_path=[str(tmp_path)],
+    )
+    assert table.capacity() == 3 * BILLION and table.size() == 0
+    assert table.table_name == "t" and table.dim == 4
+    np.testing.assert_array_equal(sparse_lookup(table, [INT64[1], 0]), np.zeros((2, 4)))
+    assert table.size() == 2
 
 
 def test_ssd_needs_a_host_tier(start) -> None:
@@ -277,6 +340,19 @@ def test_sparse_lookup(start, name: str) -> None:
         assert table.size() == 0 and not table.admits and not table.evicts
 
 
+def test_combiners_of_sparse_and_ragged_ids(start) -> None:
+    start()
+    ones = tf.ones_initializer()
+    table = create_table(**{**TABLE, "emb_initializer": ones}, device_vocabulary_size=4)
+    ragged = tf.ragged.constant([[1, 2, 3, 4], []], dtype=tf.int64)
+    for ids in (ragged, ragged.to_sparse()):
+        for combiner, value in (("sum", 4.0), ("mean", 1.0), ("sqrtn", 2.0)):
+            rows = sparse_lookup(table, ids, combiner=combiner)
+            np.testing.assert_array_equal(rows, [[value] * 4, [0.0] * 4])
+        with pytest.raises(ValueError, match=r"combiner.*'max'"):
+            sparse_lookup(table, ids, combiner="max")
+
+
 @pytest.mark.parametrize("name", ACCESS)
 def test_access_and_evict_config(start, name: str) -> None:
     def call(**config: Any) -> None:
@@ -292,6 +368,43 @@ def test_access_and_evict_config(start, name: str) -> None:
 def test_feature_spec(start, name: str) -> None:
     start()
     check(FeatureSpec, {"name": "f"}, name, FEATURE_SPEC[name])
+
+
+FLAGS_OF_CALLS: dict[str, tuple[Callable[..., Any], str]] = {
+    "GraphModifierHook": (GraphModifierHook, "dump_graph modify_graph"),
+    "ACGPushOpsToDatasetHook": (ACGPushOpsToDatasetHook, "dump_graph"),
+    "get_asc_insert_func": (
+        lambda **kwargs: get_asc_insert_func(tgt_key_specs=[FeatureSpec("f")], **kwargs),
+        "is_training dump_graph",
+    ),
+    "do_merge_lookup": (do_merge_lookup, "is_train"),
+    "set_if_load": (set_if_load, "if_load"),
+    "clear_channel": (clear_channel, "is_train_channel"),
+}
+
+
+@pytest.mark.parametrize("call", FLAGS_OF_CALLS)
+def test_flags(start, call: str) -> None:
+    start()
+    function, names = FLAGS_OF_CALLS[call]
+    for name in names.split():
+        with tf.Graph().as_default():
+            check(function, {}, name, FLAG._replace(wrong=(*FLAG.wrong, None)))
+
+
+def test_set_threshold(start) -> None:
+    start()
+    with tf.Graph().as_default():
+        table = create_table(**TABLE)
+        sparse_lookup(table, [1], access_and_evict_config={"access_threshold": 2})
+        set_threshold = import_host_pipeline_ops().set_threshold
+        check(set_threshold, {"emb_name": "t"}, "threshold", ints(0, INT32_MAX)._replace(wrong=()))
+        for bad in (1.5, True, "1"):
+            with pytest.raises(TypeError, match="threshold must be an int"):
+                set_threshold(bad, emb_name="t")
+        set_threshold(3, emb_name=["t", "t"])
+        with pytest.raises(ValueError, match="emb_name: there is no table 'u'; there are: 't'"):
+            set_threshold(3, emb_name=["t", "u"])
 
 
 @pytest.mark.parametrize("name", EVICT_HOOK)

@@ -231,6 +231,12 @@ DEFAULTS_OF_INIT = {
     "use_dynamic": True,
     "use_dynamic_expansion": False,
     "bind_cpu": True,
+    "use_mpi": True,
     "use_hot": True,
     "use_lccl": False,
+    "is_incremental_checkpoint": False,
+    "save_checkpoint_due_time": NONE,
+    "save_delta_checkpoints_secs": NONE,
+    "restore_model_version": NONE,  # the newest
+    "recent_key_count_threshold": 0,
 }

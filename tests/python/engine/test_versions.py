@@ -384,10 +384,10 @@ def test_restoring_what_does_not_fit_changes_nothing(tables, tmp_path):
         mxrec.restore([user, item], tmp_path)
     assert state([user]) == before
     (tmp_path / "nothing").mkdir()
-    for empty in (tmp_path / "nothing", tmp_path / "absent"):
-        with pytest.raises(FileNotFoundError, match="no complete version"):
-            mxrec.restore(tables, empty)
-    with pytest.raises(FileNotFoundError):
+    for empty, text in (("nothing", "no complete version"), ("absent", "absent is not there")):
+        with pytest.raises(FileNotFoundError, match=text):
+            mxrec.restore(tables, tmp_path / empty)
+    with pytest.raises(FileNotFoundError, match="absent is not there; name the directory"):
         mxrec.versions(tmp_path / "absent")
 
 

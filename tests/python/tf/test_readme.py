@@ -32,8 +32,29 @@ def test_examples_and_commands_are_there() -> None:
     assert re.findall(r"^    (\./run \S+)", README, re.MULTILINE) == ["./run demo", "./run test"]
 
 
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")]
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub and MkDocs make them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+?)\s*$", text, re.MULTILINE)
+    kept = (re.sub(r"[^\w\s-]", "", heading).strip().lower() for heading in headings)
+    return {re.sub(r"[\s]+", "-", heading) for heading in kept}
+
+
+def test_anchors_are_headings() -> None:
+    broken = []
+    for page in PAGES:
+        for link, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text("utf-8")):
+            target = page.parent / link if link else page
+            if target.suffix == ".md" and anchor not in anchors_of(target):
+                broken.append(f"{page.relative_to(ROOT)}: {link}#{anchor}")
+    assert not broken
+
+
 def test_links_lead_to_pages() -> None:
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    pages = PAGES
     links = {
         page: re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")) for page in pages
     }

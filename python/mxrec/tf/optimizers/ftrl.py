@@ -42,6 +42,9 @@ def create_hash_optimizer(
             check_str(parameter, value)
     if kwargs:
         raise TypeError(
-            f"create_hash_optimizer got unknown arguments: {', '.join(sorted(kwargs))}."
+            f"create_hash_optimizer got unknown arguments: {', '.join(sorted(kwargs))}; known are "
+            "learning_rate, use_locking, name, learning_rate_power, initial_accumulator_value, "
+            "l1_regularization_strength, l2_regularization_strength, "
+            "l2_shrinkage_regularization_strength, accum_name, linear_name."
         )
     return SparseOptimizer("Ftrl", learning_rate, name, use_locking, **fields)

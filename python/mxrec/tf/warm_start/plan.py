@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from mxrec.tf import graph_state
+from mxrec.tf import graph_state, remote
 from mxrec.tf.access import is_elsewhere
 from mxrec.tf.table import SparseTable
 from mxrec.tf.warm_start.checkpoints import Checkpoint, open_checkpoint
@@ -234,6 +234,12 @@ class _Planner:
                 for tensor, found in load.checkpoint.tensors.items()
                 if len(found) == 2 and found[1] == table.dim
             ]
+            foreign = remote.problem_of(load.checkpoint.halves.directory)
+            if foreign is not None:
+                self.problems.append(
+                    f"{load.checkpoint.prefix} has no table {name!r}: {foreign.rstrip('.')}"
+                )
+                return
             mapped = "" if name == table.table_name else f" for the table {table.table_name!r}"
             self.problems.append(
                 f"{load.checkpoint.prefix} has no table {name!r}{mapped}; it has the tables "
