@@ -1,8 +1,8 @@
 """The ``mxrec`` command: ``mxrec demo``, ``train``, ``evaluate``, ``inspect`` and others.
 
-``mxrec --help`` needs nothing beyond NumPy. The first three commands need TensorFlow up to 2.15
-(for Estimator); plots need matplotlib, and a live progress bar needs rich. What is missing is named
-with the line that installs it.
+``mxrec --help`` needs nothing beyond NumPy. The first three commands need TensorFlow; plots need
+matplotlib, and a live progress bar needs rich. What is missing is named with the line that installs
+it.
 """
 
 from __future__ import annotations

@@ -174,9 +174,6 @@ def _tensorflow() -> Finding:
         reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else ends
         fix = "pip install 'tensorflow-cpu>=2.15,<2.22'"
         return Finding(name, "fail", f"{found or 'installed'}: {reason}", fix)
-    if tuple(int(part) for part in found.split(".")[:2]) > (2, 15):
-        text = f"{found}; without tf.estimator, which mxrec demo, train and evaluate need"
-        return Finding(name, "ok", text)
     return Finding(name, "ok", found)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from mxrec.cli.config import ModelConfig
-from mxrec.cli.model import model_fn
+from mxrec.cli.model import build_model
 
 _v1 = tf.compat.v1
 _ROUNDS = 5
@@ -40,7 +40,7 @@ def measure_gain(config: ModelConfig, batches: Sequence[Any]) -> Gain | None:
 
     Args:
         config: of the model.
-        batches: ``(features, labels)`` as `model_fn` takes them, all of the first one's size.
+        batches: ``(features, labels)`` as `build_model` takes them, all of the first one's size.
 
     Returns:
         None: too few batches for a measurement.
@@ -76,8 +76,7 @@ class _Side:
             dataset = tf.data.Dataset.from_tensor_slices(arrays).repeat().prefetch(_PREFETCH)
             iterator = _v1.data.make_initializable_iterator(dataset)
             features, labels = iterator.get_next()
-            spec = model_fn(features, labels, tf.estimator.ModeKeys.TRAIN, {"config": config})
-            self._train_op = spec.train_op
+            self._train_op = build_model(features, labels, config, training=True).train_op
             if rewrite:
                 modify_graph_and_start_emb_cache(full_graph=graph)
             self.session = _v1.Session(graph=graph)

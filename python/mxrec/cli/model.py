@@ -3,13 +3,13 @@
 Embeddings and a bottom network meet in dot products; a top network turns them into log odds.
 
 Naumov et al., "Deep Learning Recommendation Model for Personalization and Recommendation Systems",
-2019. The model is a ``model_fn`` for Estimator. Its tables are mxrec tables or, for comparison,
-static ``tf.Variable``s.
+2019. Its tables are mxrec tables or, for comparison, static ``tf.Variable``s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
@@ -17,9 +17,6 @@ import tensorflow as tf
 from mxrec.cli.config import ModelConfig
 
 _v1 = tf.compat.v1
-LOGITS_COLLECTION = "mxrec.cli/logits"
-LABELS_COLLECTION = "mxrec.cli/labels"
-LOSS_COLLECTION = "mxrec.cli/loss"
 # Beside the tables' names, none of which has a slash.
 NUMERIC_FEATURE = "/numeric"
 TIMESTAMP_FEATURE = "/timestamp"
@@ -27,40 +24,41 @@ _EMBEDDING_STDDEV = 0.02
 _ADAGRAD_ACCUMULATOR = 0.001
 
 
-def model_fn(
-    features: Mapping[str, tf.Tensor], labels: tf.Tensor, mode: str, params: Mapping[str, Any]
-) -> Any:
-    """Builds the graph of one mode.
+@dataclass(frozen=True)
+class Model:
+    """Tensors of a graph, by what they mean.
+
+    Attributes:
+        labels: float32 [batch], 0 or 1.
+        logits: float32 [batch], the log odds.
+        loss: float32 scalar, the mean cross entropy.
+        train_op: updates everything and counts the step; None: the graph does not train.
+    """
+
+    labels: tf.Tensor
+    logits: tf.Tensor
+    loss: tf.Tensor
+    train_op: tf.Operation | None
+
+
+def build_model(
+    features: Mapping[str, tf.Tensor], labels: tf.Tensor, config: ModelConfig, training: bool
+) -> Model:
+    """Builds the model in the current graph.
 
     Args:
         features: `NUMERIC_FEATURE` float32 [batch, columns], by table name int64 keys [batch] and,
             if the config has timestamps, `TIMESTAMP_FEATURE` int64 [batch], in seconds.
         labels: float32 [batch], 0 or 1.
-        mode: of ``tf.estimator.ModeKeys``.
-        params: ``config``, a `ModelConfig`.
-
-    Returns:
-        The ``EstimatorSpec``.
+        config: of the model.
+        training: keys that are new get rows, and there is a ``train_op``.
     """
-    config: ModelConfig = params["config"]
-    training = mode == tf.estimator.ModeKeys.TRAIN
     _v1.set_random_seed(config.seed)
     lookup = _mxrec_embeddings if config.static_rows is None else _static_embeddings
     embeddings = lookup(features, config, training)
     logits = _interact(features[NUMERIC_FEATURE], embeddings, config)
-    if mode == tf.estimator.ModeKeys.PREDICT:
-        return tf.estimator.EstimatorSpec(
-            mode, predictions={"logits": logits, "probabilities": tf.sigmoid(logits)}
-        )
     loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits))
-    for collection, tensor in (
-        (LOGITS_COLLECTION, logits),
-        (LABELS_COLLECTION, labels),
-        (LOSS_COLLECTION, loss),
-    ):
-        _v1.add_to_collection(collection, tensor)
-    train_op = _train_op(loss, config) if training else None
-    return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+    return Model(labels, logits, loss, _train_op(loss, config) if training else None)
 
 
 def _mxrec_embeddings(

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from mxrec.cli.console import Console, make_console
-from mxrec.cli.requirements import require_estimator, require_plotting
+from mxrec.cli.requirements import require_plotting, require_tensorflow
 
 if TYPE_CHECKING:
     from mxrec.cli.sources import Source
@@ -49,7 +49,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     from mxrec.cli.workflow import evaluate_run, quiet_tensorflow
 
     quiet_tensorflow()
-    require_estimator()
+    require_tensorflow()
     evaluate_run(
         arguments.out, make_console(plain=True), arguments.ssd_paths, as_json=arguments.json
     )
@@ -61,7 +61,7 @@ def _prepare(arguments: argparse.Namespace) -> Console:
 
     arguments.ssd_paths = _ssd_paths_of(arguments)
     quiet_tensorflow()
-    require_estimator()
+    require_tensorflow()
     if not arguments.no_plot:
         require_plotting()
     return make_console(arguments.plain, to_stderr=arguments.json)

@@ -1,4 +1,4 @@
-"""Trains and evaluates the model with Estimator."""
+"""Trains and evaluates the model in monitored sessions."""
 
 from __future__ import annotations
 
@@ -19,15 +19,9 @@ from mxrec.cli.console import Progress
 from mxrec.cli.errors_of_tables import errors_of_tables
 from mxrec.cli.examples import Examples, NumericScaler, batches
 from mxrec.cli.history import History, RecentAuc
+from mxrec.cli.lines import DataError
 from mxrec.cli.metrics import log_loss, roc_auc
-from mxrec.cli.model import (
-    LABELS_COLLECTION,
-    LOGITS_COLLECTION,
-    LOSS_COLLECTION,
-    NUMERIC_FEATURE,
-    TIMESTAMP_FEATURE,
-    model_fn,
-)
+from mxrec.cli.model import NUMERIC_FEATURE, TIMESTAMP_FEATURE, Model, build_model
 from mxrec.errors import CapacityError
 
 _v1 = tf.compat.v1
@@ -59,24 +53,8 @@ class Evaluation:
     digest: str
 
 
-def make_estimator(config: ModelConfig, directory: Path) -> Any:
-    """Makes the Estimator whose checkpoints are in ``directory``."""
-    from tf_adapter import NPUEstimator, NPURunConfig
-
-    run_config = NPURunConfig(
-        model_dir=str(directory),
-        tf_random_seed=config.seed,
-        save_summary_steps=None,
-        save_checkpoints_secs=None,
-        save_checkpoints_steps=_NEVER,
-        log_step_count_steps=None,
-        keep_checkpoint_max=1,
-    )
-    return NPUEstimator(model_fn=model_fn, config=run_config, params={"config": config})
-
-
 class Input:
-    """An Estimator input function over a stream of chunks.
+    """The input of a model: a stream of chunks.
 
     TensorFlow turns an exception of its input into an error of its own, with a traceback for a
     message; this class keeps the original, which `train` and `evaluate` raise again.
@@ -112,7 +90,7 @@ class Input:
         taken = list(itertools.islice(self._generate(), batches))
         return [batch for batch in taken if len(batch[1]) == len(taken[0][1])]
 
-    def __call__(self) -> tf.data.Dataset:
+    def dataset(self) -> tf.data.Dataset:
         """Builds the dataset in the current graph."""
         signature: dict[str, tf.TensorSpec] = {
             name: tf.TensorSpec([None], tf.int64) for name in self._config.table_names
@@ -161,9 +139,15 @@ class _ProgressHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
     """Follows the training: loss, AUC of predictions before the update, table growth."""
 
     def __init__(
-        self, total: int, batch_size: int, progress: Progress, table_rows: Callable[[], int]
+        self,
+        model: Model,
+        total: int,
+        batch_size: int,
+        progress: Progress,
+        table_rows: Callable[[], int],
     ) -> None:
         self.history = History()
+        self._fetches = {"labels": model.labels, "logits": model.logits, "loss": model.loss}
         self._every = max(1, total // batch_size // _POINTS)
         self._progress = progress
         self._table_rows = table_rows
@@ -171,9 +155,6 @@ class _ProgressHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
         self._losses: list[float] = []
         self._previous: list[float] = []
         self._rows = 0
-
-    def begin(self) -> None:
-        self._fetches = _fetches()
 
     def before_run(self, run_context: Any) -> Any:
         del run_context
@@ -208,36 +189,20 @@ class _ProgressHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
         )
 
 
-class _CollectHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
-    """Keeps every label and log odds of an evaluation."""
+class _StartInput(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
+    """Starts the input once the session has its variables and tables."""
 
-    def __init__(self) -> None:
-        self.labels: list[npt.NDArray[np.float32]] = []
-        self.logits: list[npt.NDArray[np.float32]] = []
+    def __init__(self, initializer: tf.Operation) -> None:
+        self._initializer = initializer
 
-    def begin(self) -> None:
-        self._fetches = _fetches()
-
-    def before_run(self, run_context: Any) -> Any:
-        del run_context
-        return _v1.train.SessionRunArgs(self._fetches)
-
-    def after_run(self, run_context: Any, run_values: Any) -> None:
-        del run_context
-        self.labels.append(run_values.results["labels"])
-        self.logits.append(run_values.results["logits"])
-
-
-def _fetches() -> dict[str, tf.Tensor]:
-    return {
-        "labels": _v1.get_collection(LABELS_COLLECTION)[-1],
-        "logits": _v1.get_collection(LOGITS_COLLECTION)[-1],
-        "loss": _v1.get_collection(LOSS_COLLECTION)[-1],
-    }
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        del coord
+        session.run(self._initializer)
 
 
 def train(
-    estimator: Any,
+    config: ModelConfig,
+    directory: Path,
     examples: Input,
     *,
     total: int,
@@ -247,10 +212,11 @@ def train(
     evict: bool = False,
     rewrite: bool = True,
 ) -> History:
-    """Trains until the input ends.
+    """Trains until the input ends, and saves.
 
     Args:
-        estimator: from `make_estimator`.
+        config: of the model.
+        directory: of checkpoints; training goes on from the newest one there.
         examples: to train on.
         total: rows expected, for the progress.
         batch_size: of the input.
@@ -262,16 +228,78 @@ def train(
     Returns:
         The curves.
     """
-    progress_hook = _ProgressHook(total, batch_size, progress, table_rows)
-    hooks: list[Any] = [progress_hook, *_rewriting(rewrite)]
-    if evict:
-        from mx_rec.core.feature_process import EvictHook
+    with examples.original_errors(), tf.Graph().as_default():
+        model, starts = _build(config, examples, training=True)
+        progress_hook = _ProgressHook(model, total, batch_size, progress, table_rows)
+        hooks: list[Any] = [starts, progress_hook, *_rewriting(rewrite)]
+        if evict:
+            from mx_rec.core.feature_process import EvictHook
 
-        steps = -(-total // (batch_size * _TRIGGERS))
-        hooks.append(EvictHook(evict_enable=True, evict_step_interval=steps))
-    with examples.original_errors():
-        estimator.train(examples, hooks=hooks)
+            steps = -(-total // (batch_size * _TRIGGERS))
+            hooks.append(EvictHook(evict_enable=True, evict_step_interval=steps))
+        hooks.append(_v1.train.NanTensorHook(model.loss))
+        # Relative paths in it: the directory can be moved.
+        saver = _v1.train.Saver(
+            sharded=True, max_to_keep=1, defer_build=True, save_relative_paths=True
+        )
+        with _v1.train.MonitoredTrainingSession(
+            checkpoint_dir=str(directory),
+            scaffold=_v1.train.Scaffold(saver=saver),
+            hooks=hooks,
+            save_checkpoint_steps=_NEVER,
+            save_summaries_steps=None,
+            save_summaries_secs=None,
+            config=_session_config(),
+            log_step_count_steps=None,
+        ) as session:
+            while not session.should_stop():
+                session.run(model.train_op)
     return progress_hook.history
+
+
+def evaluate(
+    config: ModelConfig, directory: Path, examples: Input, *, rewrite: bool = True
+) -> Evaluation:
+    """Evaluates the newest checkpoint.
+
+    Args:
+        config: of the model.
+        directory: of checkpoints.
+        examples: to evaluate on, not shuffled.
+        rewrite: as in `train`.
+
+    Returns:
+        The result over all rows of the input.
+
+    Raises:
+        DataError: there is no checkpoint.
+    """
+    checkpoint = tf.train.latest_checkpoint(str(directory))
+    if checkpoint is None:
+        raise DataError(f"{directory}: no checkpoint; train again")
+    parts: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
+    with examples.original_errors(), tf.Graph().as_default():
+        model, starts = _build(config, examples, training=False)
+        creator = _v1.train.ChiefSessionCreator(
+            config=_session_config(), checkpoint_filename_with_path=checkpoint
+        )
+        hooks = [starts, *_rewriting(rewrite)]
+        with _v1.train.MonitoredSession(creator, hooks) as session:
+            while not session.should_stop():
+                parts.append(session.run((model.labels, model.logits)))
+    labels, logits = (np.concatenate(column) for column in zip(*parts, strict=True))
+    digest = hashlib.sha256(logits.astype("<f4").tobytes()).hexdigest()
+    return Evaluation(len(labels), roc_auc(labels, logits), log_loss(labels, logits), digest)
+
+
+def _build(config: ModelConfig, examples: Input, *, training: bool) -> tuple[Model, _StartInput]:
+    """Builds the model and its input in the current graph."""
+    _v1.set_random_seed(config.seed)
+    _v1.train.get_or_create_global_step()
+    iterator = _v1.data.make_initializable_iterator(examples.dataset())
+    features, labels = iterator.get_next()
+    model = build_model(features, labels, config, training)
+    return model, _StartInput(iterator.initializer)
 
 
 def _rewriting(rewrite: bool) -> list[Any]:
@@ -280,21 +308,9 @@ def _rewriting(rewrite: bool) -> list[Any]:
     return [GraphModifierHook()] if rewrite else []
 
 
-def evaluate(estimator: Any, examples: Input, *, rewrite: bool = True) -> Evaluation:
-    """Evaluates the newest checkpoint.
-
-    Args:
-        estimator: from `make_estimator`.
-        examples: to evaluate on, not shuffled.
-        rewrite: as in `train`.
-
-    Returns:
-        The result over all rows of the input.
-    """
-    hook = _CollectHook()
-    with examples.original_errors():
-        estimator.evaluate(examples, hooks=[hook, *_rewriting(rewrite)])
-    labels = np.concatenate(hook.labels)
-    logits = np.concatenate(hook.logits)
-    digest = hashlib.sha256(logits.astype("<f4").tobytes()).hexdigest()
-    return Evaluation(len(labels), roc_auc(labels, logits), log_loss(labels, logits), digest)
+def _session_config() -> Any:
+    config = _v1.ConfigProto(allow_soft_placement=True)
+    options = config.graph_options.rewrite_options
+    # More passes over these graphs cost a longer start and find nothing.
+    options.meta_optimizer_iterations = options.ONE
+    return config

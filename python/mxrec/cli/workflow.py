@@ -231,13 +231,13 @@ def _train(
         _show_gain(run.model, examples, console)
     _init(run.model)
     try:
-        estimator = training.make_estimator(run.model, directory / MODEL_FOLDER)
         console.heading(heading)
         total = source.train_rows * options.epochs
         clock = time.monotonic()
         with console.progress("train", total) as progress:
             history = training.train(
-                estimator,
+                run.model,
+                directory / MODEL_FOLDER,
                 examples,
                 total=total,
                 batch_size=options.batch_size,
@@ -257,7 +257,8 @@ def _train(
         console.heading("Evaluation on later data")
         truth = _Truth(source)
         result = training.evaluate(
-            estimator,
+            run.model,
+            directory / MODEL_FOLDER,
             training.Input(truth.stream, run.model, run.scaler, options.batch_size),
             rewrite=options.rewrite,
         )
@@ -483,9 +484,10 @@ def evaluate_run(
 
     _init(run.model, if_load=True)
     try:
-        estimator = training.make_estimator(run.model, directory / MODEL_FOLDER)
         result = training.evaluate(
-            estimator, training.Input(source.holdout, run.model, run.scaler, run.batch_size)
+            run.model,
+            directory / MODEL_FOLDER,
+            training.Input(source.holdout, run.model, run.scaler, run.batch_size),
         )
     finally:
         terminate_config_initializer()

@@ -29,10 +29,10 @@ def train_and_evaluate(
         if has_tables:
             init(use_dynamic=True, use_dynamic_expansion=True)
             stack.callback(terminate_config_initializer)
-        estimator = training.make_estimator(config, directory)
         total = len(train) * epochs
         training.train(
-            estimator,
+            config,
+            directory,
             training.Input(
                 lambda: [train] * epochs, config, scaler, batch_size, shuffle_seed=config.seed
             ),
@@ -43,4 +43,4 @@ def train_and_evaluate(
             rewrite=has_tables,
         )
         held = training.Input(lambda: [holdout], config, scaler, batch_size)
-        return training.evaluate(estimator, held, rewrite=has_tables)
+        return training.evaluate(config, directory, held, rewrite=has_tables)

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from estimator_support import has_estimator
+from tensorflow_support import needs_tensorflow
 
 from mxrec import _mxrec
 from mxrec.cli import main, report
 from mxrec.cli.config import ModelConfig
 from mxrec.cli.history import History
 
-pytestmark = pytest.mark.skipif(
-    not has_estimator(), reason="needs tf.estimator (TensorFlow <= 2.15)"
-)
+pytestmark = needs_tensorflow
 
 FIGURES = ("rows", "seen", "admitted", "refused", "evicted")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from estimator_support import has_estimator
+from tensorflow_support import needs_tensorflow
 
 from mxrec.cli.config import ModelConfig, table_names
 from mxrec.cli.examples import Examples, NumericScaler
@@ -26,7 +26,7 @@ def adult() -> Path:
     return Path(os.environ.get("MXREC_TEST_DATA", default)) / "adult.csv.gz"
 
 
-@pytest.mark.skipif(not has_estimator(), reason="no tf.estimator")
+@needs_tensorflow
 @pytest.mark.skipif(
     not adult().is_file(), reason="no adult.csv.gz; MXREC_TEST_DATA names its folder"
 )

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from estimator_support import has_tensorflow
+from tensorflow_support import has_tensorflow
 
 from mxrec.bench import timing
 from mxrec.cli import main

@@ -10,17 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from estimator_support import has_estimator, has_tensorflow
+from tensorflow_support import needs_tensorflow
 
 from mxrec.cli import main
+from mxrec.cli.config import ModelConfig, RunConfig
 from mxrec.cli.criteo_reader import CriteoReader
-from mxrec.cli.examples import Examples
+from mxrec.cli.examples import Examples, NumericScaler
 from mxrec.cli.lines import DataError
 from mxrec.cli.sources import SyntheticSource
-
-ESTIMATOR = pytest.mark.skipif(
-    not has_estimator(), reason="needs tf.estimator (TensorFlow <= 2.15)"
-)
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -28,7 +25,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
-@ESTIMATOR
+@needs_tensorflow
 def test_demo(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     out = tmp_path / "out"
@@ -65,7 +62,7 @@ def test_demo(tmp_path: Path) -> None:
     assert part.name in damaged.stderr
 
 
-@ESTIMATOR
+@needs_tensorflow
 def test_train_on_a_criteo_file(tmp_path: Path) -> None:
     data = tmp_path / "clicks.tsv"
     SyntheticSource(6000, 1, 0.1).write_tsv(data)
@@ -83,7 +80,7 @@ def test_train_on_a_criteo_file(tmp_path: Path) -> None:
     assert not (out / "training.png").exists()
 
 
-@ESTIMATOR
+@needs_tensorflow
 def test_train_on_a_csv(tmp_path: Path) -> None:
     # A column may have any name, those that the model uses itself included.
     lines = ["hour,shop item,numeric,clicked"]
@@ -101,7 +98,7 @@ def test_train_on_a_csv(tmp_path: Path) -> None:
     assert result["evaluation"]["auc"] > 0.95
 
 
-@ESTIMATOR
+@needs_tensorflow
 def test_bad_data_ends_with_file_and_line(tmp_path: Path) -> None:
     data = tmp_path / "bad.tsv"
     data.write_text("1\t2\n" * 50)
@@ -111,7 +108,7 @@ def test_bad_data_ends_with_file_and_line(tmp_path: Path) -> None:
     assert "line 1: 2 fields instead of 40" in done.stderr
 
 
-@ESTIMATOR
+@needs_tensorflow
 def test_bad_lines_anywhere_end_it_before_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,7 +126,7 @@ def test_bad_lines_anywhere_end_it_before_training(
     assert "Training" not in output.out
 
 
-@ESTIMATOR
+@needs_tensorflow
 def test_data_lost_while_training_ends_it_the_same_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,7 +148,7 @@ def test_data_lost_while_training_ends_it_the_same_way(
     assert "Traceback" not in error
 
 
-@ESTIMATOR
+@needs_tensorflow
 def test_a_directory_of_others_is_left_alone(tmp_path: Path) -> None:
     keep = tmp_path / "out" / "model" / "keep"
     keep.parent.mkdir(parents=True)
@@ -162,8 +159,26 @@ def test_a_directory_of_others_is_left_alone(tmp_path: Path) -> None:
     assert keep.exists()
 
 
-@pytest.mark.skipif(not has_tensorflow() or has_estimator(), reason="needs a newer TensorFlow")
-def test_newer_tensorflow_is_named(tmp_path: Path) -> None:
-    done = run("demo", "--out", tmp_path / "out")
-    assert done.returncode == 3
-    assert "has no tf.estimator; the last release with it is 2.15" in done.stderr
+@needs_tensorflow
+def test_a_run_without_its_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    run = RunConfig(
+        SyntheticSource(1000, 1, 0.1).to_json(),
+        NumericScaler((0.0,) * 13, (1.0,) * 13),
+        ModelConfig(13, tuple(f"C{n}" for n in range(1, 27))),
+        100,
+    )
+    out.mkdir()
+    run.save(out)
+    assert main(["evaluate", "--out", str(out)]) == 2
+    assert f"{out / 'model'}: no checkpoint; train again" in capsys.readouterr().err
+
+
+def test_missing_tensorflow_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mxrec.cli.requirements.find_spec", lambda name: None)
+    for command in ("demo", "evaluate"):
+        assert main([command, "--out", str(tmp_path / "out")]) == 3
+        assert "pip install 'mxrec[tensorflow]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from estimator_support import has_tensorflow
+from tensorflow_support import has_tensorflow
 
 import mxrec
 from mxrec.cli import main

@@ -7,13 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from estimator_support import has_estimator, has_tensorflow
+from tensorflow_support import needs_tensorflow
 
 from mxrec.cli import main
-
-needs_estimator = pytest.mark.skipif(
-    not has_estimator(), reason="needs tf.estimator (TensorFlow <= 2.15)"
-)
 
 
 def write_csv(path: Path, rows: int = 3000) -> Path:
@@ -37,7 +33,7 @@ def result_of(out: Path) -> Any:
     return json.loads((out / "result.json").read_text())
 
 
-@needs_estimator
+@needs_tensorflow
 def test_tiers_change_no_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_csv(tmp_path / "clicks.csv", 1500)
     disks = [tmp_path / name for name in ("a", "b", "c")]
@@ -79,7 +75,7 @@ def test_tiers_change_no_result(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "has no rows on SSD" in capsys.readouterr().err
 
 
-@needs_estimator
+@needs_tensorflow
 @pytest.mark.parametrize("rewrite", [(), ("--no-rewrite",)])
 def test_a_full_table_says_what_to_raise(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], rewrite: tuple[str, ...]
@@ -111,7 +107,7 @@ def test_sizes_that_do_not_go_together(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.skipif(not has_tensorflow(), reason="needs TensorFlow")
+@needs_tensorflow
 def test_errors_of_disks_are_sentences() -> None:
     import tensorflow as tf
 

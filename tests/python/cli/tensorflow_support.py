@@ -1,8 +1,10 @@
-"""Whether the installed TensorFlow has Estimator, found out without importing it."""
+"""Which TensorFlow is installed, found out without importing it."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
+
+import pytest
 
 
 def has_tensorflow() -> bool:
@@ -21,3 +23,6 @@ def _tensorflow() -> tuple[int, ...] | None:
         except PackageNotFoundError:
             continue
     return None
+
+
+needs_tensorflow = pytest.mark.skipif(not has_tensorflow(), reason="needs TensorFlow")
