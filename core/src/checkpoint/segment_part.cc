@@ -12,7 +12,7 @@
 namespace mxrec::checkpoint {
 namespace {
 
-constexpr uint64_t kReadBytes = uint64_t{4} << 20;  // of pages at a time, about
+constexpr uint64_t kReadBytes = uint64_t{1} << 20;  // of pages at a time, about
 
 uint64_t HeaderChecksum(const SegmentRowsHeader& header) {
   return Checksum(&header, offsetof(SegmentRowsHeader, checksum));

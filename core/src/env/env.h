@@ -13,7 +13,8 @@
 
 namespace mxrec {
 
-// A file that is written from front to back. Not thread-safe.
+// A file that is written from front to back. An error of a write may come with a later call, and
+// stays: every call after it returns it. Not thread-safe.
 class MXREC_API WritableFile {
  public:
   virtual ~WritableFile() = default;

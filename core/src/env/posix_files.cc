@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -43,6 +44,7 @@ PosixWritableFile::~PosixWritableFile() {
 
 Status PosixWritableFile::Append(const void* data, size_t bytes) {
   if (fd_ < 0) return FromErrno("write to", path_, EBADF);
+  if (!failed_.ok()) return failed_;
   const char* from = static_cast<const char*>(data);
   while (bytes > 0) {
     if (filled_ == kBufferBytes) MXREC_RETURN_IF_ERROR(Flush());
@@ -69,7 +71,7 @@ Status PosixWritableFile::Flush() {
 }
 
 Status PosixWritableFile::FlushTail() {
-  if (filled_ == 0) return {};
+  if (!failed_.ok() || filled_ == 0) return failed_;
   const size_t whole = mode_ == Mode::kDirect ? filled_ / kBlockBytes * kBlockBytes : 0;
   if (whole > 0) {
     MXREC_RETURN_IF_ERROR(WriteBuffer(whole));
@@ -84,7 +86,7 @@ Status PosixWritableFile::FlushTail() {
   return {};
 }
 
-// The first `bytes` of the buffer. After an error it is as if nothing of them had been written.
+// The first `bytes` of the buffer.
 Status PosixWritableFile::WriteBuffer(size_t bytes) {
   for (size_t done = 0; done < bytes;) {
     const ssize_t n =
@@ -95,7 +97,7 @@ Status PosixWritableFile::WriteBuffer(size_t bytes) {
       mode_ = Mode::kCached;
       continue;
     }
-    if (n < 0) return FromErrno("write to", path_, errno);
+    if (n < 0) return failed_ = FromErrno("write to", path_, errno);
     done += static_cast<size_t>(n);
   }
   written_ += static_cast<off_t>(bytes);
@@ -135,16 +137,30 @@ Result<std::unique_ptr<ReadableFile>> PosixReadableFile::Open(const std::string&
   // O_NONBLOCK: opening a pipe must fail below instead of waiting for its writer.
   const int fd = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) return FromErrno("open", path, errno);
-  std::unique_ptr<PosixReadableFile> file(new PosixReadableFile(path, fd));
-  struct stat info;
-  if (::fstat(fd, &info) != 0) return FromErrno("open", path, errno);
-  if (!S_ISREG(info.st_mode)) return IoError("cannot open " + path + ": not a regular file");
-  if (static_cast<uint64_t>(info.st_size) >= kLeastDirect) {
-    // The same file, whatever has got its name meanwhile.
-    const std::string same = "/proc/self/fd/" + std::to_string(fd);
-    file->direct_fd_ = ::open(same.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
+  int direct_fd = -1;
+  try {
+    Status status;
+    struct stat info;
+    if (::fstat(fd, &info) != 0) {
+      status = FromErrno("open", path, errno);
+    } else if (!S_ISREG(info.st_mode)) {
+      status = IoError("cannot open " + path + ": not a regular file");
+    }
+    if (status.ok()) {
+      if (static_cast<uint64_t>(info.st_size) >= kLeastDirect) {
+        // The same file, whatever has got its name meanwhile.
+        const std::string same = "/proc/self/fd/" + std::to_string(fd);
+        direct_fd = ::open(same.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
+      }
+      return std::unique_ptr<ReadableFile>(new PosixReadableFile(path, fd, direct_fd));
+    }
+    ::close(fd);
+    return status;
+  } catch (const std::bad_alloc&) {
+    ::close(fd);
+    if (direct_fd >= 0) ::close(direct_fd);
+    throw;
   }
-  return std::unique_ptr<ReadableFile>(std::move(file));
 }
 
 PosixReadableFile::~PosixReadableFile() {
@@ -166,19 +182,20 @@ Result<size_t> PosixReadableFile::Read(uint64_t offset, size_t bytes, void* out)
 }
 
 // All of it, as far as the file goes. (A read with RWF_NOWAIT would tell as well, but has the
-// system begin to read what is not there.)
+// system begin to read what is not there.) Linux says yes of every file that the user may not
+// write.
 bool PosixReadableFile::IsCached(uint64_t offset, size_t bytes) const {
-  static const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-  if (offset % page != 0) return false;
-  void* const at = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd_, static_cast<off_t>(offset));
-  if (at == MAP_FAILED) return false;
-  std::vector<unsigned char> resident((bytes + page - 1) / page);
-  const bool known = ::mincore(at, bytes, resident.data()) == 0;
-  ::munmap(at, bytes);
+  static const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  const uint64_t begin = offset / page * page;
   const auto size = Size();
-  if (!known || !size.ok() || size.value() <= offset) return false;
-  resident.resize(std::min<uint64_t>(resident.size(), (size.value() - offset + page - 1) / page));
-  return std::ranges::all_of(resident, [](unsigned char r) { return (r & 1) != 0; });
+  if (!size.ok() || size.value() <= offset) return false;
+  const size_t length = std::min(offset + bytes, size.value()) - begin;
+  void* const at = ::mmap(nullptr, length, PROT_READ, MAP_SHARED, fd_, static_cast<off_t>(begin));
+  if (at == MAP_FAILED) return false;
+  std::vector<unsigned char> resident((length + page - 1) / page);
+  const bool known = ::mincore(at, length, resident.data()) == 0;
+  ::munmap(at, length);
+  return known && std::ranges::all_of(resident, [](unsigned char r) { return (r & 1) != 0; });
 }
 
 // How many bytes it has read; the others are left to the page cache, with whatever error there is.

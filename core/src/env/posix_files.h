@@ -42,6 +42,7 @@ class PosixWritableFile : public WritableFile {
   size_t filled_ = 0;
   off_t written_ = 0;
   off_t started_ = 0;  // of written_, what the system has been told to write
+  Status failed_;      // a write that did; nothing is written after it
 };
 
 // Direct for reads of many whole blocks to aligned memory that the page cache does not hold.
@@ -54,13 +55,14 @@ class PosixReadableFile : public ReadableFile {
   Result<uint64_t> Size() const override;
 
  private:
-  PosixReadableFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+  PosixReadableFile(std::string path, int fd, int direct_fd)
+      : path_(std::move(path)), fd_(fd), direct_fd_(direct_fd) {}
   bool IsCached(uint64_t offset, size_t bytes) const;
   size_t ReadDirect(uint64_t offset, size_t bytes, char* to) const;
 
   const std::string path_;
   const int fd_;
-  int direct_fd_ = -1;  // -1: none
+  const int direct_fd_;  // -1: none
 };
 
 }  // namespace mxrec
