@@ -55,10 +55,9 @@ def _warn(table: SparseTable, hook: bool) -> None:
     options = _options_of(table)
     warn_once(
         ("no trigger of eviction", table.table_name),
-        "Table %r has %s, but %s, so none of its rows ever leaves. Add "
-        "EvictHook(evict_enable=True, evict_time_interval=SECONDS) to the hooks of the Estimator "
-        "or MonitoredTrainingSession, call table.evict() from time to time in another Session, or "
-        "leave %s out.",
+        "Table %r has %s, but %s, so its rows leave only when table.evict() is called. Unless your "
+        "program calls it, add EvictHook(evict_enable=True, evict_time_interval=SECONDS) to the "
+        "hooks of the Estimator or MonitoredTrainingSession, or leave %s out.",
         table.table_name,
         ", ".join(f"{name}={value}" for name, value in options.items()),
         "the EvictHook of its session has evict_enable=False"

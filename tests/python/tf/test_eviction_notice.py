@@ -13,7 +13,7 @@ import mxrec.tf as mx
 from mxrec.tf.eviction_notice import RUNS_BEFORE_NOTICE, before_run
 
 v1 = tf.compat.v1
-SAID = "so none of its rows ever leaves"
+SAID = "so its rows leave only when table.evict() is called"
 HOOK = mx.EvictHook(evict_enable=True)
 needs_estimator = pytest.mark.skipif(
     not hasattr(tf, "estimator"), reason="TensorFlow without tf.estimator"
