@@ -219,6 +219,29 @@ def test_inspect_and_export_know_versions(
         assert_same({file["table"]: written}, {file["table"]: held[2][file["table"]]})
 
 
+def test_the_directory_of_a_run_stands_for_its_checkpoints(
+    saved: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    directory, _ = saved
+    place = tmp_path / "runs" / "first"
+    place.mkdir(parents=True)
+    (place / "run.json").write_text("{}")
+    for action in ("ls", "verify", "export"):
+        assert main(["checkpoint", action, str(place)]) == 2
+        assert f"a run that has saved nothing: {place}/model is not" in capsys.readouterr().err
+    directory.rename(place / "model")
+    code, found = run(capsys, "ls", place)
+    assert code == 0 and found["directory"] == str(place / "model")
+    assert [version["step"] for version in found["versions"]] == [1, 2, 3]
+    assert run(capsys, "verify", place)[1]["damaged"] == 0
+    assert run(capsys, "diff", place, "--other", place, "--to", "3", "--from", "2")[0] == 1
+    assert run(capsys, "export", place)[1]["step"] == 3
+    assert run(capsys, "compact", place)[1]["path"] == str(place / "model" / "v000003-step-3")
+    for action in ("verify", "compact", "export"):
+        assert main(["checkpoint", action, str(tmp_path / "runs")]) == 2
+        assert f"lie in '{place / 'model'}'; name that directory" in capsys.readouterr().err
+
+
 def test_damage_is_an_error(saved: Any, capsys: pytest.CaptureFixture[str]) -> None:
     directory, held = saved
     flip(max((directory / "v000001-step-1" / "item").glob("data-*")))
