@@ -70,6 +70,8 @@ def why_no_version(directory: str) -> str:
             "with mxrec.Table.load."
         )
     names = sorted(os.listdir(directory))
+    if not names:
+        return f"{directory} is empty: there is no version. Save one, or name another directory."
     for place in (directory, *(os.path.join(directory, name) for name in names)):
         name = os.path.basename(os.path.abspath(place))
         sparse = name.startswith(naming.SPARSE_PREFIX) and not naming.is_passing(name)
@@ -77,7 +79,7 @@ def why_no_version(directory: str) -> str:
             return problem
     if (below := what_is_below(directory)) is not None:
         return f"{directory} has no version itself, but {below}"
-    if names and not any(_may_be_ours(name) for name in names):
+    if not any(_may_be_ours(name) for name in names):
         return (
             f"{directory} was not written by mxrec: looked for versions, v000001-step-N or "
             f"{naming.SPARSE_PREFIX}NAME with a {naming.MANIFEST_NAME}; what is there is "

@@ -60,6 +60,9 @@ def list_versions(arguments: argparse.Namespace, console: Console) -> tuple[int,
     """Lists the versions of a directory."""
     directory = _directory(os.fspath(arguments.dir))
     versions = catalog.versions(directory, all=arguments.all)
+    damaged = not versions and bool(catalog.entries(directory))
+    if not versions and not damaged:
+        raise DataError(foreign.why_no_version(directory))
     rows = [
         (
             version.name,
@@ -71,8 +74,8 @@ def list_versions(arguments: argparse.Namespace, console: Console) -> tuple[int,
         for version in versions
     ]
     console.table(directory, _HEADER, rows)
-    if not versions and os.listdir(directory):
-        console.line(foreign.why_no_version(directory))
+    if damaged:
+        console.line("No version restores; --all lists them, and why.")
     for version in versions:
         if version.problem is not None:
             console.line(f"{version.name}: {version.problem}")

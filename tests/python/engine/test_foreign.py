@@ -51,6 +51,11 @@ def unfinished(path: Path) -> Path:
     return path
 
 
+def empty(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
 def a_version_that_lost_its_manifest(path: Path) -> Path:
     """No other program's: its tables are there."""
     version = a_version(path)
@@ -105,6 +110,7 @@ PLACES: dict[Callable[[Path], Path], tuple[str, ...]] = {
     a_version: ("{} is a version itself", "name the directory that it is in"),
     one_table: ("{} is what Table.save wrote", "mxrec.Table.load"),
     a_file: ("{} is a file", "name the directory"),
+    empty: ("{} is empty: there is no version", "name another directory"),
     unfinished: ("{} has no complete version", "name another directory"),
     a_version_that_lost_its_manifest: ("{} has no complete version",),
     a_run: (
@@ -140,7 +146,7 @@ LOADS: dict[Callable[[Path], Path], tuple[str, ...]] = {
     a_run: ("{0} is no table itself, but versions that mxrec saved lie in '{0}/model'",),
     tables: ("tables that Table.save wrote lie in '{}/user'; name that directory",),
     lambda path: path: ("{} is not there; name the directory",),
-    lambda path: (path.mkdir(), path)[1]: ("{} is empty",),
+    empty: ("{} is empty",),
 }
 
 
