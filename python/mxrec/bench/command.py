@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from mxrec.bench import machine, native, plots
 from mxrec.bench.report import bar_rows, markdown
 from mxrec.bench.results import Results
 from mxrec.bench.sides import GROUPS, measure_group
-from mxrec.bench.workload import Config
+from mxrec.bench.workload import CASES, Config
 from mxrec.cli.console import Console
 from mxrec.cli.lines import DataError
 
@@ -59,24 +60,29 @@ def run_bench(arguments: argparse.Namespace, console: Console) -> int:
         rounds=arguments.rounds or _ROUNDS[kind],
     )
     groups = _groups(arguments, results)
+    _check_cases(arguments.cases or (), groups)
     pythons = _pythons(arguments, results)
-    known: list[str] = []
     for group in groups:
         if group in GROUPS:
-            known += measure_group(group, pythons, config, arguments.cases, results, console)
+            measure_group(group, pythons, config, arguments.cases, results, console)
         else:
             extra = shlex.split(arguments.native_flags)
             native.run(group, arguments.native, extra, results, console)
-    wanted = arguments.cases or ()
-    if wanted and known and not any(part in case for part in wanted for case in known):
-        raise DataError(
-            f"--cases {' '.join(wanted)}: no case has such a name; there are: "
-            f"{', '.join(dict.fromkeys(known))}. Nothing was measured or written."
-        )
     _write(arguments, results, console)
     for failure in results.failed:
         print(f"mxrec: failed: {failure}", file=sys.stderr)
     return 1 if results.failed else 0
+
+
+def _check_cases(wanted: Sequence[str], groups: Sequence[str]) -> None:
+    """Before any side fills a table: each part of a name must be in one of a group's cases."""
+    known = [case for group in groups for case in CASES.get(group, ())]
+    wrong = [part for part in wanted if not any(part in case for case in known)]
+    if wrong and known:
+        raise DataError(
+            f"--cases {' '.join(wrong)}: no case has such a name; there are: {', '.join(known)}. "
+            "Nothing was measured or written."
+        )
 
 
 def _groups(arguments: argparse.Namespace, results: Results) -> list[str]:

@@ -107,7 +107,7 @@ def measure_group(
     only: Sequence[str],
     results: Results,
     console: Console,
-) -> list[str]:
+) -> None:
     """Runs all rounds of one group and puts the figures into ``results``.
 
     Args:
@@ -117,11 +117,7 @@ def measure_group(
         only: parts of case names; a case that contains none of them is left out. Empty: all.
         results: receives figures, versions, what was skipped and what failed.
         console: shows progress.
-
-    Returns:
-        The names of all cases of the sides that took part, those that were left out as well.
     """
-    known: list[str] = []
     with ExitStack() as stack:
         workers: list[Worker] = []
         console.heading(f"mxrec bench: {TITLES[group]}")
@@ -142,7 +138,6 @@ def measure_group(
                 console.line(f"skipped: {reason}")
                 continue
             worker.result.version = hello["version"]
-            known += [case for case in hello["cases"] if case not in known]
             worker.cases = [
                 case for case in hello["cases"] if not only or any(part in case for part in only)
             ]
@@ -151,7 +146,6 @@ def measure_group(
     results.groups[group] = {worker.side: worker.result for worker in workers}
     for worker in workers:
         results.versions[SIDE_TITLES[worker.side]] = worker.result.version
-    return known
 
 
 def _alternate(group: str, workers: list[Worker], results: Results, console: Console) -> None:

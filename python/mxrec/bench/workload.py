@@ -23,6 +23,18 @@ SESSION_LAWS = ("zipf 1.05", "uniform")
 TRAINING_LAWS = ("zipf 1.05", "uniform")
 STEP_EXPONENT = 1.05
 
+# Names of the cases of each group; a side measures some or all of them.
+CASES = {
+    "table": (
+        *(f"lookup {law}" for law in LAWS),
+        *(f"training lookup {law}" for law in TRAINING_LAWS),
+        "insert",
+        "insert by lookup",
+    ),
+    "session": tuple(f"session lookup {law}" for law in SESSION_LAWS),
+    "step": ("step adagrad", "step adam", "step adagrad, growing from empty"),
+}
+
 _ALIGNMENT = 64  # TensorFlow takes arrays in place that start on such a boundary
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mxrec.checkpoints import manifest as manifests
 from mxrec.checkpoints import naming
 
 TABLE_MANIFEST = "manifest"  # of a table's directory
 _SHOWN = 5
+_LEVELS = 2  # of sub-directories in which versions and tables are looked for
+_ENTRIES = 1000  # of each of them that are looked at
+_PLACES = 100  # sub-directories that are looked at
 _FIX = (
     "Checkpoints of other programs, those of the original mxRec among them, cannot be read. "
     "Restore one that mxrec saved; or export keys and embeddings where they were made, and give "
@@ -66,12 +70,16 @@ def why_no_version(directory: str) -> str:
             "with mxrec.Table.load."
         )
     names = sorted(os.listdir(directory))
+    if not names:
+        return f"{directory} is empty: there is no version. Save one, or name another directory."
     for place in (directory, *(os.path.join(directory, name) for name in names)):
         name = os.path.basename(os.path.abspath(place))
         sparse = name.startswith(naming.SPARSE_PREFIX) and not naming.is_passing(name)
         if sparse and (problem := problem_of(place)) is not None:
             return problem
-    if names and not any(_may_be_ours(name) for name in names):
+    if (below := what_is_below(directory)) is not None:
+        return f"{directory} has no version itself, but {below}"
+    if not any(_may_be_ours(name) for name in names):
         return (
             f"{directory} was not written by mxrec: looked for versions, v000001-step-N or "
             f"{naming.SPARSE_PREFIX}NAME with a {naming.MANIFEST_NAME}; what is there is "
@@ -96,7 +104,56 @@ def why_no_table(directory: str) -> str:
             "tables and read them with mxrec.restore, or name the directory of one table in a full "
             "version."
         )
+    if (below := what_is_below(directory)) is not None:
+        return f"{directory} is no table itself, but {below}"
     return f"What is there is {_listed(names)}. {_FIX}" if names else f"{directory} is empty."
+
+
+def what_is_below(directory: str) -> str | None:
+    """Where mxrec's versions lie in the sub-directories, or else its tables; None: neither does.
+
+    Args:
+        directory: of which two levels are looked at.
+    """
+    versions, tables = [], []
+    for place in itertools.islice(_below(directory, _LEVELS), _PLACES):
+        if os.path.isfile(os.path.join(place, TABLE_MANIFEST)):
+            tables.append(place)
+        elif any(map(manifests.is_there, _folders(place))):
+            versions.append(place)
+    which = "that directory" if len(versions or tables) == 1 else "one of these directories"
+    if versions:
+        return (
+            f"versions that mxrec saved lie in {_listed(sorted(versions))}; name {which} to "
+            "mxrec.restore or mxrec checkpoint."
+        )
+    if tables:
+        return (
+            f"tables that Table.save wrote lie in {_listed(sorted(tables))}; name {which} to "
+            "mxrec.Table.load or mxrec inspect."
+        )
+    return None
+
+
+def _below(directory: str, levels: int) -> Iterator[str]:
+    """Sub-directories, the nearer ones first; not versions, complete or not, and what is there."""
+    places = [directory]
+    for _ in range(levels):
+        found = (folder for place in places for folder in _folders(place))
+        places = [
+            folder
+            for folder in itertools.islice(found, _ENTRIES)
+            if not _may_be_ours(os.path.basename(folder))
+        ]
+        yield from places
+
+
+def _folders(directory: str) -> list[str]:
+    try:
+        with os.scandir(directory) as entries:
+            return [e.path for e in itertools.islice(entries, _ENTRIES) if e.is_dir()]
+    except OSError:  # what cannot be read cannot be named as the fix; the caller has its own error
+        return []
 
 
 def _may_be_ours(name: str) -> bool:

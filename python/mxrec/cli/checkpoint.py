@@ -9,12 +9,14 @@ import json
 import os
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from mxrec.checkpoints import archives, catalog, foreign, naming, tools
 from mxrec.checkpoints import chain as chains
 from mxrec.checkpoints import manifest as manifests
 from mxrec.checkpoints.chain import Link
+from mxrec.cli.config import checkpoints_in
 from mxrec.cli.console import Console, make_console
 from mxrec.cli.lines import DataError
 from mxrec.cli.report import human_bytes
@@ -58,6 +60,9 @@ def list_versions(arguments: argparse.Namespace, console: Console) -> tuple[int,
     """Lists the versions of a directory."""
     directory = _directory(os.fspath(arguments.dir))
     versions = catalog.versions(directory, all=arguments.all)
+    damaged = not versions and bool(catalog.entries(directory))
+    if not versions and not damaged:
+        raise DataError(foreign.why_no_version(directory))
     rows = [
         (
             version.name,
@@ -69,8 +74,8 @@ def list_versions(arguments: argparse.Namespace, console: Console) -> tuple[int,
         for version in versions
     ]
     console.table(directory, _HEADER, rows)
-    if not versions and os.listdir(directory):
-        console.line(foreign.why_no_version(directory))
+    if damaged:
+        console.line("No version restores; --all lists them, and why.")
     for version in versions:
         if version.problem is not None:
             console.line(f"{version.name}: {version.problem}")
@@ -81,9 +86,10 @@ def verify(arguments: argparse.Namespace, console: Console) -> tuple[int, Any]:
     """Reads every byte of one version or all."""
     path = os.fspath(arguments.dir)
     if arguments.step is None and _version_at(path) is None:
-        paths = catalog.entries(_existing(path))
+        directory = _existing(path)
+        paths = catalog.entries(directory)
         if not paths:
-            raise DataError(foreign.why_no_version(path))
+            raise DataError(foreign.why_no_version(directory))
     else:
         paths = [_chosen(path, arguments.step)]
     check = catalog.Check(every_byte=True)
@@ -202,13 +208,19 @@ def _directory(path: str) -> str:
 
 
 def _existing(path: str) -> str:
+    """A directory that is there, or that of the checkpoints of a run that is there."""
     parent, base = os.path.split(path)
     of_prefix = foreign.problem_of(os.path.join(parent, naming.SPARSE_PREFIX + base))
     if base and of_prefix is not None:
         raise DataError(of_prefix)
     if not os.path.isdir(path):
         raise DataError(f"{path} is no directory, no version and no prefix of a checkpoint.")
-    return path
+    if catalog.entries(path):
+        return path
+    of_run = os.fspath(checkpoints_in(Path(path)))
+    if not os.path.isdir(of_run):
+        raise DataError(f"{path} is a run that has saved nothing: {of_run} is not there.")
+    return of_run
 
 
 def _chosen(path: str, step: int | None) -> str:

@@ -12,7 +12,8 @@ from mxrec.cli.numbers import integer
 
 _WHERE = (
     "DIR is a directory of versions that mxrec.save has written, a directory of TensorFlow "
-    "checkpoints, one version in either, or the path prefix of a TensorFlow checkpoint."
+    "checkpoints, one version in either, the path prefix of a TensorFlow checkpoint, or what mxrec "
+    "train or demo has written."
 )
 _MAX_STEP = 2**63 - 1
 

@@ -137,6 +137,15 @@ class RunConfig:
         return (directory / _FILE).is_file()
 
 
+def checkpoints_in(path: Path) -> Path:
+    """The directory of checkpoints that a path stands for: in that of a run its own, else itself.
+
+    Args:
+        path: what the command line named.
+    """
+    return path / MODEL_FOLDER if RunConfig.present(path) else path
+
+
 def table_names(columns: tuple[str, ...]) -> tuple[str, ...]:
     """Names of tables for columns.
 

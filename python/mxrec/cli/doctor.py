@@ -135,7 +135,7 @@ def _versions() -> Iterator[Finding]:
     yield _tensorflow()
     for name, use in (("matplotlib", "plots"), ("rich", "colours and live progress")):
         if find_spec(name) is None:
-            fix = "pip install 'mxrec[cli]'"
+            fix = "in a checkout of mxrec: pip install '.[cli]'"
             yield Finding(name, "note", f"not installed: no {use}", fix)
         else:
             yield Finding(name, "ok", _version_of(name))
@@ -151,7 +151,7 @@ def _version_of(distribution: str) -> str:
 def _tensorflow() -> Finding:
     name = "TensorFlow"
     if find_spec("tensorflow") is None:
-        fix = "pip install 'mxrec[tensorflow]'"
+        fix = "in a checkout of mxrec: pip install '.[tensorflow]'"
         return Finding(name, "note", "not installed: only the NumPy interface works", fix)
     # In a process of its own: a library that does not fit may end the process.
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}

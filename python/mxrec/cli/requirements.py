@@ -18,7 +18,8 @@ def require_tensorflow() -> None:
     """
     if find_spec("tensorflow") is None:
         raise MissingRequirement(
-            "TensorFlow is not installed. Install it: pip install 'mxrec[tensorflow]'"
+            "TensorFlow is not installed. Install it, in a checkout of mxrec: "
+            "pip install '.[tensorflow]'"
         )
     try:
         importlib.import_module("tensorflow")
@@ -34,5 +35,6 @@ def require_plotting() -> None:
     """
     if find_spec("matplotlib") is None:
         raise MissingRequirement(
-            "matplotlib is not installed. Install it: pip install 'mxrec[cli]', or pass --no-plot"
+            "matplotlib is not installed. Install it, in a checkout of mxrec: "
+            "pip install '.[cli]'; or pass --no-plot"
         )

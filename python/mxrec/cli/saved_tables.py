@@ -12,7 +12,7 @@ from typing import Any
 from mxrec import _mxrec
 from mxrec.checkpoints import catalog, chain, foreign, naming
 from mxrec.checkpoints import manifest as manifests
-from mxrec.cli.config import MODEL_FOLDER, RunConfig
+from mxrec.cli.config import checkpoints_in
 from mxrec.cli.lines import DataError
 
 _TABLE_MANIFEST = foreign.TABLE_MANIFEST
@@ -107,13 +107,16 @@ def _find(path: Path) -> tuple[Path, int]:
     found = catalog.entries(os.fspath(path)) if path.is_dir() else []
     if found:
         return Path(found[-1]), len(found)
-    if RunConfig.present(path):
-        return _find(path / MODEL_FOLDER)
+    if (of_run := checkpoints_in(path)) != path:
+        return _find(of_run)
     for place in (beside, path):
         if place.name.startswith(naming.SPARSE_PREFIX):
             problem = foreign.problem_of(os.fspath(place))
             if problem is not None:
                 raise DataError(problem)
+    below = foreign.what_is_below(os.fspath(path)) if path.is_dir() else None
+    if below is not None:
+        raise DataError(f"{path} has no saved tables itself, but {below}")
     what = "has no saved tables" if path.is_dir() else "is not there"
     raise DataError(
         f"{path}: {what}. Give what Table.save has written, the prefix of a TensorFlow checkpoint "

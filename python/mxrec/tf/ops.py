@@ -19,7 +19,7 @@ try:
 except ImportError as error:
     raise ImportError(
         f"mxrec.tf needs {_SUPPORTED}, which is not installed here ({error}); "
-        "run: pip install 'mxrec[tensorflow]'. import mxrec works without it."
+        "run, in a checkout of mxrec: pip install '.[tensorflow]'. import mxrec works without it."
     ) from error
 
 

@@ -47,7 +47,7 @@ def test_help_needs_no_extras() -> None:
 def test_missing_tensorflow_says_what_to_install() -> None:
     done = run_without({"tensorflow"}, ["demo"])
     assert done.returncode == 3
-    assert "pip install 'mxrec[tensorflow]'" in done.stderr
+    assert "pip install '.[tensorflow]'" in done.stderr
 
 
 def test_write_tsv_needs_no_tensorflow(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tensorflow_support import has_tensorflow
 
-from mxrec.bench import timing
+from mxrec.bench import sides, timing, workload
 from mxrec.cli import main
 
 LAWS = ("zipf 0.8", "zipf 1.05", "zipf 1.2", "uniform")
@@ -46,7 +46,7 @@ def test_writes_report_plots_and_figures(tmp_path: Path) -> None:
     sides = result["groups"]["table"]
     assert set(sides) == {"mxrec"}
     measured = sides["mxrec"]["figures"]
-    assert {f"lookup {law}" for law in LAWS} < set(measured)
+    assert set(measured) == set(workload.CASES["table"])
     for law in LAWS:
         assert set(measured[f"lookup {law}"]) == {
             timing.THROUGHPUT,
@@ -74,19 +74,25 @@ def test_sessions_and_steps_beside_stock_tensorflow(tmp_path: Path) -> None:
     for side in ("mxrec", "tf"):
         session, step = (groups[group][side]["figures"] for group in ("session", "step"))
         assert set(session) == {"session lookup zipf 1.05", "session lookup uniform"}
-        assert {"step adagrad", "step adam"} <= set(step)
+        assert {"step adagrad", "step adam"} <= set(step) <= set(workload.CASES["step"])
+    assert set(groups["step"]["mxrec"]["figures"]) == set(workload.CASES["step"])
     assert not (tmp_path / "images").exists()
 
 
-def test_a_case_that_does_not_exist(tmp_path: Path) -> None:
+def test_a_case_that_does_not_exist_is_refused_before_tables_are_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     report = tmp_path / "report.md"
-    done = run(
-        "--smoke", "--rounds", 1, "--groups", "table", "--cases", "insrt", "--peers",
-        "--report", report,
-    )  # fmt: skip
-    assert done.returncode == 2 and not report.exists()
-    assert "--cases insrt: no case has such a name; there are: " in done.stderr
-    assert ", insert, insert by lookup. Nothing was measured" in done.stderr
+
+    def start(*_: object) -> None:
+        raise AssertionError("a side was started")
+
+    monkeypatch.setattr(sides, "_running", start)
+    arguments = ["bench", "--groups", "table", "--peers", "--report", str(report), "--cases"]
+    assert main([*arguments, "insert", "insrt"]) == 2 and not report.exists()
+    message = capsys.readouterr().err
+    assert "--cases insrt: no case has such a name; there are: lookup zipf 0.8, " in message
+    assert ", insert, insert by lookup. Nothing was measured" in message
 
 
 def test_a_peer_that_is_not_installed_is_left_out(tmp_path: Path) -> None:

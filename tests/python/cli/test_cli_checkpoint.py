@@ -178,7 +178,7 @@ def test_bad_arguments(
     assert text in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("action", ["verify", "compact", "export", "diff"])
+@pytest.mark.parametrize("action", ["ls", "verify", "compact", "export", "diff"])
 def test_checkpoints_of_other_programs(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, action: str
 ) -> None:
@@ -195,8 +195,6 @@ def test_checkpoints_of_other_programs(
             message = capsys.readouterr().err
             assert f"{tables.parent} was not written by mxrec" in message
             assert "no checkpoint-manifest.json" in message and "'user_table'" in message
-    assert main(["checkpoint", "ls", "--plain", str(tmp_path)]) == 0
-    assert "was not written by mxrec" in capsys.readouterr().out
     code, found = run(capsys, "ls", tmp_path, "--all")
     assert code == 0 and [version["kind"] for version in found["versions"]] == [""]
     assert "was not written by mxrec" in found["versions"][0]["problem"]
@@ -217,6 +215,53 @@ def test_inspect_and_export_know_versions(
         with np.load(file["file"]) as archive:
             written = dict(zip(archive["keys"].tolist(), archive["values"], strict=True))
         assert_same({file["table"]: written}, {file["table"]: held[2][file["table"]]})
+
+
+@pytest.mark.parametrize("action", ["ls", "verify", "compact", "export", "diff"])
+def test_a_directory_without_a_version(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, action: str
+) -> None:
+    more = ["--from", "7", "--to", "8"] if action == "diff" else []
+    assert main(["checkpoint", action, "--json", str(tmp_path), *more]) == 2
+    output = capsys.readouterr()
+    assert f"{tmp_path} is empty: there is no version" in output.err and not output.out
+    (tmp_path / "rows.bin").write_bytes(b"rows")
+    assert main(["checkpoint", action, "--json", str(tmp_path), *more]) == 2
+    output = capsys.readouterr()
+    assert f"{tmp_path} was not written by mxrec" in output.err and not output.out
+
+
+def test_ls_where_no_version_restores(saved: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are there: an empty list, and --all says why."""
+    directory, _ = saved
+    next((directory / "v000001-step-1" / "user").glob("data-*")).unlink()
+    assert main(["checkpoint", "ls", "--plain", str(directory)]) == 0
+    assert "No version restores; --all lists them" in capsys.readouterr().out
+    assert run(capsys, "ls", directory)[1]["versions"] == []
+    assert len(run(capsys, "ls", directory, "--all")[1]["versions"]) == 3
+
+
+def test_the_directory_of_a_run_stands_for_its_checkpoints(
+    saved: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    directory, _ = saved
+    place = tmp_path / "runs" / "first"
+    place.mkdir(parents=True)
+    (place / "run.json").write_text("{}")
+    for action in ("ls", "verify", "export"):
+        assert main(["checkpoint", action, str(place)]) == 2
+        assert f"a run that has saved nothing: {place}/model is not" in capsys.readouterr().err
+    directory.rename(place / "model")
+    code, found = run(capsys, "ls", place)
+    assert code == 0 and found["directory"] == str(place / "model")
+    assert [version["step"] for version in found["versions"]] == [1, 2, 3]
+    assert run(capsys, "verify", place)[1]["damaged"] == 0
+    assert run(capsys, "diff", place, "--other", place, "--to", "3", "--from", "2")[0] == 1
+    assert run(capsys, "export", place)[1]["step"] == 3
+    assert run(capsys, "compact", place)[1]["path"] == str(place / "model" / "v000003-step-3")
+    for action in ("ls", "verify", "compact", "export"):
+        assert main(["checkpoint", action, str(tmp_path / "runs")]) == 2
+        assert f"lie in '{place / 'model'}'; name that directory" in capsys.readouterr().err
 
 
 def test_damage_is_an_error(saved: Any, capsys: pytest.CaptureFixture[str]) -> None:

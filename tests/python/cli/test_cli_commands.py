@@ -180,5 +180,5 @@ def test_missing_tensorflow_is_named(
     monkeypatch.setattr("mxrec.cli.requirements.find_spec", lambda name: None)
     for command in ("demo", "evaluate"):
         assert main([command, "--out", str(tmp_path / "out")]) == 3
-        assert "pip install 'mxrec[tensorflow]'" in capsys.readouterr().err
+        assert "pip install '.[tensorflow]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -172,9 +172,11 @@ def test_what_is_not_there(
 ) -> None:
     table, _ = trained(rng, "user")
     table.save(tmp_path / "user")
+    (tmp_path / "empty").mkdir()
     for arguments, message in (
         ([tmp_path / "nothing"], "nothing: is not there. Give what Table.save has written"),
-        ([tmp_path], "has no saved tables"),
+        ([tmp_path], f"lie in '{tmp_path / 'user'}'; name that directory"),
+        ([tmp_path / "empty"], "empty: has no saved tables"),
         (["gs://bucket/model"], "gs://bucket/model is on another file system"),
         ([tmp_path / "user", "--table", "item"], "has no table 'item'; it has 'user'"),
     ):

@@ -315,7 +315,7 @@ def run_with(package: Path, code: str) -> subprocess.CompletedProcess[str]:
     [
         ("2.11.0", ["needs TensorFlow 2.15 to 2.21", "2.11.0, which is too old"]),
         ("2.99.0", ["do not load into TensorFlow 2.99.0", "2.15 to 2.21", "TF_Something"]),
-        (None, ["needs TensorFlow 2.15 to 2.21", "not installed", "mxrec[tensorflow]"]),
+        (None, ["needs TensorFlow 2.15 to 2.21", "not installed", "pip install '.[tensorflow]'"]),
     ],
 )
 def test_another_tensorflow(tmp_path, version: str | None, texts: list[str]) -> None:

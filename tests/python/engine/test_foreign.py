@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,11 +51,44 @@ def unfinished(path: Path) -> Path:
     return path
 
 
+def empty(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
 def a_version_that_lost_its_manifest(path: Path) -> Path:
     """No other program's: its tables are there."""
     version = a_version(path)
     (version / "checkpoint-manifest.json").unlink()
     version.rename(path / "sparse-model-4")
+    return path
+
+
+def a_run(path: Path) -> Path:
+    """As ``mxrec demo --out`` leaves it: the versions one level down."""
+    path.mkdir()
+    (path / "metrics.json").write_text("{}")
+    a_version(path / "model")
+    return path
+
+
+def runs(path: Path) -> Path:
+    """Two runs, whose versions lie two levels down."""
+    path.mkdir()
+    a_run(path / "a")
+    a_run(path / "b")
+    return path
+
+
+def too_deep(path: Path) -> Path:
+    path.mkdir()
+    runs(path / "runs")
+    return path
+
+
+def tables(path: Path) -> Path:
+    path.mkdir()
+    one_table(path / "user")
     return path
 
 
@@ -76,8 +110,16 @@ PLACES: dict[Callable[[Path], Path], tuple[str, ...]] = {
     a_version: ("{} is a version itself", "name the directory that it is in"),
     one_table: ("{} is what Table.save wrote", "mxrec.Table.load"),
     a_file: ("{} is a file", "name the directory"),
+    empty: ("{} is empty: there is no version", "name another directory"),
     unfinished: ("{} has no complete version", "name another directory"),
     a_version_that_lost_its_manifest: ("{} has no complete version",),
+    a_run: (
+        "{0} has no version itself, but versions that mxrec saved lie in '{0}/model'; name that "
+        "directory to mxrec.restore",
+    ),
+    runs: ("lie in '{0}/a/model', '{0}/b/model'; name one of these directories",),
+    too_deep: ("{} was not written by mxrec",),
+    tables: ("tables that Table.save wrote lie in '{}/user'", "mxrec.Table.load"),
 }
 
 
@@ -101,8 +143,10 @@ LOADS: dict[Callable[[Path], Path], tuple[str, ...]] = {
     beside_a_tensorflow_checkpoint: ("holds versions of tables", "mxrec.restore"),
     a_version: ("holds versions of tables", "name the directory of one table"),
     a_file: ("{} is a file; name the directory that Table.save was given",),
+    a_run: ("{0} is no table itself, but versions that mxrec saved lie in '{0}/model'",),
+    tables: ("tables that Table.save wrote lie in '{}/user'; name that directory",),
     lambda path: path: ("{} is not there; name the directory",),
-    lambda path: (path.mkdir(), path)[1]: ("{} is empty",),
+    empty: ("{} is empty",),
 }
 
 
@@ -114,6 +158,19 @@ def test_load(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     message = str(caught.value)
     wanted = [text.format(place) for text in LOADS[make]]
     assert not [text for text in wanted if text not in message], message
+
+
+def test_the_search_for_versions_below_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(300):
+        (tmp_path / f"{number:03}" / "below").mkdir(parents=True)
+    scanned = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: (scanned.append(path), scandir(path))[1])
+    with mxrec.Table("t", 2) as table, pytest.raises(FileNotFoundError, match="not written by"):
+        mxrec.restore(table, tmp_path)
+    assert 100 <= len(scanned) <= 102
 
 
 def test_others_beside_versions_of_ours_do_not_matter(tmp_path: Path) -> None:

@@ -42,7 +42,14 @@ ELSEWHERE = {
     "zh/migration": "test_docs.py",
 }
 # Pages whose code is nowhere run as it stands, and why.
-NOT_RUN = {"demo": "trains for a minute; cli/test_cli_train_tiers.py trains so on less data"}
+NOT_RUN = {
+    "demo": "trains for a minute; cli/test_cli_train_tiers.py trains so on less data",
+    "benchmarks": "measures for half an hour; cli/test_cli_bench.py does on tiny sizes",
+    "compat": "needs a script of the reader's; tf/test_compat.py runs such scripts",
+    "performance": "measures for minutes, on a disk of its own, or with tools like perf",
+}
+# The front page keeps the form of README.md: its commands are indented.
+INDENTED = {"zh/README"}
 FENCE = re.compile(r"^```(\S+)", re.MULTILINE)
 
 
@@ -51,7 +58,7 @@ def test_every_page_with_code_is_known() -> None:
         str(path.relative_to(DOCS).with_suffix("")): set(FENCE.findall(path.read_text("utf-8")))
         for path in DOCS.rglob("*.md")
     }
-    assert set.union(*languages.values()) == {"python", "sh"}
+    assert set.union(*languages.values()) == {"python", "sh", "ini"}
     with_code = {page for page, found in languages.items() if found}
     assert sorted([*BLOCKS, *ELSEWHERE, *NOT_RUN]) == sorted(with_code)
     tests = Path(__file__).parents[1]
@@ -59,17 +66,36 @@ def test_every_page_with_code_is_known() -> None:
         assert Path(page).name in (tests / test).read_text("utf-8"), f"{test} does not name {page}"
 
 
+def test_code_is_fenced() -> None:
+    """Indented code would be neither known nor run here."""
+    indented = []
+    for path in sorted(DOCS.rglob("*.md")):
+        if str(path.relative_to(DOCS).with_suffix("")) in INDENTED:
+            continue
+        text = re.sub(r"^```.*?^```$", "", path.read_text("utf-8"), flags=re.M | re.S)
+        # Below an item of a list, four spaces are its next paragraph.
+        found = re.findall(r"^(?![-*\d ])[^\n]*\n\n((?: {4}|\t)\S.*)", text, re.M)
+        indented += [f"{path.name}: {line}" for line in found]
+    assert not indented
+
+
 @pytest.mark.parametrize("page", NOT_RUN)
 def test_commands_that_are_not_run_parse(page: str) -> None:
     from mxrec.cli.arguments import make_parser
 
     blocks = re.findall(r"^```sh\n(.*?)^```", (DOCS / f"{page}.md").read_text("utf-8"), re.M | re.S)
-    lines = [line for block in blocks for line in block.splitlines()]
-    assert lines
-    for line in lines:
-        program, *arguments = shlex.split(line, comments=True)
-        assert program == "mxrec"
-        make_parser().parse_args(arguments)
+    assert blocks
+    for block in blocks:
+        subprocess.run(["bash", "-n"], input=block, text=True, check=True)
+        for line in block.replace("\\\n", "").splitlines():
+            program, *arguments = shlex.split(line, comments=True)
+            if program == "mxrec":
+                # In brackets: what may be left out.
+                make_parser().parse_args([text.strip("[]") for text in arguments])
+            elif program == "./run":  # what it passes on
+                make_parser().parse_args(arguments)
+            elif program.startswith("build/bench/benchmarks/"):
+                assert Path(program).name in (DOCS.parent / "benchmarks/CMakeLists.txt").read_text()
 
 
 @pytest.mark.parametrize("page", BLOCKS)
@@ -97,4 +123,5 @@ def test_what_is_left_out_says_why() -> None:
         "<!-- not run: installs -->",
         "<!-- not run: needs TFRA, whose wheel loads on TensorFlow 2.16 only -->",
         "<!-- not run: needs tf.estimator -->",
+        "<!-- not run: measures for minutes -->",
     ]
