@@ -384,7 +384,10 @@ def test_restoring_what_does_not_fit_changes_nothing(tables, tmp_path):
         mxrec.restore([user, item], tmp_path)
     assert state([user]) == before
     (tmp_path / "nothing").mkdir()
-    for empty, text in (("nothing", "is empty: there is no version"), ("absent", "absent is not there")):
+    for empty, text in (
+        ("nothing", "is empty: there is no version"),
+        ("absent", "absent is not there"),
+    ):
         with pytest.raises(FileNotFoundError, match=text):
             mxrec.restore(tables, tmp_path / empty)
     with pytest.raises(FileNotFoundError, match="absent is not there; name the directory"):
