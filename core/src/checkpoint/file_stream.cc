@@ -13,8 +13,6 @@ constexpr size_t kPieceBytes = size_t{4} << 20;
 // Writers end a block after 1 MiB.
 constexpr size_t kRoomBytes = (size_t{1} << 20) + (size_t{64} << 10);
 
-uint64_t RoundUp(uint64_t bytes) { return (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes; }
-
 }  // namespace
 
 FileStream::FileStream(const ListedFile* file, uint64_t offset)
@@ -30,11 +28,11 @@ FileStream::FileStream(const ListedFile* file, uint64_t offset)
 Status FileStream::Fetch(const ListedFile& file, uint64_t offset, Piece* piece) {
   piece->bytes = 0;
   if (offset >= file.bytes()) return {};
-  const size_t most = std::min<uint64_t>(kPieceBytes, RoundUp(file.bytes()));
+  const size_t most = std::min<uint64_t>(kPieceBytes, RoundToBlocks(file.bytes()));
   if (piece->memory == nullptr) {
     piece->memory = std::make_unique<AlignedBytes>(kRoomBytes + most, false);
   }
-  const size_t bytes = std::min<uint64_t>(most, RoundUp(file.bytes() - offset));
+  const size_t bytes = std::min<uint64_t>(most, RoundToBlocks(file.bytes() - offset));
   const auto read = file.file().Read(offset, bytes, piece->memory->get() + kRoomBytes);
   if (!read.ok()) return read.status();
   piece->bytes = std::min<uint64_t>(read.value(), file.bytes() - offset);
@@ -57,12 +55,15 @@ Status FileStream::Extend(uint64_t offset) {
   const uint64_t keep = std::min(offset, end_);
   const size_t kept = end_ - keep;
   const char* const tail = data_ + (keep - begin_);
-  char* to = spare_.memory->get() + kRoomBytes - kept;
+  char* const read = spare_.memory->get() + kRoomBytes;
+  char* to;
   std::unique_ptr<AlignedBytes> joined;
-  if (kept > kRoomBytes) {
-    joined = std::make_unique<AlignedBytes>(RoundUp(kept + spare_.bytes), false);
+  if (kept <= kRoomBytes) {
+    to = read - kept;
+  } else {
+    joined = std::make_unique<AlignedBytes>(RoundToBlocks(kept + spare_.bytes), false);
     to = joined->get();
-    std::memcpy(to + kept, spare_.memory->get() + kRoomBytes, spare_.bytes);
+    std::memcpy(to + kept, read, spare_.bytes);
   }
   if (kept > 0) std::memcpy(to, tail, kept);
   data_ = to;

@@ -14,6 +14,9 @@ namespace mxrec {
 
 // Offsets, sizes and memory addresses of direct files are multiples of it.
 inline constexpr size_t kBlockBytes = 4096;
+inline constexpr uint64_t RoundToBlocks(uint64_t bytes) {
+  return (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+}
 
 // Thread-safe; writes at the same time go to different blocks.
 class MXREC_API DirectFile {

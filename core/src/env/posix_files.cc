@@ -79,7 +79,9 @@ Status PosixWritableFile::FlushTail() {
     std::memmove(buffer_.get(), buffer_.get() + whole, filled_);
   }
   if (filled_ == 0) return {};
-  if (mode_ == Mode::kDirect && !SetDirect(false)) return FromErrno("write to", path_, errno);
+  if (mode_ == Mode::kDirect && !SetDirect(false)) {
+    return failed_ = FromErrno("write to", path_, errno);
+  }
   mode_ = Mode::kCached;
   MXREC_RETURN_IF_ERROR(WriteBuffer(filled_));
   filled_ = 0;
@@ -116,7 +118,9 @@ void PosixWritableFile::StartWriting() {
 Status PosixWritableFile::Sync() {
   if (fd_ < 0) return FromErrno("sync", path_, EBADF);
   MXREC_RETURN_IF_ERROR(FlushTail());
-  if (::fsync(fd_) != 0) return FromErrno("sync", path_, errno);
+  // A second fsync would say that all is well, though the first one has dropped what it could not
+  // write.
+  if (::fsync(fd_) != 0) return failed_ = FromErrno("sync", path_, errno);
   return {};
 }
 

@@ -98,9 +98,6 @@ struct SegmentTrailer {
 static_assert(sizeof(SegmentTrailer) == 48 && offsetof(SegmentTrailer, checksum) == 40);
 
 inline constexpr uint64_t kPagesOffset = kBlockBytes;
-inline constexpr uint64_t RoundToBlocks(uint64_t bytes) {
-  return (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
-}
 inline uint64_t KeysOffset(const RecordLayout& layout, uint64_t records) {
   const uint64_t pages = (records + layout.records_per_page() - 1) / layout.records_per_page();
   return kPagesOffset + pages * layout.page_bytes();

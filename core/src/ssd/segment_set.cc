@@ -98,9 +98,9 @@ void SegmentSet::AddChunk(Segment* segment, std::shared_ptr<Chunk> chunk) {
 
 void SegmentSet::Appended(Segment* segment, uint32_t records) {
   const MutexLock lock(mu_);
-  unfilled_ -= UnfilledBytes(*segment);
+  const uint64_t before = UnfilledBytes(*segment);
   segment->records += records;
-  unfilled_ += UnfilledBytes(*segment);
+  unfilled_ -= before - UnfilledBytes(*segment);
 }
 
 uint64_t SegmentSet::UnfilledBytes(const Segment& segment) const {
