@@ -4,12 +4,15 @@
 // A training step may look a table up any number of times before it applies its gradients, and
 // several workers may be at their steps at once. So time is counted in steps as well as in batches.
 //
+// The leavings are a queue; those of a slot are chained, the latest first, and what has left the
+// queue ends a chain. So rows that leave and addresses that grow old cost no search.
+//
 // Not thread-safe: the shard's lock guards it.
 #pragma once
 
 #include <cstdint>
 #include <deque>
-#include <unordered_map>
+#include <vector>
 
 #include "arena/row_arena.h"
 #include "index/key_index.h"
@@ -32,44 +35,52 @@ class AddressTrail {
 
   // May throw; then nothing is remembered.
   void Add(RowRef ref, uint16_t generation, int64_t key, Time now) {
-    const auto [at, added] = keys_.try_emplace(Id(ref, generation), key);
-    if (!added) return;
-    try {
-      left_.push_back({now, at->first});
-    } catch (...) {
-      keys_.erase(at);
-      throw;
-    }
+    if (ref >= last_.size()) last_.resize(ref + 1);
+    const uint32_t earlier = last_[ref];
+    const uint32_t number = first_ + static_cast<uint32_t>(left_.size());
+    left_.push_back({key, now, ref, Holds(earlier) ? earlier : number, generation});
+    last_[ref] = number;
   }
   bool Find(RowRef ref, uint16_t generation, int64_t* key) const {
-    const auto found = keys_.find(Id(ref, generation));
-    if (found == keys_.end()) return false;
-    *key = found->second;
-    return true;
-  }
-  bool empty() const { return keys_.empty(); }
-  void ForgetOld(Time now) {
-    for (; !left_.empty() && IsOld(left_.front().time, now); left_.pop_front()) {
-      keys_.erase(left_.front().id);
+    if (ref >= last_.size()) return false;
+    for (uint32_t number = last_[ref]; Holds(number);) {
+      const Left& left = left_[number - first_];
+      if (left.ref != ref) return false;
+      if (left.generation == generation) {
+        *key = left.key;
+        return true;
+      }
+      if (left.earlier == number) return false;
+      number = left.earlier;
     }
+    return false;
   }
-  // As the standard library allocates: a node of the map with its links, an entry of the queue.
-  int64_t bytes() const { return static_cast<int64_t>(keys_.size() * (40 + 8 + 16)); }
+  void ForgetOld(Time now) {
+    for (; !left_.empty() && IsOld(left_.front().time, now); left_.pop_front()) ++first_;
+  }
+  int64_t bytes() const {
+    return static_cast<int64_t>(left_.size() * sizeof(Left) + last_.capacity() * sizeof(uint32_t));
+  }
 
  private:
   struct Left {
+    int64_t key;
     Time time;
-    uint64_t id;
+    RowRef ref;
+    uint32_t earlier;  // number of the slot's leaving before this one; its own: it was forgotten
+    uint16_t generation;
   };
-  static uint64_t Id(RowRef ref, uint16_t generation) {
-    return static_cast<uint64_t>(ref) << 16 | generation;
-  }
+  // A number of 2^32 leavings ago may seem to be there; then it is that of another slot, or the
+  // slot's latest.
+  bool Holds(uint32_t number) const { return number - first_ < left_.size(); }
   static bool IsOld(Time then, Time now) {
     const uint32_t batches = now.batches - then.batches;
     return batches > kMostBatches || (batches > kBatches && now.steps - then.steps > kSteps);
   }
-  std::unordered_map<uint64_t, int64_t> keys_;
   std::deque<Left> left_;  // oldest first
+  uint32_t first_ = 0;     // number of the first of them, modulo 2^32
+  std::vector<uint32_t>
+      last_;  // by slot: the number of its latest leaving, or of none that is here
 };
 
 }  // namespace mxrec
