@@ -43,7 +43,8 @@ SsdTier::SsdTier(const TableOptions& options, const std::vector<SharedMutex*>& l
 Result<std::unique_ptr<SsdTier>> SsdTier::Open(const TableOptions& options, size_t row_bytes,
                                                const std::vector<SharedMutex*>& locks) {
   std::unique_ptr<SsdTier> tier(new SsdTier(options, locks));
-  tier->staged_ = std::make_unique<StagedRows>(row_bytes, MostStaged(options.memory_rows));
+  tier->staged_ =
+      std::make_unique<StagedRows>(&tier->pages_, row_bytes, MostStaged(options.memory_rows));
   auto log = tier->NewLog(row_bytes);
   if (!log.ok()) return log.status();
   tier->log_ = std::move(log).value();
@@ -61,7 +62,8 @@ Result<std::unique_ptr<ssd::SsdLog>> SsdTier::NewLog(size_t row_bytes) {
 }
 
 void SsdTier::Adopt(std::unique_ptr<ssd::SsdLog> log) {
-  auto staged = std::make_unique<StagedRows>(log->layout().row_bytes(), staged_->most_rows());
+  auto staged =
+      std::make_unique<StagedRows>(&pages_, log->layout().row_bytes(), staged_->most_rows());
   (void)log_->Close();  // what it could not delete, the next table's start removes
   log_ = std::move(log);
   staged_ = std::move(staged);

@@ -11,28 +11,27 @@
 // and the threads that bring those of later ones meet here.
 #pragma once
 
-#include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <cstring>
 #include <deque>
 #include <memory>
 #include <span>
-#include <unordered_map>
-#include <utility>
 #include <vector>
 
+#include "index/key_index.h"
 #include "util/mutex.h"
+#include "util/page_allocator.h"
 
 namespace mxrec {
 
 class StagedRows {
  public:
-  StagedRows(size_t row_bytes, size_t most_rows) : row_bytes_(row_bytes), most_(most_rows) {}
+  StagedRows(PageAllocator* pages, size_t row_bytes, size_t most_rows)
+      : row_bytes_(row_bytes), most_(most_rows), index_(pages, 0) {}
 
   size_t most_rows() const { return most_; }
   size_t size() const { return size_.load(std::memory_order_relaxed); }
-  int64_t bytes() const { return static_cast<int64_t>(size() * (row_bytes_ + 96)); }
+  int64_t bytes() const;
 
   // A row and its key: values to be staged, or where they are to be copied to.
   struct In {
@@ -47,108 +46,56 @@ class StagedRows {
   // The rows of these keys are going to be read, and Put or Finish follows, without waiting for a
   // table's change. mine[i] = 0: the row is here, or somebody else is reading it. May throw; what
   // has been begun then is in `mine`.
-  void Begin(std::span<const int64_t> keys, std::span<uint8_t> mine) {
-    std::ranges::fill(mine, uint8_t{0});
-    const MutexLock lock(mu_);
-    for (size_t i = 0; i < keys.size(); ++i) mine[i] = rows_.try_emplace(keys[i]).second ? 1 : 0;
-    size_ = rows_.size();
-  }
+  void Begin(std::span<const int64_t> keys, std::span<uint8_t> mine);
   // May throw. The rows that have waited longest make room.
-  void Put(std::span<const In> in) {
-    std::vector<std::unique_ptr<char[]>> copies(in.size());
-    for (size_t i = 0; i < in.size(); ++i) {
-      copies[i].reset(new char[row_bytes_]);
-      std::memcpy(copies[i].get(), in[i].row, row_bytes_);
-    }
-    {
-      const MutexLock lock(mu_);
-      for (size_t i = 0; i < in.size(); ++i) {
-        const auto begun = rows_.find(in[i].key);
-        if (begun == rows_.end()) continue;  // it has left SSD since Begin
-        order_.emplace_back(next_, in[i].key);
-        std::swap(begun->second.bytes, copies[i]);
-        begun->second.number = next_++;
-      }
-      for (; rows_.size() > most_ && order_.size() > 1; order_.pop_front()) {
-        const auto oldest = rows_.find(order_.front().second);
-        if (oldest != rows_.end() && oldest->second.number == order_.front().first) {
-          rows_.erase(oldest);
-        }
-      }
-      size_ = rows_.size();
-    }
-    put_.NotifyAll();
-  }
+  void Put(std::span<const In> in);
   // After Begin: none of these is being read any more.
-  void Finish(std::span<const int64_t> keys, std::span<const uint8_t> mine) {
-    {
-      const MutexLock lock(mu_);
-      for (size_t i = 0; i < keys.size(); ++i) {
-        if (mine[i] == 0) continue;
-        const auto found = rows_.find(keys[i]);
-        if (found != rows_.end() && found->second.bytes == nullptr) rows_.erase(found);
-      }
-      size_ = rows_.size();
-    }
-    put_.NotifyAll();
-  }
+  void Finish(std::span<const int64_t> keys, std::span<const uint8_t> mine);
   // Copies rows out. copied[i] = 0: the row is not here. Waits for rows that are being read if they
   // are a part of the batch that matters: a few are those that a later batch needs as well, with
   // which they come when all of that is read; who wants them now is faster alone.
-  void Copy(std::span<const Out> out, std::span<uint8_t> copied) {
-    std::ranges::fill(copied, uint8_t{0});
-    if (size() == 0) return;
-    const MutexLock lock(mu_);
-    std::vector<size_t> coming;
-    for (size_t i = 0; i < out.size(); ++i) {
-      if (CopyOne(out[i], &copied[i])) coming.push_back(i);
-    }
-    if (coming.size() < out.size() / kFew) return;
-    for (const size_t i : coming) {
-      while (CopyOne(out[i], &copied[i])) put_.Wait(mu_);
-    }
-  }
-  void Drop(std::span<const int64_t> keys) {
-    if (size() == 0) return;
-    const MutexLock lock(mu_);
-    for (const int64_t key : keys) rows_.erase(key);
-    size_ = rows_.size();
-    if (order_.size() > 4 * most_ + 1024) Tidy();
-  }
+  void Copy(std::span<const Out> out, std::span<uint8_t> copied);
+  void Drop(std::span<const int64_t> keys);
 
  private:
   static constexpr size_t kFew = 8;  // less than one in so many rows of a batch are few
+  static constexpr RowRef kBeingRead = kNoRow - 1;  // instead of a place
+  static constexpr size_t kChunk = 256;             // places whose rows have memory in one piece
 
-  // True: it is being read.
-  bool CopyOne(const Out& out, uint8_t* copied) const MXREC_REQUIRES(mu_) {
-    const auto found = rows_.find(out.key);
-    if (found == rows_.end()) return false;
-    if (found->second.bytes == nullptr) return true;
-    std::memcpy(out.row, found->second.bytes.get(), row_bytes_);
-    *copied = 1;
-    return false;
-  }
-
-  struct Row {
-    uint64_t number = 0;
-    std::unique_ptr<char[]> bytes;  // null: being read
+  struct Place {
+    int64_t key;
+    uint64_t number;  // of the row that was put here; kEmpty: none
   };
-  void Tidy() MXREC_REQUIRES(mu_) {  // of entries whose rows have gone
-    std::erase_if(order_, [&](const auto& entry) MXREC_REQUIRES(mu_) {
-      const auto found = rows_.find(entry.second);
-      return found == rows_.end() || found->second.number != entry.first;
-    });
+  static constexpr uint64_t kEmpty = 0;
+  struct Turn {
+    uint64_t number;
+    RowRef place;
+  };
+
+  char* RowAt(RowRef place) const MXREC_REQUIRES(mu_) {
+    return chunks_[place / kChunk].get() + place % kChunk * row_bytes_;
   }
+  // Calls visit(i, what the index has of keys(i)) for i below n, with the lines that this needs,
+  // and the row if `rows`, on their way before they are needed. visit may change the index.
+  template <class KeyOf, class Visit>
+  void ForEach(size_t n, bool rows, KeyOf&& key, Visit&& visit) MXREC_REQUIRES(mu_);
+  bool CopyOne(RowRef place, const Out& out, uint8_t* copied) const MXREC_REQUIRES(mu_);
+  RowRef TakePlace() MXREC_REQUIRES(mu_);       // may throw
+  void Erase(int64_t key) MXREC_REQUIRES(mu_);  // which is there
+  void MakeRoom() MXREC_REQUIRES(mu_);
+  void Tidy() MXREC_REQUIRES(mu_);  // the queue, of turns whose rows have gone
 
   const size_t row_bytes_;
   const size_t most_;
   std::atomic<size_t> size_{0};
-  Mutex mu_;
+  mutable Mutex mu_;
   Condition put_;  // rows, or they are not being read any more
-  std::unordered_map<int64_t, Row> rows_ MXREC_GUARDED_BY(mu_);
-  // Number, key: oldest first.
-  std::deque<std::pair<uint64_t, int64_t>> order_ MXREC_GUARDED_BY(mu_);
-  uint64_t next_ MXREC_GUARDED_BY(mu_) = 0;
+  KeyIndex index_ MXREC_GUARDED_BY(mu_);
+  std::vector<Place> places_ MXREC_GUARDED_BY(mu_);
+  std::vector<RowRef> free_ MXREC_GUARDED_BY(mu_);  // has room for all places
+  std::vector<std::unique_ptr<char[]>> chunks_ MXREC_GUARDED_BY(mu_);
+  std::deque<Turn> order_ MXREC_GUARDED_BY(mu_);  // oldest first
+  uint64_t next_ MXREC_GUARDED_BY(mu_) = kEmpty + 1;
 };
 
 }  // namespace mxrec

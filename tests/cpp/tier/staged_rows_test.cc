@@ -51,7 +51,8 @@ class StagedRowsTest : public ::testing::Test {
     return values;
   }
 
-  StagedRows staged_{sizeof(int64_t), kMost};
+  PageAllocator pages_;
+  StagedRows staged_{&pages_, sizeof(int64_t), kMost};
 };
 
 TEST_F(StagedRowsTest, RowsAreCopiedUntilTheyAreDropped) {
@@ -107,7 +108,8 @@ TEST_F(StagedRowsTest, ACopyWaitsForItsOwnRowsOnly) {
 }
 
 TEST_F(StagedRowsTest, ACopyDoesNotWaitForAFewRowsOfALaterBatch) {
-  StagedRows staged(sizeof(int64_t), 100);
+  PageAllocator pages;
+  StagedRows staged(&pages, sizeof(int64_t), 100);
   Keys keys, values(20, -1);
   std::vector<StagedRows::In> in;
   std::vector<StagedRows::Out> out;
@@ -142,7 +144,8 @@ TEST_F(StagedRowsTest, ACopyDoesNotWaitForAReadThatFailed) {
 
 // Many readers and takers: who copies a row gets the values that were put for it.
 TEST_F(StagedRowsTest, ReadersAndTakersMeet) {
-  StagedRows staged(sizeof(int64_t), 64);
+  PageAllocator pages;
+  StagedRows staged(&pages, sizeof(int64_t), 64);
   constexpr int64_t kKeys = 512, kPart = 32;
   const auto read = [&](int64_t first) {
     for (int64_t key = first; key + kPart <= kKeys; key += kPart / 2) {
