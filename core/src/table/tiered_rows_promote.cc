@@ -190,6 +190,11 @@ int64_t TieredRows::PromoteInShard(uint32_t s, std::span<const Arrival> arrivals
   SameLock(shard.mu, *tier.mu);
   shard.reprieved.reserve(shard.reprieved.size() + arrivals.size());
   for (size_t i = 0; i < arrivals.size(); ++i) {
+    if (i + kWindow < arrivals.size()) {
+      const uint64_t ahead = HashKey(arrivals[i + kWindow].key);
+      Prefetch(tier.spilled.HomeBucket(ahead));
+      Prefetch(shard.index.HomeBucket(ahead));
+    }
     const int64_t key = arrivals[i].key;
     const uint64_t hash = HashKey(key);
     const SpilledRow from = *tier.spilled.Find(hash, key);

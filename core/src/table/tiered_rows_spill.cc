@@ -192,6 +192,11 @@ int64_t TieredRows::SpillInShard(uint32_t s, std::span<const Victim> victims,
   SameLock(shard.mu, *tier.mu);
   tier.trail.ForgetOld(now);
   for (size_t i = 0; i < victims.size(); ++i) {
+    if (i + kAhead < victims.size() && victims[i + kAhead].shard == s) {
+      const uint64_t ahead = HashKey(victims[i + kAhead].key);
+      Prefetch(shard.index.HomeBucket(ahead));
+      Prefetch(tier.spilled.HomeBucket(ahead));
+    }
     const auto& [key, ref, of, last_time, score] = victims[i];
     if (of != s) continue;
     if (no_memory) {
