@@ -133,7 +133,7 @@ class DistinctPass : public ::testing::TestWithParam<int> {
     std::vector<int64_t> keys(kRows);
     std::iota(keys.begin(), keys.end(), 0);
     std::vector<float> rows(kRows * kDim);
-    state_->Read(keys, nullptr, rows.data());
+    EXPECT_TRUE(state_->Read(keys, nullptr, rows.data()).ok());
     return rows;
   }
   bool Update(const std::vector<int64_t>& addresses) {
