@@ -1,7 +1,7 @@
 """Speed of streaming training in a MonitoredTrainingSession, with deltas every 2 s and without.
 
-python incremental_figures.py MINUTES DIR: rounds of half a minute, alternating; prints the figures,
-as JSON. DIR is on the disk that is measured; what is written there is removed.
+python incremental_figures.py MINUTES DIR: rounds of ten seconds, alternating; prints the figures, as
+JSON. DIR is on the disk that is measured; what is written there is removed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mxrec.tf.optimizers import lazy_adam
 
 v1 = tf.compat.v1
 BATCH, SLOTS, DIM, KEYS = 4096, 8, 32, 1_000_000
-ROUND_SECONDS, WARM_SECONDS = 30.0, 5.0
+ROUND_SECONDS, WARM_SECONDS = 10.0, 4.0
 
 
 def batches(seed: int) -> tf.data.Dataset:

@@ -3,9 +3,10 @@
 Prints a JSON object of figures. The step has one TensorFlow thread, the input pipeline another, and
 the engine works in theirs, in both programs: on two processors each has one to itself.
 
-    python overlap_program.py [UNITS] [SSD_DIRECTORY]
+    python overlap_program.py [SSD_DIRECTORY]
 
-With a directory, most rows are in an SSD tier there; MXREC_SSD_READ_DELAY_MICROS makes it slow.
+The dense layer is as wide as makes the rest of a step cost as much as the keys. With a directory,
+most rows are in an SSD tier there; MXREC_SSD_READ_DELAY_MICROS makes it slow.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ v1.disable_eager_execution()
 EXAMPLES, COLUMNS, DIM = 2048, 26, 16
 KEYS_PER_COLUMN = 200_000
 BATCHES, ROUNDS, STEPS = 32, 7, 40
-UNITS = 112  # of the dense layer: with it the rest of a step costs as much as the keys
+SSD_UNITS = 112  # of the dense layer, with an SSD tier
 PREFETCH = 2
 # With an SSD tier: memory for about a tenth of the rows, which lie in so many blocks that hardly
 # two of a batch have one in common, and more batches ahead: reads take long.
@@ -138,14 +139,32 @@ class Program:
         return (time.perf_counter() - begin) / n
 
 
+def balanced_units(data: np.ndarray) -> int:
+    """Units of the dense layer with which the rest of a step costs as much as the keys.
+
+    What one takes in the time of the other depends on the processor, and on its clock of the day.
+    """
+    low, high = 64, 128
+    rewritten = Program(data, low, rewrite=True, ssd=None)
+    narrow, wide = (Program(data, units, rewrite=False, ssd=None) for units in (low, high))
+    for program in (rewritten, narrow, wide):
+        program.steps(BATCHES)
+    rounds = [(rewritten.pipeline(20), narrow.steps(20), wide.steps(20)) for _ in range(5)]
+    keys, at_low, at_high = (statistics.median(values) for values in zip(*rounds, strict=True))
+    for program in (rewritten, narrow, wide):
+        program.session.close()
+    slope = max((at_high - at_low) / (high - low), 1e-9)
+    return int(np.clip(low + (2 * keys - at_low) / slope, 16, 512))
+
+
 def main() -> None:
-    units = int(sys.argv[1]) if len(sys.argv) > 1 else UNITS
-    ssd = sys.argv[2] if len(sys.argv) > 2 else None
+    ssd = sys.argv[1] if len(sys.argv) > 1 else None
     rounds, steps = (SSD_ROUNDS, SSD_STEPS) if ssd else (ROUNDS, STEPS)
     mx.init(train_steps=1, use_dynamic_expansion=ssd is None)
     _mxrec.set_num_threads(1)
     batches = SSD_BATCHES if ssd else BATCHES
     data = rows(batches)
+    units = SSD_UNITS if ssd else balanced_units(data)
     plain = Program(data, units, rewrite=False, ssd=ssd)
     rewritten = Program(data, units, rewrite=True, ssd=ssd)
     rewritten.steps(batches)
@@ -167,6 +186,7 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in times.items()}
     ratios = [p / r for p, r in zip(times["plain"], times["rewritten"], strict=True)]
     figures = {
+        "units of the dense layer": units,
         "ms a step, plain": 1e3 * medians["plain"],
         "ms a step, rewritten": 1e3 * medians["rewritten"],
         "ms a batch, keys alone": 1e3 * medians["keys"],

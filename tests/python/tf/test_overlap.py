@@ -42,12 +42,12 @@ def figures_of(*arguments: str | Path, **environment: str) -> dict[str, float]:
 def test_steps_overlap_with_the_keys_of_the_next():
     figures = figures_of()
     # The dense step costs as much as the key work.
-    assert 0.8 <= figures["ms a step, the rest"] / figures["ms a batch, keys alone"] <= 1.4
+    assert 0.8 <= figures["ms a step, the rest"] / figures["ms a batch, keys alone"] <= 1.25
     assert figures["rewritten / plain, steps/s"] >= 1.5
     assert figures["share of a step waiting for keys"] <= 0.05
 
 
 @one_processor
 def test_steps_overlap_with_the_reads_of_a_slow_tier(tmp_path: Path):
-    figures = figures_of("112", tmp_path, MXREC_SSD_READ_DELAY_MICROS="2000")
+    figures = figures_of(tmp_path, MXREC_SSD_READ_DELAY_MICROS="2000")
     assert figures["rewritten / plain, steps/s"] >= 3
