@@ -3,7 +3,8 @@
 //
 // A staged row is a copy of a record that stays where it is; the batch takes the copy instead of
 // reading, and waits for one that is on its way. So nothing depends on whether a row is staged, and
-// one that is never taken makes room for later ones.
+// one that is never taken makes room for later ones. Memory for the most rows that there have been
+// at once is kept for those to come.
 //
 // Invariant: a staged copy is that of the record that its key has on SSD. Put is called under the
 // shard's lock, after a look at the index; Drop when a key's record changes or goes, under that
