@@ -125,6 +125,7 @@ void TableState::RemoveRow(uint32_t s, int64_t key, RowRef ref) {
     tracker_.Remove(s, key, ref, shard.arena->Meta(ref), shard.arena->Row(ref));
   }
   shard.arena->Free(ref, key);
+  ForgetAddresses(s, key);
   if (!shard.reprieved.empty()) shard.reprieved.erase(ref);
 }
 

@@ -370,6 +370,7 @@ int64_t TableState::Erase(KeyBatch* batch) {
                           shard.arena->Meta(batch->ref[i]), shard.arena->Row(batch->ref[i]));
         }
         shard.arena->Free(batch->ref[i], batch->occurrence_key(i));
+        ForgetAddresses(s, batch->occurrence_key(i));
         if (!shard.reprieved.empty()) shard.reprieved.erase(batch->ref[i]);
         ++here;
       }

@@ -70,6 +70,13 @@ struct TieredRows : TableData {
     SameLockShared(ShardAt(s).mu, *tier.mu);
     return tier.spilled;
   }
+  // A row has been erased: addresses from when it was in memory earlier do not mean its successor.
+  void ForgetAddresses(uint32_t s, int64_t key) MXREC_REQUIRES(ShardAt(s).mu) {
+    if (tier_ == nullptr) return;
+    TierShard& tier = tier_->shard(s);
+    SameLock(ShardAt(s).mu, *tier.mu);
+    tier.trail.Gone(key);
+  }
   bool HasRow(uint32_t s, uint64_t hash, int64_t key) const MXREC_REQUIRES_SHARED(ShardAt(s).mu) {
     return ShardAt(s).index.Find(hash, key) != kNoRow || FindSpilled(s, hash, key) != nullptr;
   }

@@ -43,6 +43,7 @@ void TieredRows::RemoveSpilled(uint32_t s, std::span<const Entry> entries) {
       tracker_.RemoveSpilled(s, key, row.meta(), row.reprieve, image_of[i]);
     }
     spilled.Erase(HashKey(key), key);
+    ForgetAddresses(s, key);
     gone.push_back(key);
     freed.push_back(row.location);
   }

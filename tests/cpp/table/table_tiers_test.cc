@@ -274,6 +274,26 @@ TEST(TableTiersTest, GradientsByAddressFindRowsThatHaveLeftLongAgo) {
   for (size_t i = 0; i < after.size(); ++i) EXPECT_EQ(after[i], before[i] - 1.0f);
 }
 
+// Addresses of a row that was erased after it had left, on SSD or back in memory: as in memory,
+// they do not mean the row that its key has now.
+TEST(TableTiersTest, GradientsByAddressDoNotReachTheRowsOfErasedKeys) {
+  for (const bool back : {false, true}) {
+    const auto table = Table::Create(SmallOptions(100'000, 40)).value();
+    UniqueKeys unique;
+    ASSERT_TRUE(table->Resolve(Range(0, 30), ResolveMode::kInsert, nullptr, &unique).ok());
+    for (int64_t key = 100; key < 2000; key += 30) Use(table.get(), Range(key, key + 30));
+    if (back) Use(table.get(), Range(0, 30));
+    ASSERT_EQ(table->Erase(Range(0, 30)).value(), 30);
+    const std::vector<float> fresh = Use(table.get(), Range(0, 30));
+    const std::vector<float> grads(30 * 4, 1.0f);
+    ApplyResult result;
+    const Status refused = table->ApplyToAddresses(unique.addresses, grads.data(), 1.0f,
+                                                   StaleAddress::kReject, &result);
+    EXPECT_EQ(refused.code(), StatusCode::kInvalidArgument) << refused.message();
+    EXPECT_EQ(Look(*table, Range(0, 30)), fresh);
+  }
+}
+
 // A step may look a table up any number of times before it applies its gradients.
 TEST(TableTiersTest, GradientsFindTheirRowsHoweverManyLookupsAStepHas) {
   constexpr int64_t kLookups = 200, kKeys = 30;

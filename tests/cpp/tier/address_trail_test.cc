@@ -50,7 +50,7 @@ TEST(AddressTrailTest, AsAListOfAllThatHaveLeft) {
   for (uint64_t seed = 1; seed <= 30; ++seed) {
     SCOPED_TRACE(seed);
     std::mt19937_64 random(seed);
-    AddressTrail trail;
+    AddressTrail trail((uint64_t{1} << 32) - random() % 2000);  // its numbers wrap around
     struct Left {
       AddressTrail::Time time;
       int64_t key;
@@ -73,9 +73,14 @@ TEST(AddressTrailTest, AsAListOfAllThatHaveLeft) {
       for (uint64_t i = random() % 6; i > 0; --i) {
         const auto ref = static_cast<RowRef>(random() % slots * (random() % slots) % slots);
         const uint16_t generation = generations[ref] += 2;
-        const auto key = static_cast<int64_t>(random() % 1000);
+        const auto key = static_cast<int64_t>(random() % 60);
         trail.Add(ref, generation, key, now);
         model[{ref, generation}] = {now, key};
+      }
+      if (random() % 3 == 0) {
+        const auto key = static_cast<int64_t>(random() % 60);
+        trail.Gone(key);
+        std::erase_if(model, [&](const auto& each) { return each.second.key == key; });
       }
       for (RowRef ref = 0; ref < slots + 2; ++ref) {
         for (int back = -2; back < 20; back += 2) {
