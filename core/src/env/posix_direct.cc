@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,16 +24,31 @@ class PosixPathLock : public PathLock {
   const int fd_;
 };
 
+// A log keeps hundreds of files open, more than the limit that processes have unless they ask for
+// more; what they may ask for is a thousand times as much. False: there is no more.
+bool RaiseFileLimit() {
+  rlimit limit;
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max) return false;
+  limit.rlim_cur = limit.rlim_max;
+  return ::setrlimit(RLIMIT_NOFILE, &limit) == 0;
+}
+
+int OpenFile(const std::string& path, int flags) {
+  const int fd = ::open(path.c_str(), flags | O_CLOEXEC, 0666);
+  if (fd >= 0 || errno != EMFILE || !RaiseFileLimit()) return fd;
+  return ::open(path.c_str(), flags | O_CLOEXEC, 0666);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<DirectFile>> PosixDirectFile::OpenWith(const std::string& path, int flags,
                                                               const char* action) {
   bool direct = true;
-  int fd = ::open(path.c_str(), flags | O_RDWR | O_DIRECT | O_CLOEXEC, 0666);
+  int fd = OpenFile(path, flags | O_RDWR | O_DIRECT);
   if (fd < 0 && errno == EINVAL) {  // what file systems without direct I/O say
     direct = false;
     // A file system may have created the file before it refused.
-    fd = ::open(path.c_str(), (flags & ~O_EXCL) | O_RDWR | O_CLOEXEC, 0666);
+    fd = OpenFile(path, (flags & ~O_EXCL) | O_RDWR);
   }
   if (fd < 0 && errno == EEXIST) {
     return AlreadyExists(std::string("cannot ") + action + " " + path + ": the file exists");
@@ -52,9 +68,18 @@ Result<std::unique_ptr<DirectFile>> PosixDirectFile::Open(const std::string& pat
 PosixDirectFile::~PosixDirectFile() { ::close(fd_); }
 
 Status PosixDirectFile::Allocate(uint64_t bytes) {
-  // Where the file system has no such call, glibc writes into every block instead.
   int error = EINTR;
-  while (error == EINTR) error = ::posix_fallocate(fd_, 0, static_cast<off_t>(bytes));
+  while (error == EINTR) {
+    error = ::fallocate(fd_, 0, 0, static_cast<off_t>(bytes)) == 0 ? 0 : errno;
+  }
+  if (error == EOPNOTSUPP || error == ENOSYS) {
+    // glibc then writes a byte into every block, which direct I/O does not allow.
+    const int fd = OpenFile(path_, O_RDWR);
+    if (fd < 0) return FromErrno("allocate", path_, errno);
+    error = EINTR;
+    while (error == EINTR) error = ::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
+    if (::close(fd) != 0 && error == 0) error = errno;
+  }
   if (error != 0) return FromErrno("allocate", path_, error);
   return {};
 }

@@ -16,9 +16,9 @@ Status FromErrno(const char* action, const std::string& path, int error) {
     case EDQUOT:
       return ResourceExhausted(message + "; free space on that file system");
     case ENOMEM:
-    case EMFILE:
-    case ENFILE:
       return ResourceExhausted(std::move(message));
+    case EMFILE:
+      return IoError(message + "; raise this process's limit (ulimit -n)");
     default:
       return IoError(std::move(message));
   }

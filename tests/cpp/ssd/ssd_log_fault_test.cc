@@ -41,6 +41,11 @@ class SsdLogFault : public ::testing::Test {
 
   static void TearDownTestSuite() {
     std::printf("%lld fault-injected runs\n", static_cast<long long>(all_runs_));
+    const bool all_tests = ::testing::UnitTest::GetInstance()->test_to_run_count() ==
+                           ::testing::UnitTest::GetInstance()->total_test_count();
+    if (Slow() && all_tests) {
+      EXPECT_GE(all_runs_, 2000);
+    }
   }
 
   void Note(const Status& status) {
