@@ -17,6 +17,9 @@ namespace mxrec::bench {
 namespace {
 
 class RocksStore : public Store {
+  // What the log keeps beside a row: its count, time and metadata.
+  static constexpr size_t kHeadBytes = 16;
+
  public:
   explicit RocksStore(const StoreOptions& options) : options_(options) {
     rocksdb::BlockBasedTableOptions table;
@@ -52,16 +55,18 @@ class RocksStore : public Store {
                   statuses.data());
     for (size_t i = 0; i < ranks.size(); ++i) {
       Check(statuses[i]);
-      std::memcpy(rows + i * options_.row_bytes, values[i].data(), options_.row_bytes);
+      std::memcpy(rows + i * options_.row_bytes, values[i].data() + kHeadBytes, options_.row_bytes);
     }
   }
 
   void Write(std::span<const int64_t> ranks, const char* rows) override {
     rocksdb::WriteBatch batch;
+    std::vector<char> value(kHeadBytes + options_.row_bytes);
     for (size_t i = 0; i < ranks.size(); ++i) {
       const int64_t key = KeyOfRank(ranks[i]);
+      std::memcpy(value.data() + kHeadBytes, rows + i * options_.row_bytes, options_.row_bytes);
       Check(batch.Put(rocksdb::Slice(reinterpret_cast<const char*>(&key), sizeof(key)),
-                      rocksdb::Slice(rows + i * options_.row_bytes, options_.row_bytes)));
+                      rocksdb::Slice(value.data(), value.size())));
     }
     rocksdb::WriteOptions write;
     write.disableWAL = true;
@@ -94,7 +99,9 @@ class RocksStore : public Store {
     }
     return bytes;
   }
-  uint64_t PayloadBytes() const override { return sizeof(int64_t) + options_.row_bytes; }
+  uint64_t PayloadBytes() const override {
+    return sizeof(int64_t) + kHeadBytes + options_.row_bytes;
+  }
   nlohmann::json Describe() const override {
     return {{"version", rocksdb::GetRocksVersionAsString()}};
   }

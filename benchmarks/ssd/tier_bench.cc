@@ -108,11 +108,12 @@ class Trainer {
   std::vector<float> rows_;
 };
 
-// Misses of a cache that keeps the keys most frequent so far, itself informed of every use.
-int64_t IdealMisses(const std::vector<Batch>& warm, const std::vector<Batch>& batches,
-                    size_t rows) {
+using Keys = std::unordered_set<int64_t>;
+
+// The keys most frequent in these batches, at most `rows`: those of a cache that has counted all.
+Keys MostUsed(const std::vector<Batch>& batches, size_t rows) {
   std::unordered_map<int64_t, int64_t> uses;
-  for (const Batch& batch : warm) {
+  for (const Batch& batch : batches) {
     for (const int64_t key : batch) ++uses[key];
   }
   std::vector<std::pair<int64_t, int64_t>> order;
@@ -122,8 +123,20 @@ int64_t IdealMisses(const std::vector<Batch>& warm, const std::vector<Batch>& ba
     std::ranges::nth_element(order, order.begin() + static_cast<ptrdiff_t>(rows), std::greater<>());
     order.resize(rows);
   }
-  std::unordered_set<int64_t> kept;
+  Keys kept;
   for (const auto& [count, key] : order) kept.insert(key);
+  return kept;
+}
+
+// The most probable ones: those of a cache that knows the law.
+Keys MostProbable(size_t rows) {
+  Keys kept;
+  for (size_t rank = 0; rank < rows; ++rank) kept.insert(KeyOfRank(static_cast<int64_t>(rank)));
+  return kept;
+}
+
+// Distinct keys of a batch, in the mean, that are not kept.
+double MissesPerStep(const Keys& kept, const std::vector<Batch>& batches) {
   int64_t misses = 0;
   for (Batch batch : batches) {
     std::ranges::sort(batch);
@@ -131,7 +144,7 @@ int64_t IdealMisses(const std::vector<Batch>& warm, const std::vector<Batch>& ba
     batch.erase(again.begin(), again.end());
     misses += std::ranges::count_if(batch, [&](int64_t key) { return !kept.contains(key); });
   }
-  return misses;
+  return static_cast<double>(misses) / static_cast<double>(batches.size());
 }
 
 int Main(int argc, char** argv) {
@@ -186,9 +199,9 @@ int Main(int argc, char** argv) {
   Check(save.status());
   report["save_rows_per_s"] = static_cast<double>(rows) / saving.Seconds();
   std::filesystem::remove_all(saved);
-  report["ideal_misses_per_step"] =
-      static_cast<double>(IdealMisses(warm, measured, static_cast<size_t>(rows * percent / 100))) /
-      static_cast<double>(steps);
+  const auto in_memory = static_cast<size_t>(rows * percent / 100);
+  report["misses_per_step_of_most_used"] = MissesPerStep(MostUsed(warm, in_memory), measured);
+  report["misses_per_step_of_most_probable"] = MissesPerStep(MostProbable(in_memory), measured);
   DiskProbe probe(path + "/tier_bench_probe", int64_t{2} << 30);
   const double reads = probe.ReadsPerSecond(200'000, 64);
   report["disk_reads_per_s"] = reads;
