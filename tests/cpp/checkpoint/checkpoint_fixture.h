@@ -63,13 +63,8 @@ inline TableOptions Options(OptimizerKind kind, int num_shards = 4, int dim = 3)
   return options;
 }
 
-// MXREC_TEST_MEMORY_ROWS: so many rows in memory, the others on SSD.
-inline std::shared_ptr<Table> MakeTable(TableOptions options) {
-  const char* memory_rows = std::getenv("MXREC_TEST_MEMORY_ROWS");
-  if (memory_rows != nullptr && options.memory_rows != 1) {
-    options = Tiered(options, std::strtoll(memory_rows, nullptr, 10));
-  }
-  auto table = Table::Create(options);
+inline std::shared_ptr<Table> MakeTable(const TableOptions& options) {
+  auto table = Table::Create(TieredIfAsked(options));
   if (!table.ok()) {
     ADD_FAILURE() << table.status().message();
     std::abort();

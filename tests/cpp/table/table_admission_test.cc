@@ -12,6 +12,7 @@
 #include "mxrec/runtime.h"
 #include "mxrec/table.h"
 #include "optimizers/random_seed.h"
+#include "table/tiers.h"
 #include "util/page_allocator.h"
 
 namespace mxrec {
@@ -34,7 +35,9 @@ TableOptions Options(int64_t threshold, AdmissionMode mode = AdmissionMode::kExa
   return options;
 }
 
-std::shared_ptr<Table> Make(const TableOptions& options) { return Table::Create(options).value(); }
+std::shared_ptr<Table> Make(const TableOptions& options) {
+  return Table::Create(testing::TieredIfAsked(options)).value();
+}
 
 Rows RowsOf(const Table& table) {
   Rows rows;
@@ -237,7 +240,9 @@ TEST(TableAdmissionTest, RowsAndCountsDoNotDependOnThreadsOrShards) {
                                                StaleAddress::kReject, &result)
                             .ok());
           }
-          if (step % 8 == 7) ASSERT_TRUE(table->Evict(std::nullopt, step % 16 == 7 ? 100 : 0).ok());
+          if (step % 8 == 7) {
+            ASSERT_TRUE(table->Evict(std::nullopt, step % 16 == 7 ? 100 : 0).ok());
+          }
         }
         const Rows rows = RowsOf(*table);
         const std::vector<int64_t> counts = Counts(*table, Range(0, 100'000));

@@ -10,6 +10,7 @@
 
 #include "index/key_hash.h"
 #include "mxrec/table.h"
+#include "table/tiers.h"
 #include "util/page_allocator.h"
 
 namespace mxrec {
@@ -34,7 +35,9 @@ TableOptions Options(int64_t max_age, int shards = 4) {
   return options;
 }
 
-std::shared_ptr<Table> Make(const TableOptions& options) { return Table::Create(options).value(); }
+std::shared_ptr<Table> Make(const TableOptions& options) {
+  return Table::Create(testing::TieredIfAsked(options)).value();
+}
 
 std::vector<int64_t> Range(int64_t begin, int64_t end) {
   std::vector<int64_t> keys(static_cast<size_t>(end - begin));

@@ -55,6 +55,13 @@ inline TableOptions Tiered(TableOptions options, int64_t memory_rows) {
   return options;
 }
 
+// With MXREC_TEST_MEMORY_ROWS: so many rows in memory, the others on SSD.
+inline TableOptions TieredIfAsked(const TableOptions& options) {
+  const char* const memory_rows = std::getenv("MXREC_TEST_MEMORY_ROWS");
+  if (memory_rows == nullptr || options.memory_rows == 1) return options;
+  return Tiered(options, std::strtoll(memory_rows, nullptr, 10));
+}
+
 // As a model without tiers sees them.
 inline TableOptions Untiered(TableOptions options) {
   if (options.ssd_rows == 0) return options;
