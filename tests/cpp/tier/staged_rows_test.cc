@@ -7,6 +7,8 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <new>
+#include <numeric>
 #include <thread>
 #include <vector>
 
@@ -140,6 +142,31 @@ TEST_F(StagedRowsTest, ACopyDoesNotWaitForAReadThatFailed) {
   staged_.Finish(keys, mine);
   waiter.join();
   EXPECT_EQ(staged_.size(), 0);
+}
+
+TEST_F(StagedRowsTest, WithoutMemoryNothingIsBegun) {
+  Keys keys(20'000);  // more segments of the index than one
+  std::iota(keys.begin(), keys.end(), 0);
+  Flags mine(keys.size(), 7);
+  for (int64_t allocation = 0;; ++allocation) {
+    ASSERT_LT(allocation, 100);
+    PageAllocator::FailAllocation(allocation);
+    const auto failed = [&] {
+      try {
+        staged_.Begin(keys, mine);
+        return false;
+      } catch (const std::bad_alloc&) {
+        return true;
+      }
+    }();
+    PageAllocator::FailAllocation(-1);
+    EXPECT_EQ(staged_.size(), static_cast<size_t>(std::ranges::count(mine, 1)));
+    staged_.Finish(keys, mine);
+    EXPECT_EQ(staged_.size(), 0);
+    if (!failed) break;
+  }
+  Stage({1, 2}, 3);
+  EXPECT_EQ(Copy({1, 2}), (std::vector<int64_t>{103, 203}));
 }
 
 // Many readers and takers: who copies a row gets the values that were put for it.
