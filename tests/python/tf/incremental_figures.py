@@ -1,7 +1,10 @@
 """Speed of streaming training in a MonitoredTrainingSession, with deltas every 2 s and without.
 
-python incremental_figures.py MINUTES DIR: rounds of ten seconds, alternating; prints the figures, as
-JSON. DIR is on the disk that is measured; what is written there is removed.
+python incremental_figures.py MINUTES DIR: two programs, one that saves and one that does not, each
+of which trains so many minutes. They train by turns, some seconds at a time, because machines are
+faster in one minute than in the next: who has no turn is stopped (SIGSTOP), what it writes beside
+its training, too. Prints the figures, as JSON. DIR is on the disk that is measured; what is written
+there is removed.
 """
 
 from __future__ import annotations
@@ -9,31 +12,30 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import numpy as np
-import tensorflow as tf
 
-import mxrec
-import mxrec.tf as mx
-from mxrec.tf.optimizers import lazy_adam
-
-v1 = tf.compat.v1
 BATCH, SLOTS, DIM, KEYS = 4096, 8, 32, 1_000_000
-ROUND_SECONDS, WARM_SECONDS = 10.0, 4.0
+TURN_SECONDS, WARM_STEPS = 6.0, 300
+STEPS = "steps"  # file with the number of steps made
 
 
-def batches(seed: int) -> tf.data.Dataset:
+def batches(seed: int) -> Any:
     """Zipf-distributed keys without end.
 
     No constant of the graph: 64 MiB in it would be copied by TensorFlow's optimizers when the first
     delta makes it look at the graph again, and written as text beside the first checkpoint.
     """
+    import tensorflow as tf
+
     rng = np.random.default_rng(seed)
     ids = rng.zipf(1.1, 256 * BATCH * SLOTS * 2) - 1
     ids = ids[ids < KEYS][: 256 * BATCH * SLOTS].reshape(256, BATCH, SLOTS)
@@ -41,15 +43,21 @@ def batches(seed: int) -> tf.data.Dataset:
     return tf.data.Dataset.from_generator(lambda: ids, output_signature=spec).repeat().prefetch(2)
 
 
-def one_round(directory: Path, seconds: float, saves: bool, seed: int) -> tuple[float, int]:
-    """Trains for a while from empty tables; gives steps a second, and how many deltas there are."""
-    mx.terminate_config_initializer()
+def train_for_ever(directory: Path, saves: bool) -> None:
+    """Trains from empty tables, and notes each step."""
+    import tensorflow as tf
+
+    import mxrec.tf as mx
+    from mxrec.tf.optimizers import lazy_adam
+
+    v1 = tf.compat.v1
+    made = np.memmap(directory / STEPS, np.int64, "w+", shape=1)
     intervals = {"save_checkpoint_due_time": 10**6, "save_delta_checkpoints_secs": 2}
     mx.init(use_dynamic_expansion=True, is_incremental_checkpoint=saves, **intervals)
     with tf.Graph().as_default():
         v1.set_random_seed(1)
         step = v1.train.get_or_create_global_step()
-        ids = v1.data.make_one_shot_iterator(batches(seed)).get_next()
+        ids = v1.data.make_one_shot_iterator(batches(1)).get_next()
         rows = []
         for name in ("user", "item"):
             init = v1.random_normal_initializer(stddev=0.1, seed=3)
@@ -68,47 +76,74 @@ def one_round(directory: Path, seconds: float, saves: bool, seed: int) -> tuple[
         )
         with tf.control_dependencies([train]):
             op = v1.assign_add(step, 1)
-        options: dict[str, Any] = {"checkpoint_dir": str(directory) if saves else None}
+        checkpoints = str(directory / "checkpoints") if saves else None
         with v1.train.MonitoredTrainingSession(
-            save_checkpoint_secs=None, save_summaries_steps=None, **options
+            checkpoint_dir=checkpoints, save_checkpoint_secs=None, save_summaries_steps=None
         ) as session:
-            warm = time.monotonic()
-            while time.monotonic() - warm < WARM_SECONDS:
+            while True:
                 session.run(op)
-            begin, steps = time.monotonic(), 0
-            while (spent := time.monotonic() - begin) < seconds:
-                session.run(op)
-                steps += 1
-    deltas = [v for v in mxrec.versions(directory) if v.kind == "delta"] if saves else []
-    mx.terminate_config_initializer()
-    return steps / spent, len(deltas)
+                made[0] += 1
+
+
+@contextmanager
+def program(directory: Path, which: str) -> Iterator[tuple[subprocess.Popen[bytes], Any]]:
+    """A program that trains, once it is warm, and the number of steps that it has made."""
+    directory.mkdir(parents=True)
+    with subprocess.Popen([sys.executable, __file__, which, directory]) as child:
+        try:
+            made = None
+            while made is None or made[0] < WARM_STEPS:
+                if child.poll() is not None:
+                    raise SystemExit(f"the program {which} deltas has ended: {child.returncode}")
+                time.sleep(0.1)
+                if made is None and (directory / STEPS).exists():
+                    made = np.memmap(directory / STEPS, np.int64, "r", shape=1)
+            child.send_signal(signal.SIGSTOP)
+            yield child, made
+        finally:
+            child.kill()
+
+
+def turn(child: subprocess.Popen[bytes], made: Any) -> float:
+    """Steps a second of some seconds."""
+    before, begin = int(made[0]), time.monotonic()
+    child.send_signal(signal.SIGCONT)
+    time.sleep(TURN_SECONDS)
+    child.send_signal(signal.SIGSTOP)
+    if child.poll() is not None:
+        raise SystemExit(f"a program has ended: {child.returncode}")
+    return (int(made[0]) - before) / (time.monotonic() - begin)
 
 
 def main(minutes: float, directory: Path) -> None:
-    rounds = max(1, round(minutes * 60 / ROUND_SECONDS / 2))
-    seconds = min(ROUND_SECONDS, minutes * 60 / 2)
-    speed: dict[bool, list[float]] = {False: [], True: []}
-    deltas = 0
-    for number in range(rounds):
-        for saves in (False, True) if number % 2 == 0 else (True, False):
-            place = directory / f"incremental-figures-{os.getpid()}"
-            place.mkdir()
-            try:
-                found, written = one_round(place, seconds, saves, number)
-            finally:
-                shutil.rmtree(place)
-            speed[saves].append(found)
-            deltas += written
-    without, beside = (float(np.median(speed[saves])) for saves in (False, True))
+    import mxrec
+
+    place = directory / f"incremental-figures-{os.getpid()}"
+    speed: dict[str, list[float]] = {"without": [], "with": []}
+    try:
+        with program(place / "a", "without") as without, program(place / "b", "with") as beside:
+            programs = {"without": without, "with": beside}
+            for number in range(max(1, round(minutes * 60 / TURN_SECONDS))):
+                for which in ("without", "with") if number % 2 == 0 else ("with", "without"):
+                    speed[which].append(turn(*programs[which]))
+            versions = mxrec.versions(place / "b" / "checkpoints")
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    ratios = [w / p for w, p in zip(speed["with"], speed["without"], strict=True)]
     figures = {
         "minutes": minutes,
-        "deltas": deltas,
-        "steps a second without": without,
-        "steps a second with": beside,
-        "with / without": beside / without,
+        "deltas": sum(version.kind == "delta" for version in versions),
+        "steps a second without": float(np.mean(speed["without"])),
+        "steps a second with": float(np.mean(speed["with"])),
+        "with / without": float(np.sum(speed["with"]) / np.sum(speed["without"])),
+        "with / without, median of turns": float(np.median(ratios)),
     }
     print(json.dumps(figures))
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), Path(sys.argv[2]))
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if sys.argv[1] in ("with", "without"):
+        train_for_ever(Path(sys.argv[2]), sys.argv[1] == "with")
+    else:
+        main(float(sys.argv[1]), Path(sys.argv[2]))
