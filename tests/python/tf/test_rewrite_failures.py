@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,7 +199,7 @@ def interrupting(plain: Callable[..., Any], calls: int) -> Callable[..., Any]:
     def function(*args: Any, **kwargs: Any) -> Any:
         left[0] -= 1
         if left[0] == -1:
-            signal.raise_signal(signal.SIGINT)
+            raise KeyboardInterrupt
         return plain(*args, **kwargs)
 
     return function
