@@ -98,3 +98,23 @@ def test_gradients_by_way_of_the_pipeline_warn(start: Any, which: str) -> None:
         (warning,) = warnings
         assert "leaves out what depends on it by way of 'Exp:0'" in warning
         assert before[0] is not None
+
+
+def test_tapes_follow(start: Any) -> None:
+    """A tape that recorded the old tensor, asked after the rewriting."""
+    got = []
+    for rewritten in (False, True):
+        start()
+        with tf.Graph().as_default():
+            feed = initializable(dataset(3))
+            with tf.GradientTape() as tape:
+                tape.watch(feed.batch["price"])
+                loss = loss_of(feed.batch)
+            if rewritten:
+                mx.modify_graph_and_start_emb_cache()
+            gradient = tape.gradient(loss, feed.batch["price"])
+            with v1.Session() as session:
+                session.run([v1.global_variables_initializer(), *feed.initializers])
+                got.append([session.run(gradient) for _ in range(3)])
+    assert np.abs(got[0]).max() > 0
+    np.testing.assert_array_equal(*got)
