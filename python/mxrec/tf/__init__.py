@@ -45,7 +45,7 @@ from mxrec.tf.host_pipeline_ops import import_host_pipeline_ops, return_timestam
 from mxrec.tf.log import logger
 from mxrec.tf.lookup import grouped_lookup, sparse_lookup
 from mxrec.tf.merge_lookup import do_merge_lookup
-from mxrec.tf.rewrite import batches, fetches
+from mxrec.tf.rewrite import batches, derivatives, fetches
 from mxrec.tf.rewrite.hooks import (
     ACGPushOpsToDatasetHook,
     GraphModifierHook,
@@ -70,6 +70,7 @@ incremental_hook.install()
 precision_mode.install()
 sessions.install(fetches.before_run, eviction_notice.before_run)
 fetches.install()
+derivatives.install()
 batches.install()
 eos_map.install()
 builders.install()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,20 +78,27 @@ class FeatureSpec:
             batch: dict, tuple or list of tensors, possibly nested, or one tensor.
 
         Raises:
-            ValueError: the feature is not there, or its key is there more than once.
+            ValueError: the feature is not there, its key is there more than once, or it is a nested
+                part of the element.
         """
         use_specs(self._made_with)
         found = self._by_key(batch) if isinstance(self.index_key, str) else self._by_index(batch)
         if not found:
             raise ValueError(
                 f"batch has no feature at index_key={self.index_key!r} of FeatureSpec "
-                f"{self.name!r}; it is {tf.nest.map_structure(lambda _: '...', batch)!r}. Pass the "
+                f"{self.name!r}; it is {_outline(batch)}. Pass the "
                 "dataset's element, or another index_key."
             )
         if len(found) > 1:
             raise ValueError(
                 f"batch has {len(found)} features with index_key={self.index_key!r} of FeatureSpec "
                 f"{self.name!r}; pass the part of the element that is meant."
+            )
+        if tf.nest.is_nested(found[0]):
+            raise ValueError(
+                f"index_key={self.index_key!r} of FeatureSpec {self.name!r} must name a tensor of "
+                f"batch, but it names {_outline(found[0])}, a {type(found[0]).__name__}. "
+                f"Possible: {_tensors_of(batch)}."
             )
         return found[0]
 
@@ -166,6 +174,33 @@ class FeatureSpec:
             f"FeatureSpec(name={self.name!r}, table_name={self.table_name!r}, "
             f"index_key={self.index_key!r})"
         )
+
+
+def _outline(part: Any) -> str:
+    """The structure of an element, without its tensors."""
+    return repr(tf.nest.map_structure(lambda _: "...", part))
+
+
+def _tensors_of(batch: Any) -> str:
+    """What ``index_key`` may be for an element, for people."""
+    keys = [f"the keys {', '.join(map(repr, found))}"] if (found := _keys_of(batch)) else []
+    last = len(tf.nest.flatten(batch)) - 1
+    return " or ".join([*keys, f"the positions 0 to {last}" if last else "the position 0"])
+
+
+def _keys_of(batch: Any) -> list[str]:
+    """Keys that are those of one tensor each."""
+    found: list[tuple[str, bool]] = []
+    pending = [batch]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Mapping):
+            found += [(key, not tf.nest.is_nested(value)) for key, value in part.items()]
+            pending += part.values()
+        elif isinstance(part, (tuple, list)):
+            pending += part
+    count = collections.Counter(key for key, _ in found)
+    return sorted(key for key, single in found if single and count[key] == 1)
 
 
 def _optional_count(name: str, value: int | None) -> int | None:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from mxrec.tf import constants, graph_state
 from mxrec.tf.config import ConfigInitializer
 from mxrec.tf.rewrite.edges import Edges
+from mxrec.tf.rewrite.failing import failing_at
 
 if TYPE_CHECKING:
     from mxrec.tf.table import SparseTable
@@ -227,7 +228,8 @@ def note_late(graph: Any, edges: Edges) -> None:
     with graph.as_default(), tf.control_dependencies(None):
         timestamps = _flat(collected[-1], f"the collection {constants.ASCEND_TIMESTAMP}")
         for op, place, ids in graph_state.state_of(graph).untimed:
-            edges.connect(op, place, _spread(timestamps, ids))
+            with failing_at(f"the timestamps of op {op.name!r} ({op.type})"):
+                edges.connect(op, place, _spread(timestamps, ids))
 
 
 def forget_late(graph: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,15 @@ def test_demo(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Identical to the last digit." in done.stdout
     assert "hit rate" in done.stdout
+    gain = re.search(
+        r"Keys of coming batches are prepared in the input pipeline: ([\d.]+)\s+steps/s instead of "
+        r"([\d.]+)\s+on data in memory\s+\(([\d.]+)\s+times\)\.",
+        " ".join(done.stdout.split()),
+    )
+    assert gain is not None, done.stdout
+    rewritten, plain, times = map(float, gain.groups())
+    assert rewritten > 0 and plain > 0
+    assert times == pytest.approx(rewritten / plain, abs=0.02 + 0.1 / plain)
     assert (out / "training.png").read_bytes().startswith(b"\x89PNG")
     result = json.loads((out / "result.json").read_text())
     assert result["evaluation"] == result["restored"]

@@ -338,6 +338,15 @@ def test_rejected_arguments(start, kwargs, error, text):
         ({"a": ["x"]}, {}, TypeError, "ids of FeatureSpec 'a' must be an integer .*got dtype str"),
         ({"a": [[1, 2]]}, {"feat_count": 3}, ValueError, "feat_count=3"),
         ({"b": [1]}, {"is_timestamp": True}, ValueError, "no feature at index_key='a'"),
+        (
+            {"a": ([1], [2]), "b": {"c": [3], "d": {"e": [4]}}, "f": ({"g": [5]}, {"g": [6]})},
+            {},
+            ValueError,
+            r"index_key='a' of FeatureSpec 'a' must name a tensor .* names \('...', '...'\), a "
+            r"tuple\. Possible: the keys 'c', 'e' or the positions 0 to 5\.",
+        ),
+        ({"a": {"a": [1]}}, {}, ValueError, r"a dict\. Possible: the position 0\."),
+        (({"a": [[1]]}, ([1],)), {"index_key": "x"}, ValueError, "no feature at index_key='x'"),
     ],
 )
 def test_elements_that_do_not_fit(start, element, spec, error, text, is_training):
@@ -363,3 +372,14 @@ def test_the_pipeline_starts_after_init(start):
     start()
     mx.start_asc_pipeline()
     mx.start_asc_pipeline()
+
+
+def test_lookups_of_a_nested_part(start):
+    start()
+    with tf.Graph().as_default():
+        table = make("t")
+        batch = {"a": ([1], [2]), "b": [3]}
+        data = v1.data.Dataset.from_tensors(batch)
+        batch = v1.data.make_one_shot_iterator(data).get_next()
+        with pytest.raises(ValueError, match=r"index_key='a' of .*the keys 'b' or the positions"):
+            mx.sparse_lookup(table, mx.FeatureSpec("a", "t"), batch=batch)

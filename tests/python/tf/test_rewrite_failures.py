@@ -12,6 +12,7 @@ import tensorflow as tf
 from rewrite_runs import create, dataset, initializable, keys_of, lookup, one_shot, op_between
 
 import mxrec.tf as mx
+from mx_rec.graph import GraphModifierHook
 from mxrec.tf import timestamps as timestamps_module
 from mxrec.tf.rewrite import edges as edges_module
 from mxrec.tf.rewrite import modify as modify_module
@@ -74,20 +75,25 @@ def failing(plain: Callable[..., Any], calls: int) -> Callable[..., Any]:
     return function
 
 
+SHARED = r"what all lookups share \('lookup_t', 'lookup_u'\)"
+SECOND = "iterator 'OneShotIterator', which feeds lookups 'lookup_u'"
+# Where a failure is injected, after how many calls, and what the error says it was at.
 POINTS = {
-    "timestamps": (timestamps_module, "_spread", 1),
-    "bring up to date": (modify_module.fetches, "bring_up_to_date", 0),
-    "slice": (plan_module, "_refusal", 1),
-    "plan": (plan_module, "_connect_lookups", 0),
-    "pipeline": (rebuild_module, "extended", 1),
-    "body": (pipeline_module, "_definition", 1),
-    "iterator": (rebuild_module, "_one_shot", 0),
-    "rebuild": (rebuild_module, "_get_next", 1),
-    "reconnect": (rebuild_module, "_reconnect", 1),
-    "data edges": (edges_module.Edges, "_replace", 4),
-    "control edges": (edges_module, "_set_control_inputs", 1),
-    "names": (modify_module, "_upstream", 1),
-    "dump": (report_module, "lines_of", 0),
+    "timestamps": (timestamps_module, "_spread", 1, "the timestamps of op 'lookup_u/MxrecLookup'"),
+    "bring up to date": (modify_module.fetches, "bring_up_to_date", 0, SHARED),
+    "slice": (plan_module, "_refusal", 1, "lookup 'lookup_u'"),
+    "plan": (plan_module, "_connect_lookups", 0, SHARED),
+    "pipeline": (rebuild_module, "extended", 1, SECOND),
+    "body": (pipeline_module, "_definition", 1, SECOND),
+    "iterator": (rebuild_module, "_one_shot", 0, SECOND),
+    "rebuild": (rebuild_module, "_get_next", 1, SECOND),
+    "reconnect": (rebuild_module, "_reconnect", 1, SECOND),
+    "data edges": (edges_module.Edges, "_replace", 4, r"op '\w+' \(\w+\)"),
+    "control edges": (edges_module, "_set_control_inputs", 1, r"op '\w+' \(Const\)"),
+    "names": (modify_module, "_upstream", 1, SHARED),
+    "dump": (report_module, "lines_of", 0, SHARED),
+    "notes": (modify_module, "_note_replacements", 1, SHARED),
+    "after the notes": (modify_module.timestamps, "forget_late", 0, SHARED),
 }
 
 
@@ -97,7 +103,7 @@ def test_a_failure_leaves_the_edges(
 ) -> None:
     start()
     monkeypatch.chdir(tmp_path)
-    owner, name, calls = POINTS[point]
+    owner, name, calls, place = POINTS[point]
     with tf.Graph().as_default():
         program = Program()
         with monkeypatch.context() as patch:
@@ -105,7 +111,8 @@ def test_a_failure_leaves_the_edges(
             if name == "_set_control_inputs":  # taking back what was done works
                 function = only_forwards(function)
             patch.setattr(owner, name, function)
-            with pytest.raises(RuntimeError, match=r"is as before: .*injected.*'lookup_t'"):
+            failed = rf"is as before: .*injected\. It failed at {place}.*; pass modify_graph=False"
+            with pytest.raises(RuntimeError, match=failed):
                 mx.modify_graph_and_start_emb_cache(dump_graph=True)
         program.assert_untouched()
         mx.modify_graph_and_start_emb_cache()
@@ -130,13 +137,13 @@ def only_forwards(function: Callable[..., Any]) -> Callable[..., Any]:
     return set_control_inputs
 
 
-@pytest.mark.parametrize("point", ["bring up to date", "rebuild", "data edges", "dump"])
+@pytest.mark.parametrize("point", ["bring up to date", "rebuild", "data edges", "dump", "notes"])
 def test_a_second_rewriting_that_fails_leaves_the_first(
     start: Any, point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start()
     monkeypatch.chdir(tmp_path)
-    owner, name, calls = POINTS[point]
+    owner, name, calls, _ = POINTS[point]
     with tf.Graph().as_default():
         program = Program()
         mx.modify_graph_and_start_emb_cache()
@@ -182,4 +189,97 @@ def test_an_edge_that_tensorflow_refuses(start: Any, monkeypatch: pytest.MonkeyP
             patch.setattr(plan_module.Plan, "move", strange)
             with pytest.raises(RuntimeError, match=r"is as before.*MakeIterator"):
                 mx.modify_graph_and_start_emb_cache()
+        program.assert_untouched()
+
+
+def interrupting(plain: Callable[..., Any], calls: int) -> Callable[..., Any]:
+    """A function during which the user presses Ctrl-C, the first time after so many calls."""
+    left = [calls]
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        left[0] -= 1
+        if left[0] == -1:
+            raise KeyboardInterrupt
+        return plain(*args, **kwargs)
+
+    return function
+
+
+@pytest.mark.parametrize("point", [point for point in POINTS if point != "dump"])
+def test_an_interrupt_leaves_the_edges(
+    start: Any, point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start()
+    owner, name, calls, _ = POINTS[point]
+    with tf.Graph().as_default():
+        program = Program()
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, interrupting(getattr(owner, name), calls))
+            with pytest.raises(KeyboardInterrupt):
+                mx.modify_graph_and_start_emb_cache()
+        program.assert_untouched()
+        mx.modify_graph_and_start_emb_cache()
+        program.run()
+        assert [table.stats()["prepared_lookups"] for table in program.tables] == [3, 3]
+
+
+def test_an_interrupt_of_the_undoing_is_made_good(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start()
+    with tf.Graph().as_default():
+        program = Program()
+        with monkeypatch.context() as patch:
+            forwards = failing(edges_module.Edges._replace, 4)
+            undo = interrupting(tf.Operation._update_input, 5)  # of the undoing: the second
+            patch.setattr(edges_module.Edges, "_replace", forwards)
+            patch.setattr(tf.Operation, "_update_input", undo)
+            with pytest.raises(KeyboardInterrupt):
+                mx.modify_graph_and_start_emb_cache()
+        program.assert_untouched()
+        mx.modify_graph_and_start_emb_cache()
+        program.run()
+
+
+@pytest.mark.parametrize("hook", [False, True])
+def test_a_dump_that_cannot_be_written(
+    start: Any, hook: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start()
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "mxrec_graph_dump"
+    folder.write_text("a file")
+    with tf.Graph().as_default():
+        program = Program()
+        ops = len(program.graph.get_operations())
+        rewrite = GraphModifierHook(True).begin if hook else mx.modify_graph_and_start_emb_cache
+        text = rf"dump_graph=True cannot write '{folder}': .*directory.*or pass dump_graph=False"
+        with pytest.raises(RuntimeError, match=text):
+            rewrite(**({} if hook else {"dump_graph": True}))
+        program.assert_untouched()
+        assert len(program.graph.get_operations()) == ops
+        folder.unlink()
+        mx.modify_graph_and_start_emb_cache(dump_graph=True)
+        assert (folder / "0" / "report.txt").is_file()
+        program.run()
+
+
+@pytest.mark.parametrize("part", ["after", "report.txt"])
+def test_a_report_that_cannot_be_written(
+    start: Any, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start()
+    monkeypatch.chdir(tmp_path)
+    with tf.Graph().as_default():
+        program = Program()
+        plain, taken = plan_module.make_plan, tmp_path / "mxrec_graph_dump" / "0" / part
+
+        def planned(*args: Any) -> Any:  # between both graphs
+            taken.mkdir() if part == "report.txt" else taken.write_text("a file")
+            return plain(*args)
+
+        monkeypatch.setattr(modify_module, "make_plan", planned)
+        text = rf"is as before: dump_graph=True cannot write '{taken}'"
+        with pytest.raises(RuntimeError, match=text):
+            mx.modify_graph_and_start_emb_cache(dump_graph=True)
         program.assert_untouched()

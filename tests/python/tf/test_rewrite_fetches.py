@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from graph_runs import contents
 from rewrite_runs import BATCH, create, dataset, elements, lookup, one_shot
+from tensorflow.python.client import session as session_lib
 
 import mxrec.tf as mx
 
@@ -155,3 +156,51 @@ def test_sparse_and_ragged_tensors_of_raw_components() -> None:
             got = session.run(numbers, feed)
             np.testing.assert_array_equal(got[0], [[0, 5]])
             np.testing.assert_array_equal(got[1], np.arange(32) * 2)
+
+
+class Box:
+    """What a program fetches and feeds tensors with."""
+
+    def __init__(self, tensor: Any) -> None:
+        self.tensor = tensor
+
+
+class FedBox:
+    """One that can be fed, too."""
+
+    def __init__(self, tensor: Any) -> None:
+        self.tensor = tensor
+
+
+def test_types_that_are_registered_later() -> None:
+    """After the import of this package."""
+    registered = list(session_lib._REGISTERED_EXPANSIONS)
+    try:
+        session_lib.register_session_run_conversion_functions(
+            FedBox,
+            lambda box: ([box.tensor], lambda values: values[0]),
+            lambda box, value: [(box.tensor, value)],
+            lambda box: [box.tensor],
+        )
+        session_lib.register_session_run_conversion_functions(
+            Box, lambda box: ([box.tensor], lambda values: values[0])
+        )
+        with tf.Graph().as_default():
+            batch = one_shot(dataset(3)).batch
+            table = create("t")
+            rows = lookup(table, wordy(batch))
+            more = batch["label"] + 1
+            mx.modify_graph_and_start_emb_cache()
+            with v1.Session() as session:
+                session.run(v1.global_variables_initializer())
+                for step in range(2):
+                    boxes = [Box(batch["label"]), FedBox(batch["label"])]
+                    got = session.run([batch["label"], *boxes, rows])
+                    wanted = COLUMNS["label"][step * BATCH : (step + 1) * BATCH]
+                    for each in got[:3]:
+                        np.testing.assert_array_equal(each, wanted)
+                fed = np.full(BATCH, 6.0)
+                got = session.run(more, {FedBox(batch["label"]): fed})
+                np.testing.assert_array_equal(got, fed + 1)
+    finally:
+        session_lib._REGISTERED_EXPANSIONS[:] = registered

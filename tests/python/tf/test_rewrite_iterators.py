@@ -154,10 +154,15 @@ def test_a_second_rewriting_for_later_lookups() -> None:
         second = lookup(table, tf.strings.to_number(batch["number"], tf.int64))
         mx.modify_graph_and_start_emb_cache()
         assert op_between(keys_of(first)) == op_between(keys_of(second)) == []
+        # Of one iterator, still.
+        assert mx.get_initializer(True) is feed.initializers[0]
+        newest = mx.get_target_batch(True)
+        tf.nest.assert_same_structure(newest, feed.batch)
+        assert newest["id"] is not batch["id"]
         with v1.Session() as session:
             session.run([v1.global_variables_initializer(), *feed.initializers])
             for step in range(6):
-                got = session.run([feed.batch, batch, first, second])
+                got = session.run([feed.batch, batch, newest, first, second])
                 part = slice(step * BATCH, (step + 1) * BATCH)
-                for each in got[:2]:
+                for each in got[:3]:
                     np.testing.assert_array_equal(each["id"], elements(6)["id"][part])

@@ -393,8 +393,38 @@ def test_dump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         text = (folder / "report.txt").read_text("utf-8")
         assert f"lookup 'moved' of table 't{number}' (training)" in text
         assert "(StringToHashBucketFast)" in text
-        assert "lookup 'kept' stays: 'fed'" in text
+        assert "lookup 'kept' stays: 'fed' (Placeholder) " in text
         for part, wanted in (("before", False), ("after", True)):
             (events,) = (folder / part).iterdir()
             graphs = [e.graph_def for e in v1.train.summary_iterator(str(events)) if e.graph_def]
             assert (b"mxrec_rewrite" in graphs[0]) == wanted
+
+
+def test_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way of each lookup, what moved of it, and why others stay."""
+    monkeypatch.chdir(tmp_path)
+    with tf.Graph().as_default():
+        batch = one_shot(dataset(2)).batch
+        table = create("t")
+        bucket = tf.strings.to_hash_bucket_fast(batch["word"], 100, name="bucket")
+        lookup(table, tf.math.add(bucket, 3, name="shift"), name="moved")
+        lookup(table, batch["id"], name="raw", is_train=False)
+        random = tf.random.uniform([8], 0, 9, tf.int64, name="noise")
+        lookup(table, tf.math.add(bucket, random, name="mixed"), name="kept")
+        mx.modify_graph_and_start_emb_cache(dump_graph=True)
+        text = (tmp_path / "mxrec_graph_dump" / "0" / "report.txt").read_text("utf-8")
+    lines = text.splitlines()
+    assert lines == [
+        "lookup 'moved' of table 't' (training)",
+        "  path: OneShotIterator -> IteratorGetNext -> shift/y -> bucket -> shift -> "
+        "moved/MxrecLookup",
+        "  moved: shift/y (Const), bucket (StringToHashBucketFast), shift (AddV2)",
+        "  keys are prepared ahead: yes",
+        "lookup 'raw' of table 't' (reading)",
+        "  path: OneShotIterator -> IteratorGetNext -> raw/MxrecRead",
+        "  moved: nothing but the ids",
+        "  keys are prepared ahead: no",
+        "lookup 'kept' stays: 'noise' (RandomUniformInt) is stateful",
+        "iterator 'OneShotIterator' (OneShotIterator): 6 components and 2 moved tensors: shift:0, "
+        "IteratorGetNext:0",
+    ]

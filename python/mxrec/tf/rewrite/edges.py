@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mxrec.tf.rewrite.failing import failing_at
+
 
 class Edges:
     """A list of changes, in the order in which they take place."""
@@ -37,12 +39,14 @@ class Edges:
         """
         try:
             for op, place, tensor in self._data:
-                self._replace(op, place, tensor)
+                with failing_at(f"op {op.name!r} ({op.type})"):
+                    self._replace(op, place, tensor)
             for op, old, new in self._control:
-                inputs = [new if each is old else each for each in op.control_inputs]
-                self._done.append((op, None, list(op.control_inputs)))
-                _set_control_inputs(op, inputs)
-        except Exception:
+                with failing_at(f"op {op.name!r} ({op.type})"):
+                    inputs = [new if each is old else each for each in op.control_inputs]
+                    self._done.append((op, None, list(op.control_inputs)))
+                    _set_control_inputs(op, inputs)
+        except BaseException:  # Ctrl-C, too
             self.undo()
             raise
         self._data.clear()
@@ -51,14 +55,17 @@ class Edges:
     def undo(self) -> None:
         """Takes all changes back."""
         while self._done:
-            op, place, before = self._done.pop()
+            op, place, before = self._done[-1]
             if place is None:
                 _set_control_inputs(op, before)
             else:
                 op._update_input(place, before)
+            self._done.pop()  # once it is done: another call goes on where this one is interrupted
 
     def _replace(self, op: Any, place: int, tensor: Any) -> None:
         before = op.inputs[place]
+        # Beforehand: nothing can come between a change and its note.
+        self._done.append((op, place, before))
         try:
             op._update_input(place, tensor)
         except Exception as error:
@@ -66,7 +73,6 @@ class Edges:
                 f"input {place} of {op.name!r} cannot become {tensor.name!r} instead of "
                 f"{before.name!r}: {error}"
             ) from error
-        self._done.append((op, place, before))
 
 
 def _set_control_inputs(op: Any, inputs: list[Any]) -> None:

@@ -27,8 +27,8 @@ def install() -> None:
         return
     # How Sessions take what they are asked for apart, by its type: tensors, sparse and ragged ones,
     # whatever was registered. TensorFlow has no public way to change it for a type that is there.
-    expansions = session_lib._REGISTERED_EXPANSIONS
-    expansions[:] = [_following(*expansion) for expansion in expansions]
+    registered = session_lib._REGISTERED_EXPANSIONS
+    session_lib._REGISTERED_EXPANSIONS = _Expansions(_following(*each) for each in registered)
     session_class = sessions.base_session()
     session_class._run = _inside(session_class._run)
     session_class.partial_run_setup = _inside(session_class.partial_run_setup)
@@ -95,6 +95,16 @@ def _say_what_is_missed(graph: Any, rewriting: Rewriting) -> None:
 
 
 # --- Tensors, and what holds some -----------------------------------------------------------------
+
+
+class _Expansions(list[tuple[Any, ...]]):
+    """Expansions behind which what is old becomes new, those that are registered later, too."""
+
+    def insert(self, index: Any, expansion: tuple[Any, ...]) -> None:
+        super().insert(index, _following(*expansion))
+
+    def append(self, expansion: tuple[Any, ...]) -> None:
+        super().append(_following(*expansion))
 
 
 def _following(kind: Any, fetch: Any, feed: Any, feed_of_partial_run: Any) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from mxrec.tf.rewrite.failing import failing_at
 from mxrec.tf.rewrite.iterators import Source, refuse_source, source_of
 from mxrec.tf.rewrite.movable import Obstacles
 from mxrec.tf.rewrite.prepared import prepares
@@ -105,17 +106,11 @@ def make_plan(graph: Any, sites: Iterable[Site], wishes: Wishes) -> Plan:
     plan = Plan(Slicer(Obstacles(graph), refuse_source))
     held_back = []
     for site in sites:
-        refusal = _refusal(graph, site, plan.slicer)
-        if refusal is None:
-            source = plan.slicer.reach(site.keys.op).source
-            may = site.trains and _share_process(site.op.inputs[0].op, source.inputs[0].op)
-            obstacles = plan.slicer.obstacles
-            done = may and prepares(obstacles, source_of(source), site.keys, site.table)
-            move = plan.move(site.keys, site.table if may and not done else None)
-            plan.lookups.append((site, move))
-            if done:
-                plan.prepared.append(site)
-            continue
+        with failing_at(f"lookup {site.name!r}"):
+            refusal = _refusal(graph, site, plan.slicer)
+            if refusal is None:
+                _move_lookup(plan, site)
+                continue
         if site.op.graph is graph:
             held_back.append(site)
         silent = wishes.orphans and not comes_from_a_dataset(site.keys)
@@ -127,6 +122,16 @@ def make_plan(graph: Any, sites: Iterable[Site], wishes: Wishes) -> Plan:
     for op_type in sorted(wishes.op_types):
         _move_type(plan, graph, op_type)
     return plan
+
+
+def _move_lookup(plan: Plan, site: Site) -> None:
+    source = plan.slicer.reach(site.keys.op).source
+    may = site.trains and _share_process(site.op.inputs[0].op, source.inputs[0].op)
+    obstacles = plan.slicer.obstacles
+    done = may and prepares(obstacles, source_of(source), site.keys, site.table)
+    plan.lookups.append((site, plan.move(site.keys, site.table if may and not done else None)))
+    if done:
+        plan.prepared.append(site)
 
 
 def _refusal(graph: Any, site: Site, slicer: Slicer) -> Refusal | None:

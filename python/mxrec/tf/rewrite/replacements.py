@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from mxrec.tf.rewrite.pipeline import Body, extended
@@ -55,6 +56,8 @@ class Replacements:
         upstream: name of each tensor from which moved tensors are computed, and of one of them.
         iterators: by the names of the old and of the new one.
         objects: Python's iterators, by the name of the op that gave each its handle.
+        underivable: name of each tensor that moved floats depend on, and of one of them: gradients
+            do not pass through the input pipeline.
         version: of the graph, when its edges were last brought up to date.
     """
 
@@ -65,6 +68,7 @@ class Replacements:
     upstream: dict[str, str] = dataclasses.field(default_factory=dict)
     iterators: dict[str, NewIterator] = dataclasses.field(default_factory=dict)
     objects: dict[str, weakref.WeakSet[Any]] = dataclasses.field(default_factory=dict)
+    underivable: dict[str, str] = dataclasses.field(default_factory=dict)
     version: int = -1
 
     def tensor(self, tensor: Any) -> Any:
@@ -85,6 +89,24 @@ class Replacements:
         while new is not None and (newer := self.iterators[new.handle.op.name]) is not new:
             new = newer
         return new
+
+    def saved(self) -> Callable[[], None]:
+        """Returns a function that makes everything as it is now again."""
+        parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        parts = {
+            name: dict(part) if isinstance(part, dict) else part for name, part in parts.items()
+        }
+        fed_with = {name: list(copies) for name, copies in self.fed_with.items()}
+        handles = [
+            (each, each._iterator_resource) for holders in self.objects.values() for each in holders
+        ]
+
+        def restore() -> None:
+            self.__dict__.update(parts, fed_with=fed_with)
+            for each, handle in handles:
+                each._iterator_resource = handle
+
+        return restore
 
     def note_iterator(self, new: NewIterator) -> None:
         """Notes what stands for an iterator, also for those that hold it."""

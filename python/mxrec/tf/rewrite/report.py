@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +23,30 @@ class Dump:
 
     Args:
         graph: not rewritten yet; it is written to ``before/``.
+
+    Raises:
+        RuntimeError: the folder cannot be written.
     """
 
     def __init__(self, graph: Any) -> None:
         self._graph = graph
-        self.folder = _new_folder()
+        with _writing(Path(FOLDER)):
+            self.folder = _new_folder()
         self._write("before")
 
     def after(self, plan: Plan, rebuilt: list[Rebuilt]) -> None:
         """Writes the graph as it is now, and the report."""
         self._write("after")
         text = "\n".join(lines_of(plan, rebuilt)) + "\n"
-        (self.folder / "report.txt").write_text(text, "utf-8")
+        file = self.folder / "report.txt"
+        with _writing(file):
+            file.write_text(text, "utf-8")
         logger.info("graph rewriting: graphs and report are in %s", self.folder)
 
     def _write(self, name: str) -> None:
-        with self._graph.as_default():
-            tf.compat.v1.summary.FileWriter(str(self.folder / name), graph=self._graph).close()
+        folder = self.folder / name
+        with _writing(folder), self._graph.as_default():
+            tf.compat.v1.summary.FileWriter(str(folder), graph=self._graph).close()
 
 
 def lines_of(plan: Plan, rebuilt: list[Rebuilt]) -> Iterator[str]:
@@ -69,6 +77,24 @@ def lines_of(plan: Plan, rebuilt: list[Rebuilt]) -> Iterator[str]:
 
 def _kind(trains: bool) -> str:
     return "training" if trains else "reading"
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        raise RuntimeError(
+            f"dump_graph=True cannot write {_shown(path)!r}: {error}. Work in a directory that can "
+            "be written, and in which it is no file, or pass dump_graph=False."
+        ) from error
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.absolute())
+    except OSError:  # there is no working directory any more
+        return str(path)
 
 
 def _new_folder() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -92,6 +93,16 @@ class Rewriting:
     moved: set[Any] = dataclasses.field(default_factory=set)
     done: bool = False
     missed: bool = False
+
+    def saved(self) -> Callable[[], None]:
+        """Returns a function that makes everything as it is now again."""
+        parts = {
+            **self.__dict__,
+            "sites": list(self.sites),
+            "iterators": list(self.iterators),
+            "moved": set(self.moved),
+        }
+        return lambda: self.__dict__.update(parts)
 
 
 def rewriting_of(graph: Any) -> Rewriting:
