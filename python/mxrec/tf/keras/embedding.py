@@ -13,7 +13,7 @@ import tensorflow as tf
 from mxrec.tf import config as configuration
 from mxrec.tf import graph_state
 from mxrec.tf.access import check_access_and_evict
-from mxrec.tf.keras import checkpoints, routing, saving, sparse_optimizers, versions
+from mxrec.tf.keras import checkpoints, routing, saving, sparse_optimizers, versions, weights
 from mxrec.tf.keras.proxies import proxy_for
 from mxrec.tf.log import logger
 from mxrec.tf.lookup import look_up
@@ -126,6 +126,7 @@ class Embedding(tf.keras.layers.Layer):  # type: ignore[misc]  # TensorFlow is u
         routing.install()
         saving.install()
         checkpoints.install()
+        weights.install()
         self._proxy = proxy_for(self._table, self.trainable)
         self.built = True
 
