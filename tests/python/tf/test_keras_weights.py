@@ -1,4 +1,4 @@
-"""get_weights and set_weights of Keras models with tables, and what keeps the best model by them."""
+"""get_weights and set_weights of Keras models with tables, and callbacks that rely on them."""
 
 from __future__ import annotations
 

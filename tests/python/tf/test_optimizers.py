@@ -420,7 +420,7 @@ def test_the_learning_rate_is_scaled_as_that_of_adam(start):
         one_step(optimizer, table)
         moved = table.engine.lookup(np.array([2]), train=False) - before
         np.testing.assert_array_equal(moved, [[-0.125, -0.125]])
-    with pytest.raises(ValueError, match=r"learning_rate must be in \[0.0, 10.0\]"):
+    with pytest.raises(ValueError, match=r"learning_rate must be in \[0, 10\]"):
         optimizer._lr = 11.0
     for module in (opt.adagrad, opt.lazy_adam, opt.ftrl):
         assert module.create_hash_optimizer(0.25)._lr == 0.25
