@@ -226,6 +226,15 @@ class Embedding(tf.keras.layers.Layer):  # type: ignore[misc]  # TensorFlow is u
         )
         return config
 
+    def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> Any:
+        # tf.saved_model.save would end in an error about an untracked resource.
+        if save_type == "savedmodel":
+            raise ValueError(
+                f"A SavedModel written by tf.saved_model.save would lose the rows of "
+                f"{self._table.name!r}; call mxrec.tf.export_saved_model(model, path)."
+            )
+        return super()._trackable_children(save_type, **kwargs)
+
     def save_own_variables(self, store: Any) -> None:
         """Puts the table into a weights file of Keras (``.weights.h5``, ``.keras``)."""
         saving.save_into(store, self._table)
