@@ -26,6 +26,7 @@ from mxrec.cli.examples import Examples, NumericScaler, batches
 from mxrec.cli.hashing import hash_bytes
 from mxrec.cli.lines import DataError
 from mxrec.cli.metrics import log_loss, roc_auc
+from mxrec.cli.numbers import integer, real
 from mxrec.cli.sources import FileSource
 from mxrec.cli.vocabulary import StaticVocabulary
 
@@ -157,6 +158,11 @@ def run(model: Model, arguments: argparse.Namespace, tasks: int = 1) -> dict[str
     labels = [train.labels[:, None], holdout.labels[:, None]]
     if tasks == 2:
         column, key = _second_task(arguments.second_task, source.category_names, train)
+        if len(names) == 1:
+            raise DataError(
+                f"{arguments.data} has one categorical column, {names[0]}, which is the second "
+                "task: there is none to embed. Two are needed; models of one task need one."
+            )
         labels = [
             np.stack([part.labels, part.keys[:, column] == key], axis=1).astype(np.float32)
             for part in (train, holdout)
@@ -287,10 +293,13 @@ def _second_task(
     """Number of the column that is the second label, and the key that means 1."""
     if wish is None:
         values = [np.unique(train.keys[:, c], return_counts=True) for c in range(len(columns))]
-        column = min(
-            (c for c, (keys, _) in enumerate(values) if len(keys) > 1),
-            key=lambda c: len(values[c][0]),
-        )
+        choices = [c for c, (keys, _) in enumerate(values) if len(keys) > 1]
+        if not choices:
+            raise DataError(
+                f"no categorical column ({', '.join(columns)}) has two values in the rows to train "
+                "on, so none can be the second task; the models of one task need none"
+            )
+        column = min(choices, key=lambda c: len(values[c][0]))
         keys, counts = values[column]
         return column, keys[counts.argmax()]
     name, equals, value = wish.partition("=")
@@ -316,14 +325,24 @@ def _parser(description: str | None, tasks: int) -> argparse.ArgumentParser:
     )
     parser.add_argument("--data", type=Path, required=True, help="Criteo TSV, or CSV with --label")
     parser.add_argument("--label", help="label column of a CSV")
-    parser.add_argument("--holdout", type=float, default=0.1, help="share of rows to evaluate on")
+    parser.add_argument(
+        "--holdout", type=real("--holdout", 0.0, 1.0), default=0.1, help="share to evaluate on"
+    )
     parser.add_argument("--static", action="store_true", help="tf.Variable tables, for comparison")
-    parser.add_argument("--dim", type=int, default=16, help="width of the embeddings")
-    parser.add_argument("--epochs", type=int, default=1, help="passes over the training rows")
-    parser.add_argument("--batch-size", type=int, default=256, help="rows per step")
-    parser.add_argument("--seed", type=int, default=0, help="of initial values and order")
-    parser.add_argument("--sparse-learning-rate", type=float, default=0.05, help="of embeddings")
-    parser.add_argument("--dense-learning-rate", type=float, default=0.001, help="of layers")
+    for name, default, high, text in (
+        ("--dim", 16, 1024, "width of the embeddings"),
+        ("--epochs", 1, 10_000, "passes over the training rows"),
+        ("--batch-size", 256, 2**20, "rows per step"),
+    ):
+        parser.add_argument(name, type=integer(name, 1, high), default=default, help=text)
+    parser.add_argument(
+        "--seed", type=integer("--seed", 0, 10**6), default=0, help="of initial values and order"
+    )
+    for name, rate, text in (
+        ("--sparse-learning-rate", 0.05, "of embeddings"),
+        ("--dense-learning-rate", 0.001, "of layers"),
+    ):
+        parser.add_argument(name, type=real(name, 0.0, 10.0), default=rate, help=text)
     if tasks == 2:
         parser.add_argument(
             "--second-task",

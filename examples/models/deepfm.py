@@ -9,7 +9,9 @@ from ctr import dense, flat, main, mlp
 def deepfm(features, arguments):
     """Returns the log odds of the label."""
     embeddings = features.embed(arguments.dim)
-    linear = tf.add_n(features.embed(1, ".linear")) + dense(features.numeric, 1, "linear")
+    linear = tf.add_n(features.embed(1, ".linear"))
+    if features.numeric.shape.as_list()[1]:
+        linear += dense(features.numeric, 1, "linear")
     stacked = tf.stack(embeddings, axis=1)  # [batch, fields, dim]
     # The sum of all pairs' products is half of the squared sum less the sum of squares.
     squared_sum = tf.square(tf.reduce_sum(stacked, axis=1))

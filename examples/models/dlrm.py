@@ -15,7 +15,8 @@ def dlrm(features, arguments):
     stacked = tf.stack(fields, axis=1)  # [batch, fields, dim]
     products = tf.matmul(stacked, stacked, transpose_b=True)
     pairs = [products[:, i, j] for i in range(len(fields)) for j in range(i)]
-    joined = tf.concat([tf.stack(pairs, axis=1), fields[-1]], axis=1)
+    # A single field has no pair.
+    joined = tf.concat([pair[:, None] for pair in pairs] + [fields[-1]], axis=1)
     return [tf.squeeze(dense(mlp(joined, (128, 64), "top"), 1, "logit"), axis=1)]
 
 

@@ -22,6 +22,7 @@ SPARSE_PREFIX = "sparse-"
 
 _NUMBERED = re.compile(r"v(\d{6,18})-step-(0|[1-9]\d{0,18})")
 _UNFINISHED = re.compile(r".+\.tmp-(?P<host>.+)-(?P<pid>\d+)\.\d+")
+_OF_TENSORFLOW = re.compile(r"(.+)\.(?:index|meta|data-\d{5}-of-\d{5})")
 _MAX_TABLE_DIRECTORY = 200
 
 _counter = itertools.count()
@@ -49,6 +50,12 @@ def parse_numbered(name: str) -> Numbered | None:
     """What a name says; None: it is not that of a numbered version."""
     match = _NUMBERED.fullmatch(name)
     return Numbered(int(match[1]), int(match[2])) if match else None
+
+
+def prefix_of_file(name: str) -> str | None:
+    """The prefix of the TensorFlow checkpoint that a file is part of by its name, or None."""
+    match = _OF_TENSORFLOW.fullmatch(name)
+    return None if match is None else match[1]
 
 
 def is_passing(name: str) -> bool:

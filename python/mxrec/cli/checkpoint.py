@@ -127,8 +127,10 @@ def diff(arguments: argparse.Namespace, console: Console) -> tuple[int, Any]:
     """Compares the rows of two versions."""
     here = os.fspath(arguments.dir)
     there = here if arguments.other is None else os.fspath(arguments.other)
-    first = chains.resolve(_chosen(here, arguments.from_step))
-    second = chains.resolve(_chosen(there, arguments.to_step))
+    paths = _chosen(here, arguments.from_step), _chosen(there, arguments.to_step)
+    if os.path.realpath(paths[0]) == os.path.realpath(paths[1]):
+        raise DataError(_one_version(*paths))
+    first, second = map(chains.resolve, paths)
     names = [set(chain[-1].manifest.tables) for chain in (first, second)]
     differences = []
     for name in sorted(names[0] & names[1]):
@@ -190,6 +192,19 @@ def _archive(chain: Sequence[Link], name: str, target: str) -> int:
 
 
 # --- What the arguments name
+
+
+def _one_version(path: str, again: str) -> str:
+    """Why there is nothing to compare, and which versions there are."""
+    steps = {catalog.step_of(each) for each in catalog.entries(os.path.dirname(path) or os.curdir)}
+    others = sorted(step for step in steps - {catalog.step_of(again)} if step is not None)
+    fix = (
+        f"name another step beside it by --from STEP or --to STEP (there are "
+        f"{', '.join(map(str, others))})"
+        if others
+        else "there is no other beside it; name the directory of the second one by --other DIR"
+    )
+    return f"diff needs two versions, and both are {again}: {fix}."
 
 
 def _version_at(path: str) -> str | None:

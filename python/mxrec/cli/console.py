@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, Protocol
 
 _PLAIN_INTERVAL = 5.0
+_CELL_FRAME = 3  # characters that rich's box puts around each cell
 
 
 class Progress(Protocol):
@@ -40,7 +41,7 @@ class Console(Protocol):
         """Writes one line."""
 
     def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Writes a table; the first column is aligned left, the others right."""
+        """Writes a table, no cell of it cut; the first column is aligned left, the others right."""
 
     def progress(self, label: str, total: int) -> Progress:
         """Makes a progress display for ``total`` rows."""
@@ -77,16 +78,8 @@ class PlainConsole:
 
     def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Writes an aligned table."""
-        widths = [
-            max(len(line[column]) for line in (header, *rows)) for column in range(len(header))
-        ]
-        self.line(title)
-        for line in (header, ["-" * width for width in widths], *rows):
-            cells = [
-                cell.ljust(width) if not index else cell.rjust(width)
-                for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ]
-            self.line("  ".join(cells).rstrip())
+        for line in _aligned(title, header, rows):
+            self.line(line)
 
     def progress(self, label: str, total: int) -> Progress:
         """Makes a progress display for ``total`` rows."""
@@ -147,16 +140,28 @@ class RichConsole:
         self._console.print(_escape(text), soft_wrap=True)
 
     def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Writes a boxed table."""
+        """Writes a boxed table.
+
+        What is wider than the terminal becomes several, one below the other, each with the first
+        column. Where there is no terminal, lines have no width to keep to: the table is plain.
+        """
+        if not self._console.is_terminal:
+            for line in _aligned(title, header, rows):
+                self.line(line)
+            return
         from rich import box
         from rich.table import Table
 
-        table = Table(title=_escape(title), box=box.SIMPLE_HEAD, title_justify="left")
-        for index, name in enumerate(header):
-            table.add_column(name, justify="right" if index else "left", no_wrap=True)
-        for row in rows:
-            table.add_row(*map(_escape, row))
-        self._console.print(table)
+        for number, columns in enumerate(_parts(header, rows, self._console.width)):
+            table = Table(
+                title=None if number else _escape(title), box=box.SIMPLE_HEAD, title_justify="left"
+            )
+            for column in columns:
+                justify = "right" if column else "left"
+                table.add_column(header[column], justify=justify, overflow="fold")
+            for row in rows:
+                table.add_row(*(_escape(row[column]) for column in columns))
+            self._console.print(table)
 
     def progress(self, label: str, total: int) -> Progress:
         """Makes a progress display for ``total`` rows; plain lines without a terminal."""
@@ -201,6 +206,35 @@ class _RichProgress:
         trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
+
+
+def _aligned(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines of a table in plain text."""
+    widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
+    yield title
+    for line in (header, ["-" * width for width in widths], *rows):
+        cells = [
+            cell.ljust(width) if not index else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
+
+
+def _parts(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[list[int]]:
+    """Columns of the boxed tables, each no wider than ``width``, that show a wide one."""
+    from rich.cells import cell_len
+
+    widths = [
+        _CELL_FRAME + max(cell_len(line[column]) for line in (header, *rows))
+        for column in range(len(header))
+    ]
+    part = [0]
+    for column in range(1, len(header)):
+        if len(part) > 1 and sum(widths[each] for each in (*part, column)) + 1 > width:
+            yield part
+            part = [0]
+        part.append(column)
+    yield part
 
 
 def _escape(text: str) -> str:

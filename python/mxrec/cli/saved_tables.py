@@ -117,7 +117,14 @@ def _find(path: Path) -> tuple[Path, int]:
     below = foreign.what_is_below(os.fspath(path)) if path.is_dir() else None
     if below is not None:
         raise DataError(f"{path} has no saved tables itself, but {below}")
-    what = "has no saved tables" if path.is_dir() else "is not there"
+    if path.is_file() and (prefix := naming.prefix_of_file(path.name)) is not None:
+        raise DataError(
+            f"{path} is one file of a TensorFlow checkpoint; give its path prefix, "
+            f"{path.with_name(prefix)}."
+        )
+    what = "is a file" if path.exists() else "is not there"
+    if path.is_dir():
+        what = "has no saved tables"
     raise DataError(
         f"{path}: {what}. Give what Table.save has written, the prefix of a TensorFlow checkpoint "
         "such as DIR/model-200, its sparse-model-200, or a directory of such checkpoints."

@@ -178,8 +178,9 @@ class FileSource:
                 "give --label for a CSV, or leave it out (then the wall clock counts)"
             )
         if not self.path.is_file():
+            what = "is a directory" if self.path.is_dir() else "no such file"
             raise DataError(
-                f"{self.path}: no such file; --data names a Criteo TSV or, with --label, a CSV"
+                f"{self.path}: {what}; --data names a Criteo TSV or, with --label, a CSV"
             )
         self._reader: CriteoReader | CsvReader = self._open()
         self._tally = self._reader.tally()

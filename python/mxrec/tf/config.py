@@ -126,10 +126,13 @@ def init(**kwargs: Any) -> None:
 
     Args:
         **kwargs: ``max_steps``, ``train_steps``, ``eval_steps``, ``save_steps`` (-1: until the data
-            ends; the first three not all 0), ``if_load``, ``use_dynamic``,
-            ``use_dynamic_expansion``, ``bind_cpu``, ``use_mpi``, ``use_hot`` (True: tables keep
-            copies of the rows that are read most; speed only, results are the same),
-            ``use_lccl``,
+            ends; the first three not all 0), ``if_load``, ``use_dynamic`` (True: the number of
+            different ids may differ from step to step; False: training lookups with
+            ``send_count`` have that many), ``use_dynamic_expansion`` (True: tables grow without
+            limit in memory; False: they have the rows that their sizes say;
+            docs/dynamic-shape-and-expansion.md has both), ``bind_cpu``, ``use_mpi``,
+            ``use_hot`` (True: tables keep copies of the rows that are read most; speed only,
+            results are the same), ``use_lccl``,
             ``group_lookups`` (True: what a step looks up in all tables, and what it updates, is
             one op each; ``Session.partial_run`` needs False; see ``mxrec.tf.grouping``),
             ``is_incremental_checkpoint`` (True: Estimator and MonitoredTrainingSession save full

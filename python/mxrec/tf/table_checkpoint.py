@@ -236,6 +236,8 @@ def restored(
                 f"The checkpoint {prefix} has no embedding tables that could be restored into "
                 f"{names}: {problem}"
             )
+        if (advice := _no_prefix(prefix)) is not None:
+            raise FileNotFoundError(advice)
         raise FileNotFoundError(
             f"The checkpoint {prefix} has no embedding tables: {directory} is missing or "
             f"incomplete, and the graph has the tables {names}. {_REMEDY}"
@@ -250,6 +252,30 @@ def restored(
             yield chain[-1].manifest
         saving.remember(directory, chain[-1].manifest)
     set_last_prefix(prefix)
+
+
+def _no_prefix(path: str) -> str | None:
+    """What to restore instead of a directory, or of one file of a checkpoint; None: it is neither.
+
+    Args:
+        path: that was given as path prefix.
+    """
+    folder, name = os.path.split(path.rstrip("/"))
+    instead = naming.prefix_of_file(name)
+    if instead is not None and tf.io.gfile.exists(path):
+        prefix = os.path.join(folder, instead)
+        return f"{path} is one file of a checkpoint; restore it by its path prefix, {prefix!r}."
+    if not tf.io.gfile.isdir(path):
+        return None
+    if name.startswith(naming.SPARSE_PREFIX) and has_manifest(path):
+        prefix = os.path.join(folder, name.removeprefix(naming.SPARSE_PREFIX))
+        return f"{path} has the tables of a checkpoint; restore it by its path prefix, {prefix!r}."
+    newest = tf.train.latest_checkpoint(path)
+    which = "" if newest is None else f"; the newest there is {newest!r}"
+    return (
+        f"{path} is a directory, not the path prefix of a checkpoint, which is its directory and "
+        f"name as Saver.save returned it{which}. tf.train.latest_checkpoint({path!r}) finds it."
+    )
 
 
 def holds(prefix: str, tables: Sequence[SavedTable], tracks: bool) -> bool:

@@ -156,6 +156,14 @@ def test_export(saved: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert not (directory / "user.npz").exists()
 
 
+def test_diff_needs_two_versions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mxrec.save(mxrec.Table("shop", 4), tmp_path, step=7)
+    assert main(["checkpoint", "diff", str(tmp_path)]) == 2
+    version = tmp_path / "v000001-step-7"
+    assert f"diff needs two versions, and both are {version}: " in (text := capsys.readouterr().err)
+    assert "there is no other beside it; name the directory of the second one by --other" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -166,6 +174,8 @@ def test_export(saved: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) 
         (("export", "{}", "--table", "shop"), "no table 'shop'; it has 'item', 'user'"),
         (("compact", "{}/v000001-step-1", "--step", "2"), "is of step 1, not 2"),
         (("diff", "{}", "--from", "-1"), "--from"),
+        (("diff", "{}"), "v000003-step-3: name another step beside it by --from STEP"),
+        (("diff", "{}", "--from", "1", "--to", "1"), "--to STEP (there are 2, 3)"),
         (("mend", "{}"), "invalid choice"),
         ((), "required: ACTION"),
     ],
@@ -268,7 +278,8 @@ def test_damage_is_an_error(saved: Any, capsys: pytest.CaptureFixture[str]) -> N
     directory, held = saved
     flip(max((directory / "v000001-step-1" / "item").glob("data-*")))
     for action in ("compact", "export", "diff"):
-        assert main(["checkpoint", action, str(directory)]) == 1
+        more = ["--from", "2"] if action == "diff" else []
+        assert main(["checkpoint", action, str(directory), *more]) == 1
         assert "v000001-step-1" in capsys.readouterr().err
     assert {v.kind for v in mxrec.versions(directory)} == {"full", "delta"}
     assert len(held) == 3

@@ -133,6 +133,8 @@ class TestCriteo:
     def test_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"none\.tsv: no such file"):
             FileSource(tmp_path / "none.tsv", None, 0.1)
+        with pytest.raises(DataError, match="is a directory; --data names a Criteo TSV"):
+            FileSource(tmp_path, None, 0.1)
 
 
 class TestCsv:

@@ -144,6 +144,18 @@ def test_the_directory_of_a_run_means_its_model(
     assert [each["name"] for each in report["tables"]] == ["user"]
 
 
+def test_paths_of_files_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, text in {
+        "c.csv": "c.csv: is a file. Give what Table.save has written",
+        "m-7.index": f"one file of a TensorFlow checkpoint; give its path prefix, {tmp_path}/m-7.",
+        "absent": "absent: is not there. Give",
+    }.items():
+        if name != "absent":
+            (tmp_path / name).write_text("a,b\n")
+        assert main(["inspect", str(tmp_path / name)]) == 2
+        assert text in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("options", [(), ("--plain",), ("--json",)])
 def test_output_that_nobody_reads_is_no_error(
     rng: np.random.Generator, tmp_path: Path, options: tuple[str, ...]

@@ -29,9 +29,11 @@ BLOCKS = {
     "half-precision": 1,
     "numpy-api": 1,
     "pooled-lookups": 1,
+    "dynamic-shape-and-expansion": 3,
 }
 # Pages with code that is not run here: the tests that run it.
 ELSEWHERE = {
+    "compat": "tf/test_docs_pages.py",
     "keras": "tf/test_docs_pages.py",
     "serving": "tf/test_docs_pages.py",
     "tensorboard": "tf/test_docs_pages.py",
@@ -45,7 +47,6 @@ ELSEWHERE = {
 NOT_RUN = {
     "demo": "trains for a minute; cli/test_cli_train_tiers.py trains so on less data",
     "benchmarks": "measures for half an hour; cli/test_cli_bench.py does on tiny sizes",
-    "compat": "needs a script of the reader's; tf/test_compat.py runs such scripts",
     "performance": "measures for minutes, on a disk of its own, or with tools like perf",
 }
 # The front page keeps the form of README.md: its commands are indented.
@@ -89,10 +90,7 @@ def test_commands_that_are_not_run_parse(page: str) -> None:
         subprocess.run(["bash", "-n"], input=block, text=True, check=True)
         for line in block.replace("\\\n", "").splitlines():
             program, *arguments = shlex.split(line, comments=True)
-            if program == "mxrec":
-                # In brackets: what may be left out.
-                make_parser().parse_args([text.strip("[]") for text in arguments])
-            elif program == "./run":  # what it passes on
+            if program == "mxrec" or program == "./run":
                 make_parser().parse_args(arguments)
             elif program.startswith("build/bench/benchmarks/"):
                 assert Path(program).name in (DOCS.parent / "benchmarks/CMakeLists.txt").read_text()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,3 +29,31 @@ def test_page(tmp_path, monkeypatch, page):
             exec(compile(block, f"{page}.md, block {number}", "exec"), names)
     finally:
         mx.terminate_config_initializer()
+
+
+def test_scripts_of_compat(tmp_path):
+    """Each command of the page runs the script above it, whose name stands before its code."""
+    text = (DOCS / "compat.md").read_text("utf-8")
+    scripts = re.findall(r"`(\w+\.py)`[^`]*:\n\n```python\n(.*?)^```", text, re.M | re.S)
+    for name, code in scripts:
+        (tmp_path / name).write_text(code)
+    commands = re.findall(r"^```sh\n(.*?)\n```", text, re.M | re.S)
+    assert len(scripts) == len(commands) == 2
+    outputs = []
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        assert program == "python"
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        outputs.append(done.stdout.splitlines()[-1])
+    found = re.fullmatch(r"rank 0 loss (\S+) rows 100", outputs[0])
+    assert found and float(found[1]) < 0.5
+    assert outputs[1] == "(10, 4) 10"

@@ -209,6 +209,10 @@ def test_other_tables_are_refused(start, seed, tmp_path):
     made.save_weights(path)
     with pytest.raises((RuntimeError, ValueError), match="optimizer"):
         anew(optimizer="lazy_adam").load_weights(path)
+    with pytest.raises(
+        ValueError, match=r"dim 8, but the checkpoint .*w\.weights\.h5, table 'user'"
+    ):
+        anew(dim=8).load_weights(path)
 
 
 def test_formats_that_lose_tables_are_refused(start, tmp_path):
@@ -218,6 +222,7 @@ def test_formats_that_lose_tables_are_refused(start, tmp_path):
     calls = [
         (lambda: made.save(old), r"'user', 'item'.*\.keras"),
         (lambda: made.export(str(tmp_path / "e")), "export_saved_model"),
+        (lambda: tf.saved_model.save(made, str(tmp_path / "s")), "'user'.*export_saved_model"),
         (lambda: made.load_weights(old), r"\.weights\.h5"),
     ]
     if not IS_KERAS_3:

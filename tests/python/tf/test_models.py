@@ -68,6 +68,32 @@ def test_models_learn(tmp_path: Path, rng: np.random.Generator) -> None:
     assert len(reports[-1]["auc"]) == 2
 
 
+@pytest.mark.slow
+def test_models_run_on_clicks(tmp_path: Path) -> None:
+    """Every model on Criteo's format."""
+    clicks = tmp_path / "clicks.tsv"
+    SyntheticSource(300, seed=1, holdout=0.1).write_tsv(clicks)
+    source = FileSource(clicks, None, 0.1)
+    reports = execute(*(f"models/{model} --data {clicks} --dim 2" for model in MODELS))
+    for model, report in zip(MODELS, reports, strict=True):
+        assert report["rows"] == 30
+        assert report["table_rows"] == rows_of_tables(source, model)
+        assert np.isfinite(report["last_loss"])
+
+
+def test_models_run_on_one_category(tmp_path: Path) -> None:
+    """And no number: DLRM has no pair of fields, DeepFM no linear part of numbers."""
+    data = tmp_path / "one.csv"
+    data.write_text("a,b\n" + "x,0\ny,1\n" * 40)
+    options = f"--data {data} --label b --dim 2"
+    programs = [f"models/{model} {options}" for model in MODELS[:-1]]
+    *reports, static = execute(*programs, f"models/dlrm {options} --static")
+    for model, report in zip(MODELS, reports, strict=False):
+        assert report["rows"] == 8 and np.isfinite(report["last_loss"])
+        assert report["table_rows"] == rows_of_tables(FileSource(data, "b", 0.1), model)
+    assert static["rows"] == 8 and np.isfinite(static["last_loss"])
+
+
 def test_unusable_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.syspath_prepend(EXAMPLES / "models")
     mmoe = runpy.run_path(str(EXAMPLES / "models" / "mmoe.py"))
@@ -83,6 +109,31 @@ def test_unusable_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
             mmoe["main"](mmoe["mmoe"], "", arguments, tasks=2)
         assert stop.value.code == 2
         assert f"--second-task is {task!r}; {text}" in capsys.readouterr().err
+    one_value = tmp_path / "same.csv"
+    one_value.write_text("a,c,b\n" + "x,z,0\nx,z,1\n" * 20)
+    for path, text in {
+        data: "has one categorical column, a, which is the second task",
+        one_value: "no categorical column (a, c) has two values",
+    }.items():
+        with pytest.raises(SystemExit) as stop:
+            mmoe["main"](mmoe["mmoe"], "", ["--data", str(path), "--label", "b"], tasks=2)
+        assert stop.value.code == 2
+        assert text in capsys.readouterr().err
+    for option, value, wanted in (
+        ("--batch-size", "0", "in [1, 1048576]"),
+        ("--epochs", "0", "in [1, 10000]"),
+        ("--dim", "x", "an integer in [1, 1024]"),
+        ("--seed", "-1", "in [0, 1000000]"),
+        ("--holdout", "1.5", "between 0.0 and 1.0, both excluded"),
+        ("--sparse-learning-rate", "20", "between 0.0 and 10.0, both excluded"),
+        ("--dense-learning-rate", "0", "between 0.0 and 10.0, both excluded"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            mmoe["main"](mmoe["mmoe"], "", ["--data", str(data), option, value], tasks=2)
+        assert stop.value.code == 2
+        message = capsys.readouterr().err
+        shown = repr(value) if value == "x" else str(float(value) if "." in wanted else int(value))
+        assert f"{option} is {shown}; it must be {wanted}" in message
     sys.modules.pop("ctr")
 
 

@@ -407,3 +407,27 @@ def test_another_learning_rate_keeps_the_slots(start):
     assert table.engine.optimizer == bound
     slots = rows_and_slots(table)[:, DIM:]
     np.testing.assert_allclose(slots, [[8.1] * DIM, [2.1] * DIM], rtol=1e-6)
+
+
+def test_the_learning_rate_is_scaled_as_that_of_adam(start):
+    """Programs with a loss scale divide ``_lr`` by it before they apply gradients."""
+    start()
+    table = mx.create_table(tf.int64, 2, "t", tf.zeros_initializer(), 10)
+    for rate in (0.5, tf.constant(0.5), tf.Variable(0.5), lambda: 0.5):
+        optimizer = opt.gradient_descent.create_hash_optimizer(rate)
+        before = table.engine.lookup(np.array([2]), train=False)
+        optimizer._lr = optimizer._lr / 4.0
+        one_step(optimizer, table)
+        moved = table.engine.lookup(np.array([2]), train=False) - before
+        np.testing.assert_array_equal(moved, [[-0.125, -0.125]])
+    with pytest.raises(ValueError, match=r"learning_rate must be in \[0, 10\]"):
+        optimizer._lr = 11.0
+    for module in (opt.adagrad, opt.lazy_adam, opt.ftrl):
+        assert module.create_hash_optimizer(0.25)._lr == 0.25
+
+
+@pytest.mark.parametrize("wrong", [[1, 2], 5, tf.zeros([2, 2]), [(tf.zeros([1, 2]),)]])
+def test_what_is_no_pair_is_refused(start, wrong):
+    start()
+    with pytest.raises(TypeError, match="grads_and_vars must be pairs of a gradient and a sparse"):
+        opt.gradient_descent.create_hash_optimizer(0.1).apply_gradients(wrong)

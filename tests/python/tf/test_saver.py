@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shutil
 import subprocess
 import sys
@@ -403,3 +404,20 @@ def test_export(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         export(model_dir=tmp_path / "empty")
+
+
+@pytest.mark.usefixtures("library")
+def test_paths_that_are_no_prefix_say_which_is(tmp_path: Path) -> None:
+    program = Program()
+    program.train(2, 1)
+    prefix = program.save(str(tmp_path / "model"), global_step=7)
+    for path, text in {
+        str(tmp_path): f"is a directory, .* the newest there is '{prefix}'",
+        f"{prefix}.index": f"is one file of a checkpoint; .* path prefix, '{prefix}'",
+        str(tmp_path / "sparse-model-7"): f"the tables of a checkpoint; .* path prefix, '{prefix}'",
+    }.items():
+        with pytest.raises(FileNotFoundError, match=re.escape(path) + " .*" + text):
+            program.restore(path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"tf\.train\.latest_checkpoint"):
+        program.restore(str(tmp_path / "empty"))

@@ -13,7 +13,7 @@ import tensorflow as tf
 from mxrec.tf import config as configuration
 from mxrec.tf import graph_state
 from mxrec.tf.access import check_access_and_evict
-from mxrec.tf.keras import checkpoints, routing, saving, sparse_optimizers, versions
+from mxrec.tf.keras import checkpoints, routing, saving, sparse_optimizers, versions, weights
 from mxrec.tf.keras.proxies import proxy_for
 from mxrec.tf.log import logger
 from mxrec.tf.lookup import look_up
@@ -126,6 +126,7 @@ class Embedding(tf.keras.layers.Layer):  # type: ignore[misc]  # TensorFlow is u
         routing.install()
         saving.install()
         checkpoints.install()
+        weights.install()
         self._proxy = proxy_for(self._table, self.trainable)
         self.built = True
 
@@ -224,6 +225,15 @@ class Embedding(tf.keras.layers.Layer):  # type: ignore[misc]  # TensorFlow is u
             **self._recipe.config(self._table),
         )
         return config
+
+    def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> Any:
+        # tf.saved_model.save would end in an error about an untracked resource.
+        if save_type == "savedmodel":
+            raise ValueError(
+                f"A SavedModel written by tf.saved_model.save would lose the rows of "
+                f"{self._table.name!r}; call mxrec.tf.export_saved_model(model, path)."
+            )
+        return super()._trackable_children(save_type, **kwargs)
 
     def save_own_variables(self, store: Any) -> None:
         """Puts the table into a weights file of Keras (``.weights.h5``, ``.keras``)."""

@@ -9,6 +9,7 @@ lose the rows.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import os
 import tempfile
@@ -25,6 +26,9 @@ from mxrec.tf.table import SparseTable
 
 _CHUNK_BYTES = 64 << 20
 _INSTALLED = "_mxrec_keeps_tables"
+
+# The weights file that load_weights reads, for messages.
+_file: contextvars.ContextVar[str] = contextvars.ContextVar("file", default="the weights file")
 
 
 def save_into(store: Any, table: SparseTable) -> None:
@@ -77,7 +81,12 @@ def load_from(store: Any, table: SparseTable) -> None:
             file_name = os.path.basename(name.rpartition(".")[0])
             with open(os.path.join(directory, file_name), "ab") as file:
                 file.write(np.asarray(store[name], np.uint8).tobytes())
-        table.engine.restore(directory)
+        try:
+            table.engine.restore(directory)
+        except (ValueError, RuntimeError, OSError) as error:
+            # What is read is a copy that is gone by the time that somebody looks for it.
+            what = f"{_file.get()}, table {table.name!r}"
+            raise type(error)(str(error).replace(directory, what)) from error
     table_checkpoint.note_seconds(table, "restore", started)
 
 
@@ -180,8 +189,12 @@ def _undoing_load(load_weights: Any) -> Any:
                 f"model.load_weights({os.fspath(filepath)!r}) in the old HDF5 format",
                 "load a file whose name ends in .weights.h5",
             )
-        with undone_on_error(tables):
-            return load_weights(self, filepath, *args, **kwargs)
+        token = _file.set(os.fspath(filepath))
+        try:
+            with undone_on_error(tables):
+                return load_weights(self, filepath, *args, **kwargs)
+        finally:
+            _file.reset(token)
 
     return wrapped
 

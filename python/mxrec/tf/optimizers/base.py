@@ -42,10 +42,9 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]
         **hyperparameters: Any,
     ) -> None:
         super().__init__(check_bool("use_locking", use_locking), check_str("name", name))
-        self._learning_rate = learning_rate
-        if not callable(learning_rate) and not _is_tensor(learning_rate):
-            rate = check_float("learning_rate", learning_rate, 0.0, MAX_LEARNING_RATE)
-            self._learning_rate = hyperparameters["learning_rate"] = rate
+        self._learning_rate = _checked_rate(learning_rate)
+        if isinstance(self._learning_rate, float):
+            hyperparameters["learning_rate"] = self._learning_rate
         self._hyperparameters = hyperparameters
         self._options = _mxrec.OptimizerOptions(kind, **hyperparameters)
 
@@ -58,6 +57,23 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]
     def learning_rate(self) -> Any:
         """The learning rate as it was given."""
         return self._learning_rate
+
+    @property
+    def _lr(self) -> Any:
+        """The learning rate, by the name that ``tf.compat.v1.train.AdamOptimizer`` has for it.
+
+        Programs scale it before they apply gradients (``opt._lr = opt._lr / loss_scale``). What a
+        callable returns is a tensor or number; a schedule is as it was given. Assignment changes
+        the updates that are built, or in eager mode run, from then on.
+        """
+        rate = self._learning_rate
+        if callable(rate) and not _is_tensor(rate) and not hasattr(rate, "get_config"):
+            return rate()
+        return rate
+
+    @_lr.setter
+    def _lr(self, rate: Any) -> None:
+        self._learning_rate = _checked_rate(rate)
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -142,13 +158,14 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]
             The operation of the step; in eager mode None.
 
         Raises:
-            TypeError: a pair's second is neither a sparse variable nor an int64 tensor.
+            TypeError: ``grads_and_vars`` has something else than pairs, or a pair's second is
+                neither a sparse variable nor an int64 tensor.
             ValueError: the table of a tensor cannot be found, or another optimizer of this graph
                 updates a table with other hyperparameters; only learning rates may differ.
         """
         if not tf.executing_eagerly():
             timestamps.bind_late(tf.compat.v1.get_default_graph())
-        pairs = [(grad, target) for grad, target in grads_and_vars if grad is not None]
+        pairs = [pair for pair in _pairs_of(grads_and_vars) if pair[0] is not None]
         if not pairs:
             warn_once(
                 ("no gradients", self.get_name()),
@@ -238,8 +255,29 @@ class SparseOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]
         return tensor
 
 
+def _pairs_of(grads_and_vars: Any) -> list[tuple[Any, Any]]:
+    wanted = (
+        "grads_and_vars must be pairs of a gradient and a sparse variable, such as "
+        "list(zip(tf.gradients(loss, sparse_variables), sparse_variables)), got "
+    )
+    if tf.is_tensor(grads_and_vars) or not isinstance(grads_and_vars, Iterable):
+        raise TypeError(f"{wanted}{grads_and_vars!r} ({type(grads_and_vars).__name__}).")
+    pairs = []
+    for number, pair in enumerate(grads_and_vars):
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(f"{wanted}{pair!r} ({type(pair).__name__}) at position {number}.")
+        pairs.append((pair[0], pair[1]))
+    return pairs
+
+
 def _is_tensor(value: Any) -> bool:
     return tf.is_tensor(value) or isinstance(value, tf.Variable)
+
+
+def _checked_rate(rate: Any) -> Any:
+    if callable(rate) or _is_tensor(rate):
+        return rate
+    return check_float("learning_rate", rate, 0.0, MAX_LEARNING_RATE)
 
 
 def _call_rate(rate: Callable[..., Any], global_step: Any) -> Any:
