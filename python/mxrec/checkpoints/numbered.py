@@ -244,7 +244,8 @@ def prune(dir: str | os.PathLike[str], *, keep: int = 5) -> list[int]:
         ]
         latest = {catalog.step_of(path): path for path in numbered}
         current = [path for path in numbered if latest[catalog.step_of(path)] == path]
-        roots = {path: _root(path) for path in numbered}
+        reader = chains.Reader()
+        roots = {path: _root(reader, path) for path in numbered}
         used = {roots[path] for path in current}
         full = [path for path in numbered if roots[path] == path and path in used][-keep:]
         # A chain that cannot be followed is not ours to judge.
@@ -257,18 +258,17 @@ def prune(dir: str | os.PathLike[str], *, keep: int = 5) -> list[int]:
             if path not in needed and path not in stay:
                 removed.append(catalog.step_of(path))
                 naming.discard(path)
-            for old in naming.siblings(path, ".old-"):
+            for old in reader.aside(path):
                 if old not in needed:
                     naming.discard(old)
         files.sync_directory(directory)
     return sorted(step for step in removed if step is not None)
 
 
-def _root(path: str) -> str | None:
-    """The full version that one goes back to; None: a link is missing or damaged."""
-    try:
-        root = chains.resolve(path)[0].path
-    except (OSError, ValueError):
+def _root(reader: chains.Reader, path: str) -> str | None:
+    """The place of the full version that one goes back to; None: a link is missing or damaged."""
+    root = reader.root(path)
+    if root is None:
         return None
     return os.path.join(os.path.dirname(root), naming.place_of(os.path.basename(root)))
 

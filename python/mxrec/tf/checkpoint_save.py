@@ -19,7 +19,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mxrec.checkpoints import chain as chains
 from mxrec.checkpoints import files, naming, saving, tools
 from mxrec.checkpoints import manifest as manifests
 from mxrec.checkpoints.chain import Link
@@ -27,7 +26,6 @@ from mxrec.checkpoints.manifest import Dense, Manifest
 from mxrec.tf import remote, table_checkpoint
 from mxrec.tf.log import logger
 from mxrec.tf.table_checkpoint import DENSE_COPY, SavedTable
-
 
 # Makes a checkpoint known: called with a directory on its file system for what it has to write
 # first, and with what it calls where the checkpoint has to stay although it will raise.
@@ -94,12 +92,10 @@ class CheckpointSave:
         if remote.is_remote(self._home):
             found = remote.find_parent(self._home, self._engines)
             return None if found is None or found.path == self._directory else found
-        found = saving.find_parent(self._home, self._engines)
-        if found is None:
-            return None
+        chain = saving.find_chain(self._home, self._engines)
         # A version cannot build on what it replaces.
-        replaced = {os.path.basename(link.path) for link in chains.resolve(found.path)}
-        return None if os.path.basename(self._directory) in replaced else found
+        replaced = {os.path.basename(link.path) for link in chain}
+        return chain[-1] if chain and os.path.basename(self._directory) not in replaced else None
 
     @contextlib.contextmanager
     def _staged(self) -> Iterator[str]:

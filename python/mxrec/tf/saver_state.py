@@ -172,7 +172,8 @@ def root_of(path: str) -> str | None:
     Returns:
         None: it has no tables, or a link cannot be read.
     """
-    return remote.root_of(_directory(path))
+    directory = _directory(path)
+    return remote.roots_of([directory])[directory]
 
 
 def _directory(path: str) -> str:
@@ -184,7 +185,10 @@ def _roots_of(saver: Any, paths: list[str], new: str | None = None) -> dict[str,
     known: dict[str, str] = getattr(saver, _ROOTS, {})
     if new is not None:
         known.pop(new, None)  # saved again under the name
-    roots = {path: known.get(path) or root_of(path) or _directory(path) for path in paths}
+    found = remote.roots_of(_directory(path) for path in paths if path not in known)
+    roots = {
+        path: known.get(path) or found.get(_directory(path)) or _directory(path) for path in paths
+    }
     setattr(saver, _ROOTS, {**known, **roots})
     return roots
 

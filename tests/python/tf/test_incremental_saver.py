@@ -18,9 +18,10 @@ from version_support import Killer, flip, killed
 import mxrec
 import mxrec.tf as mx
 from mx_rec.util.initialize import init, terminate_config_initializer
+from mxrec.checkpoints import chain as chains
 from mxrec.checkpoints import files
 from mxrec.checkpoints import manifest as manifests
-from mxrec.tf import table_checkpoint
+from mxrec.tf import saver_state, table_checkpoint
 
 
 @pytest.fixture
@@ -229,6 +230,30 @@ def test_max_to_keep_counts_full_checkpoints(tmp_path: Path) -> None:
     program.train(9, 9)
     save(program, tmp_path, delta=False, saver=saver)
     assert set(sparse(tmp_path)) == {f"sparse-model-{step}" for step in range(6, 10)}
+
+
+def test_what_long_chains_go_back_to_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a Saver that has just been told of them, as after a restart."""
+    program = Program(max_to_keep=9)
+    make_chain(program, tmp_path, 12, full=(1, 7))
+    paths = [str(tmp_path / f"model-{step}") for step in range(1, 13)]
+    chains._known.clear()
+    read: list[str] = []
+    read_manifest = manifests.read
+    monkeypatch.setattr(manifests, "read", lambda path: read.append(path) or read_manifest(path))
+    saver = tf.compat.v1.train.Saver([tf.Variable(1.0)])
+    roots = saver_state._roots_of(saver, paths)
+    assert [roots[path] for path in paths] == [
+        str(tmp_path / f"sparse-model-{1 if step < 7 else 7}") for step in range(1, 13)
+    ]
+    assert len(read) == len(set(read)) == 12
+    # The instant of a save waits for nothing that was read before.
+    program.train(13, 13)
+    read.clear()
+    save(program, tmp_path)
+    assert not [path for path in read if not path.endswith("-13")]
 
 
 def test_what_is_kept_by_the_hour_keeps_its_deltas(tmp_path: Path) -> None:
