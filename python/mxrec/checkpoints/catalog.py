@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mxrec import _mxrec
 from mxrec.checkpoints import chain as chains
-from mxrec.checkpoints import dense, foreign, naming
+from mxrec.checkpoints import dense, foreign, naming, regular
 from mxrec.checkpoints import manifest as manifests
 from mxrec.checkpoints.chain import Link
 from mxrec.errors import DataLossError
@@ -78,14 +78,15 @@ def _saved(path: str) -> float:
         saved = manifests.read(path).saved
     except (OSError, ValueError):
         saved = 0.0
-    return saved or os.stat(os.path.join(path, naming.MANIFEST_NAME)).st_mtime
+    return saved or os.lstat(os.path.join(path, naming.MANIFEST_NAME)).st_mtime
 
 
 def _newest_of_tensorflow(directory: str) -> str | None:
     try:
-        with open(os.path.join(directory, _STATE_FILE), encoding="utf-8") as file:
-            match = _STATE_PATH.search(file.read(1 << 20))
-    except (FileNotFoundError, UnicodeDecodeError):
+        data = regular.read(os.path.join(directory, _STATE_FILE), 1 << 20, links=True)
+        match = _STATE_PATH.search(data.decode("utf-8"))
+    # What TensorFlow has not written says nothing of its checkpoints.
+    except (FileNotFoundError, DataLossError, UnicodeDecodeError):
         return None
     if match is None:
         return None

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from mxrec import _mxrec
 from mxrec.checkpoints import manifest as manifests
-from mxrec.checkpoints import naming
+from mxrec.checkpoints import naming, regular
 from mxrec.checkpoints.manifest import Manifest
 from mxrec.errors import DataLossError
 
@@ -264,12 +264,12 @@ def read_table_info(link: Link, name: str) -> dict[str, Any]:
         name: one of its tables.
 
     Raises:
-        DataLossError: the table is missing, damaged, or of another save; or a symbolic link leads
-            out of the version's directory.
+        DataLossError: the table is missing, damaged, or of another save; or what is there is a
+            symbolic link, or no regular file.
     """
     path = link.table(name)
     wanted = link.manifest.tables[name]
-    _refuse_links(link, path)
+    _check_files(path)
     try:
         info: dict[str, Any] = _mxrec.read_checkpoint_info(path)
     except FileNotFoundError as error:
@@ -284,18 +284,14 @@ def read_table_info(link: Link, name: str) -> dict[str, Any]:
     return info
 
 
-def _refuse_links(link: Link, table: str) -> None:
-    """Raises DataLossError where the manifest, the table's directory or a file in it is a link."""
-    paths = [os.path.join(link.path, naming.MANIFEST_NAME), table]
-    if os.path.isdir(table) and not os.path.islink(table):
-        paths += sorted(os.path.join(table, name) for name in os.listdir(table))
-    for path in paths:
-        if os.path.islink(path):
-            raise DataLossError(
-                f"{path} is a symbolic link, to {os.readlink(path)}: a version has all its files "
-                "in its own directory. Put what it leads to in its place; the directory as a whole "
-                "may be a link."
-            )
+def _check_files(table: str) -> None:
+    """Checks that a table's directory is one, and that there are only regular files in it."""
+    if os.path.islink(table) or (os.path.lexists(table) and not os.path.isdir(table)):
+        regular.check(table)
+        raise DataLossError(f"{table} is a file, not the directory of a table.")
+    if os.path.isdir(table):
+        for name in sorted(os.listdir(table)):
+            regular.check(os.path.join(table, name))
 
 
 def needed_by(paths: Iterable[str]) -> set[str]:
