@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from mxrec._fields import path_text
 from mxrec.checkpoints import files, naming, saving, tools
 from mxrec.checkpoints import manifest as manifests
 from mxrec.checkpoints.chain import Link
@@ -61,7 +62,7 @@ class CheckpointSave:
             tracks: count changes from this instant, so that a delta can follow.
             recent_threshold: keys that were seen less often since are left out of a delta.
         """
-        self.prefix = prefix
+        self.prefix = path_text("the path of a checkpoint", prefix)
         self.result: Any = None
         self._directory = table_checkpoint.sparse_directory(prefix)
         self._home = os.path.dirname(self._directory)

@@ -112,3 +112,23 @@ def test_a_checkpoint_of_tensorflow_whose_manifest_is_none_is_damaged_not_incomp
     assert paths == ["sparse-model-1", "sparse-model-2", "v000003-step-3"]
     problem = mxrec.versions(directory, all=True)[1].problem
     assert "sparse-model-2/checkpoint-manifest.json is a FIFO" in problem
+
+
+@pytest.mark.parametrize("raw", [b"x\xff", "x\udc80"])
+def test_a_path_that_is_no_utf_8(tmp_path, raw):
+    table = make_table("user")
+    directory = os.path.join(str(tmp_path), os.fsdecode(raw))
+    for call in (
+        lambda: mxrec.save(table, directory, step=1),
+        lambda: mxrec.restore(table, directory),
+        lambda: mxrec.versions(directory),
+        lambda: mxrec.prune(directory),
+        lambda: table.save(directory),
+        lambda: mxrec.Table.load(directory),
+    ):
+        with pytest.raises(ValueError, match=r"must be a path in UTF-8, got '.*x\\udc") as caught:
+            call()
+        assert "name another directory" in str(caught.value)
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(ValueError, match="null"):
+        mxrec.save(table, f"{tmp_path}/a\0b", step=1)
