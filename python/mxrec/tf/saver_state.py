@@ -117,8 +117,8 @@ def _replace(written: str, state: str, before: str, stays: Callable[[], None]) -
             files.sync_directory(home)
         except BaseException as again:  # noqa: BLE001  # the first one is raised
             error.add_note(
-                f"The checkpoint that was saved is whole and stays in its place: {state} names it, "
-                f"and could not be put back for certain: {again}"
+                f"The checkpoint that was saved is whole and stays in its place, as {state} names "
+                f"it, or may after a crash: what that was could not be put back and synced: {again}"
             )
             stays()
         raise
