@@ -2,6 +2,7 @@
 
 import math
 import operator
+import os
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -35,6 +36,26 @@ def boolean(parameter: str, value: bool) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{parameter} must be a bool, got {value!r}")
     return bool(value)
+
+
+def path_text(parameter: str, value: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> str:
+    """Gives a path as text that the engine can take.
+
+    Raises:
+        TypeError: It is no path.
+        ValueError: It is not in UTF-8, or has a null character.
+    """
+    path = os.fsdecode(value)
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{parameter} must be a path in UTF-8, got {path!r}: rename what is not, or name "
+            "another directory"
+        ) from None
+    if "\0" in path:
+        raise ValueError(f"{parameter} must be a path without null characters, got {path!r}")
+    return path
 
 
 def shortest(value: float) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from mxrec import _mxrec, initializers, optimizers
 from mxrec._admission_calls import AdmissionCalls
-from mxrec._fields import boolean, integer, value_dtype_name
+from mxrec._fields import boolean, integer, path_text, value_dtype_name
 from mxrec._tier_calls import TierCalls, tier_options
 from mxrec.admission import Admission, Eviction
 from mxrec.checkpoints import foreign, loading
@@ -194,10 +194,10 @@ class Table(AdmissionCalls, TierCalls):
             options |= tiers
         if admission is not None:
             options["admission"] = admission.to_options()
+        path = path_text("dir", dir)
         try:
-            table._engine = loading.load(os.fsdecode(dir), **options)
+            table._engine = loading.load(path, **options)
         except OSError as error:
-            path = os.fsdecode(dir)
             nothing = isinstance(error, FileNotFoundError) or os.path.isfile(path)
             is_there = os.path.exists(os.path.join(path, foreign.TABLE_MANIFEST))
             if not nothing or is_there or "interrupted save" in str(error):  # says what to do
@@ -509,7 +509,7 @@ class Table(AdmissionCalls, TierCalls):
             OSError: The operating system refused to write.
             CapacityError: Disk space ran out.
         """
-        self._open().save(os.fsdecode(dir))
+        self._open().save(path_text("dir", dir))
 
     def close(self) -> None:
         """Releases all rows, after waiting for the calls in progress, saves included.

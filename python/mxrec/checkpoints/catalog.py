@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mxrec import _mxrec
 from mxrec.checkpoints import chain as chains
-from mxrec.checkpoints import dense, foreign, naming
+from mxrec.checkpoints import dense, foreign, naming, regular
 from mxrec.checkpoints import manifest as manifests
 from mxrec.checkpoints.chain import Link
 from mxrec.errors import DataLossError
@@ -78,14 +78,15 @@ def _saved(path: str) -> float:
         saved = manifests.read(path).saved
     except (OSError, ValueError):
         saved = 0.0
-    return saved or os.stat(os.path.join(path, naming.MANIFEST_NAME)).st_mtime
+    return saved or os.lstat(os.path.join(path, naming.MANIFEST_NAME)).st_mtime
 
 
 def _newest_of_tensorflow(directory: str) -> str | None:
     try:
-        with open(os.path.join(directory, _STATE_FILE), encoding="utf-8") as file:
-            match = _STATE_PATH.search(file.read(1 << 20))
-    except (FileNotFoundError, UnicodeDecodeError):
+        data = regular.read(os.path.join(directory, _STATE_FILE), 1 << 20, links=True)
+        match = _STATE_PATH.search(data.decode("utf-8"))
+    # What TensorFlow has not written says nothing of its checkpoints.
+    except (FileNotFoundError, DataLossError, UnicodeDecodeError):
         return None
     if match is None:
         return None
@@ -200,31 +201,57 @@ class Check:
 
     def __init__(self, every_byte: bool) -> None:
         self._every_byte = every_byte
+        self._reader = chains.Reader()
         self._found: dict[str, str | None] = {}
+        # Of chains: what is wrong, and with which link, if that is known.
+        self._chains: dict[str, tuple[str, Link | None] | None] = {}
 
     def version(self, path: str) -> Version:
         """Checks a version and those that it builds on."""
         size = size_of(path)
         try:
-            manifest = chains.read_link(path).manifest
+            link = self._reader.link(path)
         except (OSError, ValueError) as error:
             named = naming.parse_numbered(os.path.basename(path))
             return Version(-1 if named is None else named.step, "", None, size, path, str(error))
+        manifest = link.manifest
         parent = None if manifest.parent is None else manifest.parent.step
         version = Version(manifest.step, manifest.kind, parent, size, path)
-        try:
-            chain = chains.resolve(path)
-        except (OSError, ValueError) as error:
-            return version._replace(problem=str(error))
-        for link in chain:
-            if (problem := self.link(link)) is not None:
-                if link.path != path:
-                    problem = f"it builds on {link}, which is damaged: {problem}"
-                return version._replace(problem=problem)
+        found = self._chain(link)
+        if found is not None:
+            problem, damaged = found
+            if damaged is not None and damaged.path != path:
+                problem = f"it builds on {damaged}, which is damaged: {problem}"
+            return version._replace(problem=problem)
         if self._every_byte:
             # Of what it builds on only the tables matter.
-            version = version._replace(problem=_problem_of_dense(chain[-1]))
+            version = version._replace(problem=_problem_of_dense(link))
         return version
+
+    def _chain(self, link: Link) -> tuple[str, Link | None] | None:
+        """What is wrong with the chain of a version: of several damaged links the oldest counts."""
+        passed: list[Link] = []
+        seen: set[str] = set()
+        found: tuple[str, Link | None] | None = None
+        try:
+            following: Link | None = link
+            while following is not None and following.path not in self._chains:
+                if following.path in seen:
+                    raise DataLossError(
+                        f"{passed[-1]} builds on {following}, which builds on it: no way to start."
+                    )
+                seen.add(following.path)
+                passed.append(following)
+                following = self._reader.parent(following)
+            if following is not None:
+                found = self._chains[following.path]
+        except (OSError, ValueError) as error:
+            found = str(error), None
+        for each in reversed(passed):
+            if found is None and (problem := self.link(each)) is not None:
+                found = problem, each
+            self._chains[each.path] = found
+        return found
 
     def link(self, link: Link) -> str | None:
         """Checks one version alone; returns what is wrong."""

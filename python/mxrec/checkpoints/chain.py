@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import collections
 import os
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from mxrec import _mxrec
 from mxrec.checkpoints import manifest as manifests
-from mxrec.checkpoints import naming
+from mxrec.checkpoints import naming, regular
 from mxrec.checkpoints.manifest import Manifest
 from mxrec.errors import DataLossError
+
+_KNOWN_LINKS = 8192
 
 
 class Link(NamedTuple):
@@ -71,40 +75,162 @@ def resolve(path: str) -> list[Link]:
         DataLossError: a link is missing, damaged, or is not the one that its successor builds on.
         ValueError: a link is of a later format.
     """
-    chain = [read_link(path)]
-    while (parent := chain[-1].manifest.parent) is not None:
-        child = chain[-1]
-        found = _parent_of(child, os.path.join(os.path.dirname(child.path), parent.name))
-        if any(found.path == link.path for link in chain):
-            raise DataLossError(f"{child} builds on {found}, which builds on it: no way to start.")
-        chain.append(found)
-    return chain[::-1]
+    return Reader().chain(path)
 
 
-def _parent_of(child: Link, path: str) -> Link:
-    assert child.manifest.parent is not None
-    other = None
-    for candidate in (path, *naming.siblings(path, ".old-")):
+class Reader:
+    """Follows chains; of what several versions build on it reads everything once.
+
+    What changes on disk while it is used may not be seen.
+
+    Args:
+        trusts: take manifests that this process has read before, if their files are those of then
+            by inode, size and times.
+    """
+
+    def __init__(self, trusts: bool = False) -> None:
+        self._trusts = trusts
+        self._links: dict[str, Link] = {}
+        self._parents: dict[str, Link | DataLossError] = {}
+        self._roots: dict[str, str | None] = {}
+        self._aside: dict[str, dict[str, list[str]]] = {}  # by directory, by name of the place
+
+    def link(self, path: str) -> Link:
+        """Reads the manifest of a version, as ``read_link`` does."""
+        if path not in self._links:
+            self._links[path] = _read(path, self._trusts)
+        return self._links[path]
+
+    def chain(self, path: str) -> list[Link]:
+        """The chain of a version, as ``resolve`` gives it."""
+        chain = [self.link(path)]
+        seen = {path}
+        while (found := self.parent(chain[-1])) is not None:
+            if found.path in seen:
+                raise DataLossError(
+                    f"{chain[-1]} builds on {found}, which builds on it: no way to start."
+                )
+            seen.add(found.path)
+            chain.append(found)
+        return chain[::-1]
+
+    def parent(self, child: Link) -> Link | None:
+        """What a version builds on; None: it is a full one.
+
+        Args:
+            child: the version.
+
+        Raises:
+            DataLossError: it is missing, damaged, or another one.
+            ValueError: it is of a later format.
+        """
+        if child.manifest.parent is None:
+            return None
+        if child.path not in self._parents:
+            try:
+                self._parents[child.path] = self._find_parent(child)
+            except DataLossError as error:
+                self._parents[child.path] = error
+        found = self._parents[child.path]
+        if isinstance(found, DataLossError):
+            raise found
+        return found
+
+    def root(self, path: str) -> str | None:
+        """The full version that one goes back to, where it lies; None: a link cannot be read.
+
+        Args:
+            path: of the version's directory.
+        """
+        passed: list[str] = []
         try:
-            link = read_link(candidate)
-        except FileNotFoundError:
-            continue
-        except DataLossError as error:
+            link: Link | None = self.link(path)
+            while link is not None and link.path not in self._roots:
+                passed.append(link.path)
+                self._roots[link.path] = None  # until it is known: links may go round in a circle
+                link = self.parent(link)
+            root = passed[-1] if link is None else self._roots[link.path]
+        except (OSError, ValueError):
+            root = None
+        self._roots.update(dict.fromkeys(passed, root))
+        return root
+
+    def aside(self, path: str) -> list[str]:
+        """What was set aside when other versions took the place ``path``, sorted."""
+        home, name = os.path.split(path)
+        if home not in self._aside:
+            places: dict[str, list[str]] = {}
+            entries = os.listdir(home or os.curdir) if os.path.isdir(home or os.curdir) else []
+            for entry in sorted(entries):
+                if (place := naming.place_of(entry)) != entry:
+                    places.setdefault(place, []).append(os.path.join(home, entry))
+            self._aside[home] = places
+        return self._aside[home].get(name, [])
+
+    def _find_parent(self, child: Link) -> Link:
+        assert child.manifest.parent is not None
+        path = os.path.join(os.path.dirname(child.path), child.manifest.parent.name)
+        other = None
+        for candidate in self.candidates(path):
+            try:
+                link = self.link(candidate)
+            except FileNotFoundError:
+                continue
+            except DataLossError as error:
+                raise DataLossError(
+                    f"{child} builds on {candidate}, which is damaged: {error}"
+                ) from error
+            if _fits(child.manifest, link.manifest):
+                return link
+            other = other or link
+        if other is not None:
             raise DataLossError(
-                f"{child} builds on {candidate}, which is damaged: {error}"
-            ) from error
-        if _fits(child.manifest, link.manifest):
-            return link
-        other = other or link
-    if other is not None:
+                f"{child} builds on step {child.manifest.parent.step} in {path}, but what is there "
+                f"is another version, of step {other.manifest.step}: versions were renamed, or "
+                "copied from elsewhere, or saved again. Copy directories of versions as a whole."
+            )
         raise DataLossError(
-            f"{child} builds on step {child.manifest.parent.step} in {path}, but what is there is "
-            f"another version, of step {other.manifest.step}: versions were renamed, or copied "
-            "from elsewhere, or saved again. Copy directories of versions as a whole."
+            f"{child} builds on step {child.manifest.parent.step} in {path}, which is missing."
         )
-    raise DataLossError(
-        f"{child} builds on step {child.manifest.parent.step} in {path}, which is missing."
-    )
+
+    def candidates(self, path: str) -> Iterator[str]:
+        """Where a version may lie that was saved to ``path``."""
+        yield path
+        yield from self.aside(path)  # the directory is read only if that one does not fit
+
+
+# Manifests that this process has read, with what their files were then.
+_known: collections.OrderedDict[str, tuple[tuple[int, ...], Link]] = collections.OrderedDict()
+_known_lock = threading.Lock()
+
+
+def _read(path: str, trusts: bool) -> Link:
+    """``read_link``; with ``trusts``, what was read before and nobody has changed is not read."""
+    place = os.path.abspath(path)
+    state = _state_of(place)
+    with _known_lock:
+        held = _known.get(place) if trusts else None
+        if held is not None and held[0] == state:
+            _known.move_to_end(place)
+            return Link(path, held[1].manifest)
+    link = read_link(path)
+    # Taken before and after: what was read is what was there in between.
+    if state is not None and _state_of(place) == state:
+        with _known_lock:
+            _known[place] = state, link
+            _known.move_to_end(place)
+            while len(_known) > _KNOWN_LINKS:
+                _known.popitem(last=False)
+    return link
+
+
+def _state_of(path: str) -> tuple[int, ...] | None:
+    """Tells one manifest of a version from another without reading it; None: there is none."""
+    try:
+        found = os.lstat(os.path.join(path, naming.MANIFEST_NAME))
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _fits(child: Manifest, parent: Manifest) -> bool:
@@ -138,12 +264,12 @@ def read_table_info(link: Link, name: str) -> dict[str, Any]:
         name: one of its tables.
 
     Raises:
-        DataLossError: the table is missing, damaged, or of another save; or a symbolic link leads
-            out of the version's directory.
+        DataLossError: the table is missing, damaged, or of another save; or what is there is a
+            symbolic link, or no regular file.
     """
     path = link.table(name)
     wanted = link.manifest.tables[name]
-    _refuse_links(link, path)
+    _check_files(path)
     try:
         info: dict[str, Any] = _mxrec.read_checkpoint_info(path)
     except FileNotFoundError as error:
@@ -158,18 +284,14 @@ def read_table_info(link: Link, name: str) -> dict[str, Any]:
     return info
 
 
-def _refuse_links(link: Link, table: str) -> None:
-    """Raises DataLossError where the manifest, the table's directory or a file in it is a link."""
-    paths = [os.path.join(link.path, naming.MANIFEST_NAME), table]
-    if os.path.isdir(table) and not os.path.islink(table):
-        paths += sorted(os.path.join(table, name) for name in os.listdir(table))
-    for path in paths:
-        if os.path.islink(path):
-            raise DataLossError(
-                f"{path} is a symbolic link, to {os.readlink(path)}: a version has all its files "
-                "in its own directory. Put what it leads to in its place; the directory as a whole "
-                "may be a link."
-            )
+def _check_files(table: str) -> None:
+    """Checks that a table's directory is one, and that there are only regular files in it."""
+    if os.path.islink(table) or (os.path.lexists(table) and not os.path.isdir(table)):
+        regular.check(table)
+        raise DataLossError(f"{table} is a file, not the directory of a table.")
+    if os.path.isdir(table):
+        for name in sorted(os.listdir(table)):
+            regular.check(os.path.join(table, name))
 
 
 def needed_by(paths: Iterable[str]) -> set[str]:
@@ -180,20 +302,14 @@ def needed_by(paths: Iterable[str]) -> set[str]:
     Args:
         paths: directories of versions.
     """
+    reader = Reader()
     needed: set[str] = set()
     for path in paths:
-        while path not in needed:
-            try:
-                link = read_link(path)
-            except (OSError, ValueError):
-                break
-            needed.add(path)
-            if link.manifest.parent is None:
-                break
-            try:
-                path = _parent_of(
-                    link, os.path.join(os.path.dirname(path), link.manifest.parent.name)
-                ).path
-            except (OSError, ValueError):
-                break
+        try:
+            link: Link | None = reader.link(path)
+            while link is not None and link.path not in needed:
+                needed.add(link.path)
+                link = reader.parent(link)
+        except (OSError, ValueError):
+            continue
     return needed

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 
 from mxrec import _mxrec
-from mxrec.checkpoints import naming
+from mxrec.checkpoints import naming, regular
 from mxrec.checkpoints.manifest import FORMAT, Manifest
 from mxrec.errors import DataLossError
 
@@ -56,8 +56,7 @@ def check(path: str, manifest: Manifest) -> None:
     index = prefix + ".index"
     known = manifest.dense.index
     try:
-        with open(index, "rb") as file:
-            data = file.read()
+        data = regular.read(index, links=True)
     except FileNotFoundError as error:
         if known is not None:
             raise DataLossError(

@@ -48,6 +48,17 @@ def load(directories: str | Sequence[str], **options: Any) -> _mxrec.Table:
     return table
 
 
+def empty_twin(engine: _mxrec.Table) -> _mxrec.Table:
+    """A new table without rows that has the options of another one, all in memory.
+
+    Args:
+        engine: the other one.
+    """
+    return _mxrec.Table(
+        **{name: getattr(engine, name) for name in _SAVED_OPTIONS if name != "memory_rows"}
+    )
+
+
 @contextlib.contextmanager
 def loaded_for_a_while(
     directories: Sequence[str], recorded: Mapping[str, Any] | None

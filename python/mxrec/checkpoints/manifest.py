@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from mxrec import _mxrec
-from mxrec.checkpoints import files
+from mxrec.checkpoints import files, regular
 from mxrec.checkpoints.naming import MANIFEST_NAME, is_component
 from mxrec.errors import DataLossError
 
@@ -136,8 +136,8 @@ def write(directory: str, manifest: Manifest) -> None:
 
 
 def is_there(directory: str) -> bool:
-    """Whether a directory has a manifest."""
-    return os.path.isfile(os.path.join(directory, MANIFEST_NAME))
+    """Whether a directory has a manifest, or what has taken its place and cannot be read."""
+    return os.path.lexists(os.path.join(directory, MANIFEST_NAME))
 
 
 def read(directory: str) -> Manifest:
@@ -148,12 +148,11 @@ def read(directory: str) -> Manifest:
 
     Raises:
         FileNotFoundError: there is none.
-        DataLossError: it is damaged.
+        DataLossError: it is damaged, or no regular file.
         ValueError: it is of a later version.
     """
     path = os.path.join(directory, MANIFEST_NAME)
-    with open(path, "rb") as file:
-        return decode(file.read(MAX_BYTES + 1), path)
+    return decode(regular.read(path, MAX_BYTES + 1), path)
 
 
 def decode(data: bytes, path: str) -> Manifest:

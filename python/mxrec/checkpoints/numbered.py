@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mxrec._fields import boolean, integer
+from mxrec._fields import boolean, integer, path_text
 from mxrec.checkpoints import catalog, files, naming, restoring, saving
 from mxrec.checkpoints import chain as chains
 from mxrec.checkpoints.catalog import Version
@@ -123,13 +123,14 @@ def save(
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: An argument is out of its range, or two tables have one name.
+        ValueError: An argument is out of its range, the path is not in UTF-8, or two tables have
+            one name.
         RuntimeError: A table is closed.
         OSError: The operating system refused to write; nothing is left of the version.
         CapacityError: Memory or disk space ran out; likewise.
     """
     engines = _engines(tables)
-    directory = os.path.abspath(os.fsdecode(dir))
+    directory = os.path.abspath(path_text("dir", dir))
     step = integer("step", step, 0, _MAX_STEP)
     delta, wait = boolean("delta", delta), boolean("wait", wait)
     recent = integer("recent_threshold", recent_threshold, 0, 2**31 - 1)
@@ -184,7 +185,7 @@ def restore(
         RuntimeError: A table is closed or has another optimizer.
     """
     engines = _engines(tables)
-    directory = os.path.abspath(os.fsdecode(dir))
+    directory = os.path.abspath(path_text("dir", dir))
     if step is not None:
         step = integer("step", step, 0, _MAX_STEP)
     with saving.turn():
@@ -211,7 +212,7 @@ def versions(dir: str | os.PathLike[str], all: bool = False) -> list[Version]:
     Raises:
         FileNotFoundError: There is no such directory.
     """
-    return catalog.versions(os.fsdecode(dir), boolean("all", all))
+    return catalog.versions(path_text("dir", dir), boolean("all", all))
 
 
 def prune(dir: str | os.PathLike[str], *, keep: int = 5) -> list[int]:
@@ -232,7 +233,7 @@ def prune(dir: str | os.PathLike[str], *, keep: int = 5) -> list[int]:
         FileNotFoundError: There is no such directory.
         OSError: The operating system refused to remove a file.
     """
-    directory = os.path.abspath(os.fsdecode(dir))
+    directory = os.path.abspath(path_text("dir", dir))
     keep = integer("keep", keep, 1, 2**31 - 1)
     with saving.turn():
         naming.remove_leftovers(directory)
@@ -244,7 +245,8 @@ def prune(dir: str | os.PathLike[str], *, keep: int = 5) -> list[int]:
         ]
         latest = {catalog.step_of(path): path for path in numbered}
         current = [path for path in numbered if latest[catalog.step_of(path)] == path]
-        roots = {path: _root(path) for path in numbered}
+        reader = chains.Reader()
+        roots = {path: _root(reader, path) for path in numbered}
         used = {roots[path] for path in current}
         full = [path for path in numbered if roots[path] == path and path in used][-keep:]
         # A chain that cannot be followed is not ours to judge.
@@ -257,18 +259,17 @@ def prune(dir: str | os.PathLike[str], *, keep: int = 5) -> list[int]:
             if path not in needed and path not in stay:
                 removed.append(catalog.step_of(path))
                 naming.discard(path)
-            for old in naming.siblings(path, ".old-"):
+            for old in reader.aside(path):
                 if old not in needed:
                     naming.discard(old)
         files.sync_directory(directory)
     return sorted(step for step in removed if step is not None)
 
 
-def _root(path: str) -> str | None:
-    """The full version that one goes back to; None: a link is missing or damaged."""
-    try:
-        root = chains.resolve(path)[0].path
-    except (OSError, ValueError):
+def _root(reader: chains.Reader, path: str) -> str | None:
+    """The place of the full version that one goes back to; None: a link is missing or damaged."""
+    root = reader.root(path)
+    if root is None:
         return None
     return os.path.join(os.path.dirname(root), naming.place_of(os.path.basename(root)))
 

@@ -84,17 +84,32 @@ def find_parent(directory: str, engines: Mapping[str, Any]) -> Link | None:
         The version that all tables count their changes from; None: there is none in ``directory``,
         or it does not restore by its manifests.
     """
+    chain = find_chain(directory, engines)
+    return chain[-1] if chain else None
+
+
+def find_chain(directory: str, engines: Mapping[str, Any]) -> list[Link]:
+    """The chain of what ``find_parent`` gives, the full version first; empty: it gives None.
+
+    Of what this process has read before only the files' inodes, sizes and times are looked at:
+    training waits for it.
+
+    Args:
+        directory: of versions.
+        engines: ``_mxrec.Table`` by name.
+    """
     path = place_of(engines)
     if path is None or os.path.dirname(path) != os.path.abspath(directory):
-        return None
-    for candidate in (path, *naming.siblings(path, ".old-")):
-        candidate = os.path.join(directory, os.path.basename(candidate))
+        return []
+    reader = chains.Reader(trusts=True)
+    wanted = lineages(engines)
+    for candidate in reader.candidates(os.path.join(directory, os.path.basename(path))):
         try:
-            if manifests.read(candidate).uids == lineages(engines):
-                return chains.resolve(candidate)[-1]
+            if reader.link(candidate).manifest.uids == wanted:
+                return reader.chain(candidate)
         except (OSError, ValueError):
             continue  # then the next save is a full one, which needs none of this
-    return None
+    return []
 
 
 class VersionSave:

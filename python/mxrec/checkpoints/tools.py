@@ -43,13 +43,12 @@ def is_needed(path: str) -> bool:
         path: of a version's directory.
     """
     parent = os.path.dirname(path)
-    for entry in os.listdir(parent or os.curdir):
-        other = os.path.join(parent, entry)
-        if ".tmp-" in entry or other == path or not manifests.is_there(other):
-            continue
-        if path in chains.needed_by([other]):
-            return True
-    return False
+    others = (os.path.join(parent, entry) for entry in os.listdir(parent or os.curdir))
+    return path in chains.needed_by(
+        other
+        for other in others
+        if other != path and ".tmp-" not in os.path.basename(other) and manifests.is_there(other)
+    )
 
 
 def remove_replaced(path: str) -> None:

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mxrec.checkpoints import chain as chains
+from mxrec._fields import path_text
 from mxrec.checkpoints import files, naming, saving, tools
 from mxrec.checkpoints import manifest as manifests
 from mxrec.checkpoints.chain import Link
@@ -27,6 +27,10 @@ from mxrec.checkpoints.manifest import Dense, Manifest
 from mxrec.tf import remote, table_checkpoint
 from mxrec.tf.log import logger
 from mxrec.tf.table_checkpoint import DENSE_COPY, SavedTable
+
+# Makes a checkpoint known: called with a directory on its file system for what it has to write
+# first, and with what it calls where the checkpoint has to stay although it will raise.
+Record = Callable[[str, Callable[[], None]], None]
 
 
 class CheckpointSave:
@@ -58,13 +62,14 @@ class CheckpointSave:
             tracks: count changes from this instant, so that a delta can follow.
             recent_threshold: keys that were seen less often since are left out of a delta.
         """
-        self.prefix = prefix
+        self.prefix = path_text("the path of a checkpoint", prefix)
         self.result: Any = None
         self._directory = table_checkpoint.sparse_directory(prefix)
         self._home = os.path.dirname(self._directory)
         self._engines = table_checkpoint.engines_of(tables)
         self._dense: Dense | None = None
         self._moved: list[str] = []
+        self._stays = False
         self._cleanup = contextlib.ExitStack()
         self._version = saving.VersionSave(
             self._engines,
@@ -88,12 +93,10 @@ class CheckpointSave:
         if remote.is_remote(self._home):
             found = remote.find_parent(self._home, self._engines)
             return None if found is None or found.path == self._directory else found
-        found = saving.find_parent(self._home, self._engines)
-        if found is None:
-            return None
+        chain = saving.find_chain(self._home, self._engines)
         # A version cannot build on what it replaces.
-        replaced = {os.path.basename(link.path) for link in chains.resolve(found.path)}
-        return None if os.path.basename(self._directory) in replaced else found
+        replaced = {os.path.basename(link.path) for link in chain}
+        return chain[-1] if chain and os.path.basename(self._directory) not in replaced else None
 
     @contextlib.contextmanager
     def _staged(self) -> Iterator[str]:
@@ -129,19 +132,23 @@ class CheckpointSave:
             )
         self._dense = Dense(step, step_name, table_checkpoint.index_checksum(temporary))
 
-    def complete(self, record: Callable[[], None] | None = None) -> None:
+    def complete(self, record: Record | None = None) -> None:
         """Writes the tables and puts both halves in their place. Ends the save.
 
         Args:
             record: makes the checkpoint known: writes TensorFlow's ``checkpoint`` file.
 
         Raises:
-            OSError: the operating system refused to write; all is as it was before.
+            OSError: the operating system refused to write; all is as it was before. Only where
+                ``checkpoint`` names the new checkpoint and could not be put back, that stays.
             MemoryError: disk space or memory ran out; likewise.
         """
         with self.completing():
             if record is not None:
-                record()
+                record(self._staging, self._keep)
+
+    def _keep(self) -> None:
+        self._stays = True
 
     @contextlib.contextmanager
     def completing(self) -> Iterator[None]:
@@ -159,6 +166,12 @@ class CheckpointSave:
             self._version.finish(saved=True)
             table_checkpoint.set_last_prefix(self.prefix)
             self._tidy_up()
+        except BaseException as error:
+            try:
+                self._cleanup.close()
+            except OSError as left:
+                error.add_note(f"{self._staging} could not be removed: {left}")
+            raise
         finally:
             self.abandon()
 
@@ -182,7 +195,8 @@ class CheckpointSave:
             self._move_dense(os.path.join(self._staging, DENSE_COPY))
             yield
         except BaseException:
-            self._undo(replaced)
+            if not self._stays:
+                self._undo(replaced)
             raise
 
     def _copy_dense(self, replaced: str) -> None:
@@ -221,12 +235,16 @@ class CheckpointSave:
             naming.discard(self._directory)
 
     def _tidy_up(self) -> None:
+        # The checkpoint is complete; the next save under this name tries again.
         try:
             if not remote.is_remote(self._home):
                 tools.remove_replaced(self._directory)
         except OSError as error:
-            # The checkpoint is complete; the next save under this name tries again.
             logger.warning("%s: what it replaced could not be removed: %s", self.prefix, error)
+        try:
+            self._cleanup.close()
+        except OSError as error:
+            logger.warning("%s: %s could not be removed: %s", self.prefix, self._staging, error)
 
     # --- Others
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from mxrec.checkpoints import chain as chains
 from mxrec.checkpoints import files, foreign, naming, saving
 from mxrec.checkpoints import manifest as manifests
 from mxrec.checkpoints.chain import Link
@@ -199,17 +200,41 @@ def _fetch(link: Link, names: Sequence[str], target: str) -> None:
     copy(os.path.join(link.path, naming.MANIFEST_NAME), os.path.join(target, naming.MANIFEST_NAME))
 
 
-def root_of(directory: str) -> str | None:
-    """The full version that a version goes back to, by name; None: a link cannot be read.
+def roots_of(directories: Iterable[str]) -> dict[str, str | None]:
+    """The full version that each version goes back to, by name; None: a link cannot be read.
+
+    Every manifest is read once.
 
     Args:
-        directory: of a version, local or remote.
+        directories: of versions, local or remote.
     """
+    reader = chains.Reader(trusts=True)
+    far: dict[str, str | None] = {}  # of remote ones
+    found: dict[str, str | None] = {}
+    for directory in directories:
+        if is_remote(directory):
+            found[directory] = _remote_root(directory, far)
+        else:
+            root = reader.root(directory)
+            home, name = os.path.split(root or "")
+            found[directory] = root and os.path.join(home, naming.place_of(name))
+    return found
+
+
+def _remote_root(directory: str, known: dict[str, str | None]) -> str | None:
+    passed = []
+    root = None
     try:
-        *_, root = _walk(directory)
+        for link in _walk(directory):
+            if link.path in known:
+                root = known[link.path]
+                break
+            passed.append(link.path)
+            root = link.path
     except (OSError, ValueError, tf.errors.OpError):
-        return None
-    return root.path
+        root = None
+    known.update(dict.fromkeys(passed, root))
+    return root
 
 
 def versions_in(directory: str) -> list[Link]:

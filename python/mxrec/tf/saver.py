@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import numbers
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -254,8 +254,8 @@ class SaverSave:
         """Ends the save without a checkpoint, unless it has ended."""
         self._save.abandon()
 
-    def _make_known(self) -> None:
-        saver_state.record(self._saver, self._save.result, self._latest_filename)
+    def _make_known(self, folder: str, keep: Callable[[], None]) -> None:
+        saver_state.record(self._saver, self._save.result, self._latest_filename, folder, keep)
 
 
 def _is_incremental() -> bool:

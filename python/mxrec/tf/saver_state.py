@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tensorflow.python.checkpoint import checkpoint_management
@@ -25,13 +25,25 @@ _DUE = "_mxrec_due"
 _Entry = tuple[str, float]  # as in Saver._last_checkpoints: path, time
 
 
-def record(saver: Any, path: str, latest_filename: str | None) -> None:
+def record(
+    saver: Any,
+    path: str,
+    latest_filename: str | None,
+    folder: str,
+    keep: Callable[[], None],
+) -> None:
     """Makes a checkpoint known, and decides which others are to go.
+
+    If it raises, TensorFlow's ``checkpoint`` file is as it was, unless ``keep`` was called.
 
     Args:
         saver: a ``tf.compat.v1.train.Saver``.
         path: what ``save`` returns: the path prefix of the dense files.
         latest_filename: as in ``Saver.save``.
+        folder: a directory on the checkpoint's file system, for what is written before it gets its
+            name; not used where that is remote.
+        keep: called before an error is raised where ``checkpoint`` names the new checkpoint for
+            good: it must stay then.
     """
     # A Saver has no public way to count some checkpoints and not others.
     kept: list[_Entry] = list(saver._last_checkpoints)
@@ -46,21 +58,70 @@ def record(saver: Any, path: str, latest_filename: str | None) -> None:
         gone = {_directory(entry[0]) for entry in due} - {roots[path]}
         due = [entry for entry in kept if roots[entry[0]] in gone]
         kept = [entry for entry in kept if roots[entry[0]] not in gone]
+
+    def note() -> None:
+        saver._last_checkpoints = kept
+        setattr(saver, _DUE, [*getattr(saver, _DUE, []), *due])
+
+    def stays() -> None:
+        keep()
+        note()
+
+    home = os.path.dirname(path)
     name = latest_filename or "checkpoint"
-    files.about_to("state", os.path.join(os.path.dirname(path), name))
+    state = os.path.join(home, name)
+    if state == path:
+        raise RuntimeError(
+            f"Save path {path!r} is that of TensorFlow's checkpoint state file. Save under another "
+            "path, or give another latest_filename."
+        )
+    files.about_to("state", state)
+    is_local = not remote.is_remote(state)
+    if is_local:
+        name = os.path.relpath(os.path.join(folder, "state"), home or os.curdir)
     checkpoint_management.update_checkpoint_state_internal(
-        save_dir=os.path.dirname(path),
+        save_dir=home,
         model_checkpoint_path=path,
         all_model_checkpoint_paths=[entry[0] for entry in kept] or None,
         latest_filename=name,
         save_relative_paths=saver._save_relative_paths,
     )
-    state = os.path.join(os.path.dirname(path), name)
-    if not remote.is_remote(state):
-        files.sync_file(state)
-        files.sync_directory(os.path.dirname(path))
-    saver._last_checkpoints = kept
-    setattr(saver, _DUE, [*getattr(saver, _DUE, []), *due])
+    if is_local:
+        _replace(os.path.join(home, name), state, os.path.join(folder, "state-before"), stays)
+    note()
+
+
+def _replace(written: str, state: str, before: str, stays: Callable[[], None]) -> None:
+    """Puts a state file that is written in its place, durably; or leaves the one that is there.
+
+    Args:
+        written: path of the new file.
+        state: its place.
+        before: a free name for the file that is there.
+        stays: called where the new one is in its place, and cannot be taken back for certain.
+    """
+    home = os.path.dirname(state)
+    files.sync_file(written)
+    replaces = os.path.lexists(state)
+    if replaces:
+        files.link(state, before)
+    files.rename(written, state)
+    try:
+        files.sync_directory(home)
+    except BaseException as error:
+        try:
+            if replaces:
+                files.rename(before, state)
+            else:
+                files.remove_file(state)
+            files.sync_directory(home)
+        except BaseException as again:  # noqa: BLE001  # the first one is raised
+            error.add_note(
+                f"The checkpoint that was saved is whole and stays in its place, as {state} names "
+                f"it, or may after a crash: what that was could not be put back and synced: {again}"
+            )
+            stays()
+        raise
 
 
 def delete_due(saver: Any, meta_graph_suffix: str) -> None:
@@ -111,7 +172,8 @@ def root_of(path: str) -> str | None:
     Returns:
         None: it has no tables, or a link cannot be read.
     """
-    return remote.root_of(_directory(path))
+    directory = _directory(path)
+    return remote.roots_of([directory])[directory]
 
 
 def _directory(path: str) -> str:
@@ -123,7 +185,10 @@ def _roots_of(saver: Any, paths: list[str], new: str | None = None) -> dict[str,
     known: dict[str, str] = getattr(saver, _ROOTS, {})
     if new is not None:
         known.pop(new, None)  # saved again under the name
-    roots = {path: known.get(path) or root_of(path) or _directory(path) for path in paths}
+    found = remote.roots_of(_directory(path) for path in paths if path not in known)
+    roots = {
+        path: known.get(path) or found.get(_directory(path)) or _directory(path) for path in paths
+    }
     setattr(saver, _ROOTS, {**known, **roots})
     return roots
 

@@ -22,7 +22,7 @@ import tensorflow as tf
 from mxrec import _mxrec
 from mxrec.checkpoints import dense as dense_half
 from mxrec.checkpoints import manifest as manifests
-from mxrec.checkpoints import naming, restoring, saving, states
+from mxrec.checkpoints import naming, regular, restoring, saving, states
 from mxrec.checkpoints.manifest import Manifest
 from mxrec.tf import remote
 
@@ -192,8 +192,7 @@ def index_checksum(dense: str) -> str | None:
     if remote.is_remote(path):
         data = remote.read(path) if remote.exists(path) else None
     elif os.path.exists(path):
-        with open(path, "rb") as file:
-            data = file.read()
+        data = regular.read(path, links=True)
     else:
         data = None
     return None if data is None else f"{_mxrec.checksum(data):016x}"

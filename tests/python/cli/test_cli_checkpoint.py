@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +17,7 @@ import numpy as np
 import pytest
 
 import mxrec
-from mxrec.cli import main
+from mxrec.cli import checkpoint, console, main
 
 
 @pytest.fixture
@@ -272,6 +276,58 @@ def test_the_directory_of_a_run_stands_for_its_checkpoints(
     for action in ("ls", "verify", "compact", "export"):
         assert main(["checkpoint", action, str(tmp_path / "runs")]) == 2
         assert f"lie in '{place / 'model'}'; name that directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("action", ["verify", "compact", "export", "diff"])
+def test_progress_is_shown(
+    saved: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    action: str,
+) -> None:
+    """Lines without a terminal, on standard error with --json; each ends with all of the bytes."""
+    monkeypatch.setattr(checkpoint, "_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(console, "_PLAIN_INTERVAL", 0.0)
+    directory, _ = saved
+    more = {"export": ["--out", str(tmp_path / "out")], "diff": ["--from", "1", "--to", "3"]}
+    for flags in ([], ["--plain"], ["--json"]):
+        copy = tmp_path / f"copy{len(flags)}{''.join(flags)}"
+        shutil.copytree(directory, copy)
+        code = main(["checkpoint", action, *flags, str(copy), *more.get(action, [])])
+        assert code == (1 if action == "diff" else 0)
+        output = capsys.readouterr()
+        shown = output.err if flags == ["--json"] else output.out
+        lines = [line for line in shown.splitlines() if " (MiB) " in line]
+        assert lines and re.search(r"\(MiB\) 100%  1/1  [\d.]+ (B|KiB|MiB)$", lines[-1]), shown
+        if flags == ["--json"]:
+            assert json.loads(output.out) and "(MiB)" not in output.out
+
+
+@pytest.mark.parametrize("action", ["verify", "compact"])
+def test_a_terminal_has_a_bar(saved: Any, action: str) -> None:
+    pytest.importorskip("rich")
+    directory, _ = saved
+    output, terminal = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
+    program = "import sys; from mxrec.cli import main; sys.exit(main(sys.argv[1:]))"
+    shown = bytearray()
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "checkpoint", action, directory.name],
+        stdout=terminal,
+        stderr=terminal,
+        env=environment,
+        cwd=directory.parent,
+    ) as process:
+        os.close(terminal)
+        # EIO: the program has closed the other end.
+        with contextlib.suppress(OSError):
+            while piece := os.read(output, 1 << 16):
+                shown += piece
+        os.close(output)
+        assert process.wait(timeout=60) == 0
+    text = shown.decode()
+    assert "(MiB)" in text and "━" in text and "1/1" in text and "0:00:00" in text
 
 
 def test_damage_is_an_error(saved: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,8 +20,9 @@ import tensorflow as tf
 
 import mxrec
 import mxrec.tf as mx
-from mxrec.checkpoints import files
+from mxrec.checkpoints import files, saving
 from mxrec.checkpoints import manifest as manifests
+from mxrec.tf import table_checkpoint
 from mxrec.tf.incremental_hook import IncrementalSaverHook
 from mxrec.tf.log import logger
 
@@ -274,6 +275,51 @@ def test_training_goes_on_where_that_is_wanted(
     program.start_by(1000, 999)
     assert program.train(tmp_path, LAST) == {at: straight[at] for at in range(40, LAST)}
     assert [kind for _, kind, _ in chain(tmp_path)].count("full") == 1
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_after_an_error_at_the_state_file_a_restart_goes_on(
+    tmp_path: Path, straight: dict[int, str], times: int
+) -> None:
+    """The directory cannot be synced once `checkpoint` names the new one; at 2 nor when put back.
+
+    It is not known then which of the two a machine finds that stops: both have to be whole.
+    """
+    calls: list[tuple[str, str]] = []
+    failed: list[str] = []
+
+    def watcher(operation: str, path: str) -> None:
+        after = calls[-1:] == [("rename", str(tmp_path / "checkpoint"))]
+        calls.append((operation, path))
+        seen = calls.count(("rename", str(tmp_path / "checkpoint")))
+        if operation == "sync" and after and seen > 3 and len(failed) < times:
+            failed.append(str(tf.train.latest_checkpoint(str(tmp_path))))
+            raise OSError(5, "Input/output error", path)
+
+    class Dies(Exception):
+        pass
+
+    class Dying(Slow):
+        def after_run(self, run_context: Any, run_values: Any) -> None:
+            super().after_run(run_context, run_values)
+            if len(failed) == times and not saving.is_busy():
+                raise Dies
+
+    program.start_by(1000, 0.05, on_save_failure="continue")
+    with files.watched(watcher), pytest.raises(Dies):
+        program.train(tmp_path, 400, hooks=[Dying(0.02)])
+    with saving.turn():  # of a save that has begun in the meantime
+        assert len(failed) == times
+    latest = tf.train.latest_checkpoint(str(tmp_path))
+    assert latest is not None and latest != failed[0]
+    for path in (f"{failed[0]}.index", table_checkpoint.sparse_directory(failed[0])):
+        assert os.path.exists(path) == (times == 2)
+    program.start_by(1000, 999)
+    step = int(latest.rsplit("-", 1)[1])
+    last = max(step + 3, 10)
+    found = program.train(tmp_path, last)
+    assert min(found) == step
+    assert all(found[at] == straight[at] for at in found if at in straight)
 
 
 def test_the_last_save_must_not_fail(tmp_path: Path) -> None:

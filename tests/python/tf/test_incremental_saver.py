@@ -18,9 +18,10 @@ from version_support import Killer, flip, killed
 import mxrec
 import mxrec.tf as mx
 from mx_rec.util.initialize import init, terminate_config_initializer
+from mxrec.checkpoints import chain as chains
 from mxrec.checkpoints import files
 from mxrec.checkpoints import manifest as manifests
-from mxrec.tf import table_checkpoint
+from mxrec.tf import saver_state, table_checkpoint
 
 
 @pytest.fixture
@@ -231,6 +232,30 @@ def test_max_to_keep_counts_full_checkpoints(tmp_path: Path) -> None:
     assert set(sparse(tmp_path)) == {f"sparse-model-{step}" for step in range(6, 10)}
 
 
+def test_what_long_chains_go_back_to_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a Saver that has just been told of them, as after a restart."""
+    program = Program(max_to_keep=9)
+    make_chain(program, tmp_path, 12, full=(1, 7))
+    paths = [str(tmp_path / f"model-{step}") for step in range(1, 13)]
+    chains._known.clear()
+    read: list[str] = []
+    read_manifest = manifests.read
+    monkeypatch.setattr(manifests, "read", lambda path: read.append(path) or read_manifest(path))
+    saver = tf.compat.v1.train.Saver([tf.Variable(1.0)])
+    roots = saver_state._roots_of(saver, paths)
+    assert [roots[path] for path in paths] == [
+        str(tmp_path / f"sparse-model-{1 if step < 7 else 7}") for step in range(1, 13)
+    ]
+    assert len(read) == len(set(read)) == 12
+    # The instant of a save waits for nothing that was read before.
+    program.train(13, 13)
+    read.clear()
+    save(program, tmp_path)
+    assert not [path for path in read if not path.endswith("-13")]
+
+
 def test_what_is_kept_by_the_hour_keeps_its_deltas(tmp_path: Path) -> None:
     program = Program()
     with program.graph.as_default():
@@ -333,32 +358,117 @@ def test_killed_before_any_operation(tmp_path: Path, replaces: bool, stride: int
     assert seen == {2, 3}
 
 
-def test_an_error_at_any_operation_changes_nothing(tmp_path: Path) -> None:
-    class Failing:
-        def __init__(self, at: int) -> None:
-            self.left = at
+class Failing:
+    """Fails an operation on disk and some after it."""
 
-        def __call__(self, operation: str, path: str) -> None:
-            self.left -= 1
-            if self.left == 0:
-                raise OSError(28, "No space left on device", path)
+    def __init__(self, at: int, times: int = 1) -> None:
+        self.left = at
+        self.times = times
+        self.names: list[str] = []
+
+    def __call__(self, operation: str, path: str) -> None:
+        self.names.append(operation)
+        self.left -= 1
+        if -self.times < self.left <= 0:
+            raise OSError(28, "No space left on device", path)
+
+
+@pytest.mark.parametrize("how", ["reused", "full", "delta"])
+def test_an_error_at_any_operation_changes_nothing(tmp_path: Path, how: str) -> None:
+    """Up to the last one that the checkpoint needs; what is removed later is no error."""
+
+    def save_one() -> None:
+        if how == "reused":
+            program.save(tmp_path / "model")
+        else:
+            save(program, tmp_path, how == "delta")
 
     program = Program(max_to_keep=1)
-    program.train(1, 1)
-    program.save(tmp_path / "model")
-    wanted = program.state()
-    with files.watched(killer := Killer()):
-        program.save(tmp_path / "model")
-    last = [name for name, _ in killer.operations].index("state") + 1
-    for at in range(1, last + 1):
-        program.train(1 + at, 1 + at)
+    for step in (1, 2):
+        program.train(step, step)
+        save_one()
+    latest = tf.train.latest_checkpoint(str(tmp_path))
+    state = (tmp_path / "checkpoint").read_bytes()
+    at = failed = 0
+    while True:
+        at += 1
+        program.train(2 + at, 2 + at)
         before = {p.name for p in tmp_path.iterdir()}
-        with files.watched(Failing(at)), pytest.raises(OSError, match="No space left"):
-            program.save(tmp_path / "model")
+        with files.watched(failing := Failing(at)):
+            try:
+                save_one()
+                break
+            except OSError as error:
+                assert "No space left" in str(error)
+                failed += 1
         assert {p.name for p in tmp_path.iterdir()} == before
+        assert (tmp_path / "checkpoint").read_bytes() == state
+        assert tf.train.latest_checkpoint(str(tmp_path)) == latest
+    # `checkpoint` has its name, and the directory is synced: nothing fails from then on.
+    assert failed == at - 1 and failing.names[at - 3 : at - 1] == ["rename", "sync"]
+    assert "state" in failing.names[:at]
+    for more in range(1, len(failing.names) - at + 1):
+        program.train(2 + at + more, 2 + at + more)
+        with files.watched(Failing(at + more)):
+            save_one()
+    wanted = program.state()
     program = fresh()
     program.restore(tf.train.latest_checkpoint(str(tmp_path)))
     assert_same(program.state(), wanted)
+
+
+@pytest.mark.parametrize(
+    "how", ["delta", *(pytest.param(how, marks=pytest.mark.slow) for how in ("reused", "full"))]
+)
+def test_a_disk_that_fails_from_an_operation_on(tmp_path: Path, how: str) -> None:
+    """Nothing can be put back then: what `checkpoint` names is whole all the same."""
+
+    def save_one(directory: Path) -> None:
+        if how == "reused":
+            program.save(directory / "model")
+        else:
+            save(program, directory, how == "delta")
+
+    def prepare(directory: Path) -> None:
+        for step in (1, 2):
+            program.train(step, step)
+            if step == 2:
+                states.append(program.state())
+            else:
+                save_one(directory)
+                states[:] = [program.state()]
+
+    states: list[Any] = []
+    program = fresh()
+    prepare(tmp_path / "count")
+    with files.watched(killer := Killer()):
+        save_one(tmp_path / "count")
+    names = [name for name, _ in killer.operations]
+    first = names.index("state")  # the operations before are those of a kill
+    for at in range(first, len(names)):
+        program = fresh()
+        directory = tmp_path / str(at)
+        prepare(directory)
+        done = at >= first + names[first:].index("rename") + 2
+        with files.watched(Failing(at + 1, 1000)):
+            if done:
+                save_one(directory)
+            else:
+                with pytest.raises(OSError, match="No space left") as caught:
+                    save_one(directory)
+        stays = names[at] == "sync" and names[at - 1] == "rename"
+        if not done and stays:
+            assert "is whole and stays in its place" in "".join(caught.value.__notes__)
+        program = fresh()
+        program.restore(tf.train.latest_checkpoint(str(directory)))
+        assert_same(program.state(), states[done or stays])
+        program.train(9, 9)
+        wanted = program.state()
+        program.step = 9
+        save_one(directory)
+        program = fresh()
+        program.restore(tf.train.latest_checkpoint(str(directory)))
+        assert_same(program.state(), wanted)
 
 
 # --- File systems of TensorFlow's -----------------------------------------------------------------
