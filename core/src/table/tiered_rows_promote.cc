@@ -269,7 +269,8 @@ Status TieredRows::BringInAddresses(std::span<const int64_t> addresses,
         places.push_back(i);
       } else if (address.slot < arena.slots() && (address.generation & 1) == 1 &&
                  arena.DepartedKey(address.slot, address.generation, &key) &&
-                 HasRow(address.shard, HashKey(key), key)) {
+                 (shard.index.Find(HashKey(key), key) != kNoRow ||
+                  tier.spilled.Find(HashKey(key), key) != nullptr)) {
         // It left long ago, or has moved. Who looks for it by its key is to find it, so it is not
         // to make room for the others.
         keys.push_back(key);
