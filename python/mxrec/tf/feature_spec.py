@@ -94,7 +94,9 @@ class FeatureSpec:
                 f"batch has {len(found)} features with index_key={self.index_key!r} of FeatureSpec "
                 f"{self.name!r}; pass the part of the element that is meant."
             )
-        if tf.nest.is_nested(found[0]):
+        # The value of a sparse tensor is a tuple to TensorFlow, and a feature.
+        sparse = isinstance(found[0], tf.compat.v1.SparseTensorValue)
+        if tf.nest.is_nested(found[0]) and not sparse:
             raise ValueError(
                 f"index_key={self.index_key!r} of FeatureSpec {self.name!r} must name a tensor of "
                 f"batch, but it names {_outline(found[0])}, a {type(found[0]).__name__}. "

@@ -264,7 +264,8 @@ def _no_prefix(path: str) -> str | None:
     if instead is not None and tf.io.gfile.exists(path):
         prefix = os.path.join(folder, instead)
         return f"{path} is one file of a checkpoint; restore it by its path prefix, {prefix!r}."
-    if not tf.io.gfile.isdir(path):
+    # Some file systems take the prefix of a file's path for a directory.
+    if not tf.io.gfile.isdir(path) or tf.io.gfile.exists(f"{path}.index"):
         return None
     if name.startswith(naming.SPARSE_PREFIX) and has_manifest(path):
         prefix = os.path.join(folder, name.removeprefix(naming.SPARSE_PREFIX))
