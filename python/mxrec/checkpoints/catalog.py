@@ -231,20 +231,13 @@ class Check:
     def _chain(self, link: Link) -> tuple[str, Link | None] | None:
         """What is wrong with the chain of a version: of several damaged links the oldest counts."""
         passed: list[Link] = []
-        seen: set[str] = set()
         found: tuple[str, Link | None] | None = None
         try:
-            following: Link | None = link
-            while following is not None and following.path not in self._chains:
-                if following.path in seen:
-                    raise DataLossError(
-                        f"{passed[-1]} builds on {following}, which builds on it: no way to start."
-                    )
-                seen.add(following.path)
-                passed.append(following)
-                following = self._reader.parent(following)
-            if following is not None:
-                found = self._chains[following.path]
+            for each in self._reader.ancestors(link):
+                if each.path in self._chains:
+                    found = self._chains[each.path]
+                    break
+                passed.append(each)
         except (OSError, ValueError) as error:
             found = str(error), None
         for each in reversed(passed):

@@ -103,16 +103,28 @@ class Reader:
 
     def chain(self, path: str) -> list[Link]:
         """The chain of a version, as ``resolve`` gives it."""
-        chain = [self.link(path)]
-        seen = {path}
-        while (found := self.parent(chain[-1])) is not None:
-            if found.path in seen:
+        return list(self.ancestors(self.link(path)))[::-1]
+
+    def ancestors(self, link: Link) -> Iterator[Link]:
+        """A version and what it builds on, one after the other, to the full one.
+
+        Args:
+            link: the version.
+
+        Raises:
+            DataLossError: as ``parent``, or links go round in a circle.
+            ValueError: as ``parent``.
+        """
+        seen: set[str] = set()
+        following: Link | None = link
+        while following is not None:
+            if following.path in seen:
                 raise DataLossError(
-                    f"{chain[-1]} builds on {found}, which builds on it: no way to start."
+                    f"{link} builds on {following}, which builds on it: no way to start."
                 )
-            seen.add(found.path)
-            chain.append(found)
-        return chain[::-1]
+            seen.add(following.path)
+            yield following
+            link, following = following, self.parent(following)
 
     def parent(self, child: Link) -> Link | None:
         """What a version builds on; None: it is a full one.
@@ -143,15 +155,17 @@ class Reader:
             path: of the version's directory.
         """
         passed: list[str] = []
+        root = None
         try:
-            link: Link | None = self.link(path)
-            while link is not None and link.path not in self._roots:
+            for link in self.ancestors(self.link(path)):
+                if link.path in self._roots:
+                    root = self._roots[link.path]
+                    break
                 passed.append(link.path)
-                self._roots[link.path] = None  # until it is known: links may go round in a circle
-                link = self.parent(link)
-            root = passed[-1] if link is None else self._roots[link.path]
+            else:
+                root = passed[-1]
         except (OSError, ValueError):
-            root = None
+            pass  # of no version that has been passed is it known
         self._roots.update(dict.fromkeys(passed, root))
         return root
 
@@ -306,10 +320,10 @@ def needed_by(paths: Iterable[str]) -> set[str]:
     needed: set[str] = set()
     for path in paths:
         try:
-            link: Link | None = reader.link(path)
-            while link is not None and link.path not in needed:
+            for link in reader.ancestors(reader.link(path)):
+                if link.path in needed:
+                    break
                 needed.add(link.path)
-                link = reader.parent(link)
         except (OSError, ValueError):
             continue
     return needed

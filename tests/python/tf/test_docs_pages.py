@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from python_runs import last_line_of
 
 import mxrec.tf as mx
 
@@ -43,17 +41,7 @@ def test_scripts_of_compat(tmp_path):
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "python"
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
-        outputs.append(done.stdout.splitlines()[-1])
+        outputs.append(last_line_of(arguments, tmp_path))
     found = re.fullmatch(r"rank 0 loss (\S+) rows 100", outputs[0])
     assert found and float(found[1]) < 0.5
     assert outputs[1] == "(10, 4) 10"
